@@ -1,0 +1,135 @@
+"""What the holder of an attempt does: start, renew, deliver, complete, fail. Every verb carries the fencing token."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from ledger import nudges
+from ledger.errors import UnknownOutcome
+from ledger.models import Artifact, JobRecord, Kind, record_from_fields
+from ledger.outcomes import Completed, Delivering, Failed, Lost, Renewed, Requeued, Stale
+from ledger.scripts import ScriptRunner
+
+
+class Attempts:
+    """The verbs of GPU workers, and of followers when a call has ended."""
+
+    def __init__(self, runner: ScriptRunner) -> None:
+        self._runner = runner
+
+    def start_inhouse(self, kind: Kind, *, worker: str, lease_s: float) -> JobRecord | None:
+        """Take the in-house attempt that comes next, for `lease_s` seconds; None if none waits."""
+        answer = self._runner.call("start_inhouse", kind=kind, worker=worker, lease_ms=int(lease_s * 1000))
+        match answer["outcome"]:
+            case "started":
+                return record_from_fields(answer["job"])
+            case "empty":
+                return None
+            case other:
+                raise UnknownOutcome("start_inhouse", other)
+
+    def renew(self, job_id: str, attempt: int, *, lease_s: float, progress: int | None = None) -> Renewed | Lost:
+        """Keep an in-house attempt for another `lease_s` seconds; `progress` is 0 to 100."""
+        answer = self._runner.call("renew", id=job_id, attempt=attempt, lease_ms=int(lease_s * 1000), progress=progress)
+        match answer["outcome"]:
+            case "renewed":
+                return Renewed()
+            case "lost":
+                return Lost(answer["state"], int(answer["attempt"]))
+            case other:
+                raise UnknownOutcome("renew", other)
+
+    def begin_delivery(self, job_id: str, attempt: int) -> Delivering | Stale:
+        """Say that the result is there and is about to be put into S3."""
+        answer = self._runner.call("begin_delivery", id=job_id, attempt=attempt)
+        match answer["outcome"]:
+            case "delivering":
+                return Delivering()
+            case "stale":
+                return Stale(answer["state"], int(answer["attempt"]))
+            case other:
+                raise UnknownOutcome("begin_delivery", other)
+
+    def complete(
+        self,
+        job_id: str,
+        attempt: int,
+        *,
+        artifact: Artifact,
+        measurements: Mapping[str, object],
+        cost_usd_micros: int,
+    ) -> Completed | Stale:
+        """Publish the artifact: from here on the job points to it. Only the newest attempt can."""
+        answer = self._runner.call(
+            "complete",
+            id=job_id,
+            attempt=attempt,
+            artifact=json.dumps(asdict(artifact)),
+            measurements=json.dumps(dict(measurements)),
+            cost_usd_micros=cost_usd_micros,
+        )
+        match answer["outcome"]:
+            case "completed":
+                return Completed()
+            case "already":
+                return Completed(already=True)
+            case "stale":
+                return Stale(answer["state"], int(answer["attempt"]))
+            case other:
+                raise UnknownOutcome("complete", other)
+
+    def fail(
+        self,
+        job_id: str,
+        attempt: int,
+        *,
+        cause: str,
+        message: str,
+        retryable: bool,
+        max_attempts: int,
+        retry_in_s: float = 0.0,
+        cost_usd_micros: int = 0,
+        call_may_run: bool = False,
+    ) -> Requeued | Failed | Stale:
+        """End an attempt without a result.
+
+        Args:
+            job_id: the job.
+            attempt: the fencing token.
+            cause: one word of a bounded set: `error`, `crash`, `out_of_memory`, `timeout`, ...
+            message: what happened, for the user.
+            retryable: whether another attempt may help.
+            max_attempts: attempts that the job may have in all.
+            retry_in_s: how long the job waits before it is decided about again.
+            cost_usd_micros: what the attempt cost.
+            call_may_run: its Modal call may still be running; a follower will stop it and settle then.
+        """
+        answer = self._runner.call(
+            "fail_attempt",
+            id=job_id,
+            attempt=attempt,
+            cause=cause,
+            message=message[:2000],
+            retryable=retryable,
+            max_attempts=max_attempts,
+            delay_ms=int(retry_in_s * 1000),
+            cost_usd_micros=cost_usd_micros,
+            must_stop=call_may_run,
+        )
+        match answer["outcome"]:
+            case "requeued":
+                return Requeued(nudges.decide(Kind(answer["kind"])))
+            case "failed":
+                return Failed()
+            case "stale":
+                return Stale(answer["state"], int(answer["attempt"]))
+            case other:
+                raise UnknownOutcome("fail_attempt", other)
+
+    def slot_lives(self, kinds: Sequence[Kind], *, worker: str, lease_s: float) -> None:
+        """An in-house slot for these kinds lives, for `lease_s` seconds from now."""
+        self._runner.call("slot", kinds=list(kinds), worker=worker, lease_ms=int(lease_s * 1000))
+
+    def slot_leaves(self, kinds: Sequence[Kind], *, worker: str) -> None:
+        """An in-house slot stops in good order."""
+        self._runner.call("slot", kinds=list(kinds), worker=worker, lease_ms=0)

@@ -1,0 +1,163 @@
+"""The front desk: accept a job, say how it stands, list, cancel."""
+
+import json
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ledger import nudges
+from ledger.errors import IdempotencyConflict, JobNotFound, UnknownOutcome
+from ledger.models import Job, JobRecord, Kind, new_job_id, record_from_fields
+from ledger.outcomes import AlreadyEnded, Cancelled, Submitted
+from ledger.scripts import ScriptRunner
+
+#: Where a job came in.
+Source = Literal["api", "client", "celery"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One step in a job's life. `at_ms` is Redis's time."""
+
+    at_ms: int
+    event: str
+    state: str
+    attempt: int
+    pool: str | None
+    gpu: str | None
+    detail: str | None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a listing, newest or oldest first as asked."""
+
+    records: Sequence[JobRecord]
+    has_more: bool
+
+
+class Desk:
+    """What callers from outside may ask for."""
+
+    def __init__(self, runner: ScriptRunner, *, prefix: str, idempotency_ttl_s: int) -> None:
+        self._runner = runner
+        self._prefix = prefix
+        self._idempotency_ttl_s = idempotency_ttl_s
+
+    def submit(self, job: Job, *, source: Source, idempotency_key: str | None = None) -> Submitted:
+        """Write a job into the ledger. When this returns, the job is accepted; send the nudge then.
+
+        Raises:
+            IdempotencyConflict: the key stands for another request.
+            LedgerUnavailable, LedgerFull: the job was not accepted (or, if the answer was lost, was accepted whole).
+        """
+        job_id = new_job_id(job.kind, int(time.time() * 1000), secrets.token_bytes(10))
+        answer = self._runner.call(
+            "submit",
+            id=job_id,
+            kind=job.kind,
+            tenant=job.tenant,
+            priority=job.priority,
+            burst=job.burst,
+            spec=job.model_dump_json(),
+            digest=job.digest(),
+            source=source,
+            deadline_s=job.deadline_s,
+            idempotency_key=idempotency_key,
+            idempotency_ttl_s=self._idempotency_ttl_s,
+        )
+        match answer["outcome"]:
+            case "created" | "existing" as outcome:
+                return Submitted(answer["id"], outcome == "created", nudges.decide(job.kind))
+            case "conflict":
+                raise IdempotencyConflict(idempotency_key or "", answer["id"])
+            case other:
+                raise UnknownOutcome("submit", other)
+
+    def get(self, job_id: str) -> JobRecord:
+        """How a job stands.
+
+        Raises:
+            JobNotFound: no job has this id.
+        """
+        fields = self._runner.guarded(lambda: self._runner.client.hgetall(f"{self._prefix}:job:{job_id}"))
+        if not fields:
+            raise JobNotFound(job_id)
+        return record_from_fields(fields)
+
+    def cancel(self, job_id: str, *, reason: str = "cancelled by request") -> Cancelled | AlreadyEnded:
+        """End a job, from whatever state.
+
+        Raises:
+            JobNotFound: no job has this id.
+        """
+        answer = self._runner.call("cancel", id=job_id, reason=reason)
+        match answer["outcome"]:
+            case "cancelled":
+                return Cancelled(answer["state"])
+            case "already_terminal":
+                return AlreadyEnded(answer["state"])
+            case "unknown":
+                raise JobNotFound(job_id)
+            case other:
+                raise UnknownOutcome("cancel", other)
+
+    def page(
+        self,
+        kind: Kind,
+        *,
+        tenant: str | None = None,
+        after: str | None = None,
+        limit: int = 20,
+        newest_first: bool = True,
+    ) -> Page:
+        """A page of jobs by time of creation, beginning after the job `after`."""
+        index = f"{self._prefix}:tenant:{tenant}:{kind}" if tenant else f"{self._prefix}:jobs:{kind}"
+        client = self._runner.client
+
+        def read() -> tuple[list[Any], bool]:
+            start = 0
+            if after is not None:
+                rank: Any = client.zrevrank(index, after) if newest_first else client.zrank(index, after)
+                if rank is None:
+                    return [], False
+                start = int(rank) + 1
+            ids: Any = client.zrange(index, start, start + limit, desc=newest_first)
+            pipe = client.pipeline(transaction=False)
+            for job_id in ids[:limit]:
+                pipe.hgetall(f"{self._prefix}:job:{job_id}")
+            return pipe.execute(), len(ids) > limit
+
+        rows, has_more = self._runner.guarded(read)
+        return Page([record_from_fields(row) for row in rows if row], has_more)
+
+    def history(self, job_id: str) -> list[Event]:
+        """A job's events, oldest first."""
+        return [
+            Event(
+                at_ms=int(row["at_ms"]),
+                event=row["event"],
+                state=row["state"],
+                attempt=int(row.get("attempt") or 0),
+                pool=row.get("pool"),
+                gpu=row.get("gpu"),
+                detail=row.get("detail"),
+            )
+            for row in self._json_rows(f"{self._prefix}:history:{job_id}")
+        ]
+
+    def receipts(self, job_id: str) -> list[dict[str, Any]]:
+        """A job's receipts, oldest first: why it was sent where."""
+        return list(self._json_rows(f"{self._prefix}:receipts:{job_id}"))
+
+    def attempt(self, job_id: str, number: int) -> dict[str, str]:
+        """The record of one attempt; empty if there is none."""
+        key = f"{self._prefix}:attempt:{job_id}:{number}"
+        fields: dict[str, str] = self._runner.guarded(lambda: self._runner.client.hgetall(key))
+        return fields
+
+    def _json_rows(self, key: str) -> Iterator[dict[str, Any]]:
+        rows = self._runner.guarded(lambda: self._runner.client.lrange(key, 0, -1))
+        return (json.loads(row) for row in rows)

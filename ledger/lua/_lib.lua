@@ -1,0 +1,218 @@
+--[[ What every script shares. Prepended to each script together with the tables of ledger/states.py.
+
+KEYS[1]  P:meta   the one key that is declared; all others share its hash tag, so they live on the same node.
+ARGV[1]  the arguments as one JSON object, in `a`.
+The answer is one JSON object with `outcome`.
+
+Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TIME)
+  P:meta                    hash    schema; clock_offset_ms (tests only: doctor refuses it)
+  P:job:<id>                hash    the job; see ledger/models.py JobRecord
+  P:attempt:<id>:<n>        hash    one attempt: pool, gpu, worker, call_id, reserved_usd_micros, cost, outcome, times
+  P:history:<id>            list    the job's events, JSON, oldest first
+  P:receipts:<id>           list    the job's receipts, JSON, oldest first
+  P:jobs:<kind>             zset    every job, score = created_ms
+  P:tenant:<tenant>:<kind>  zset    every job of a tenant, score = created_ms
+  P:queued:<kind>           zset    waits for a decision, score = order (priority, then age)
+  P:delayed:<kind>          zset    waits for its back-off to end, score = when it joins `queued`
+  P:claimed:<kind>          zset    a dispatcher decides about it, score = end of the dispatcher's claim
+  P:waiting:inhouse:<kind>  zset    placed in-house, waits for a slot, score = order
+  P:waiting:modal           zset    placed on Modal, waits for its spawn, score = order
+  P:active:inhouse:<kind>   zset    running or delivering in-house, score = started_ms
+  P:modal                   zset    Modal attempts alive (placed, running, delivering), score = placed_ms
+  P:leases                  zset    attempts under a lease (in-house; Modal while spawning), score = lease_until
+  P:calls:due               zset    Modal calls to be looked at, score = next_check
+  P:calls:claimed           zset    Modal calls that a follower looks at, score = lease_until
+  P:cancels                 zset    "<id>:<n>" whose Modal call must be stopped and settled, score = next_check
+  P:held                    zset    held jobs, score = next_check
+  P:done:<kind>             zset    terminal jobs, score = finished_ms
+  P:nudges:<queue>          zset    jobs that wait on a nudge, score = when to send it again
+  P:slots:<kind>            zset    in-house slots, score = lease_until
+  P:spill:<kind>            hash    active (0|1), since_ms: the watermark policy's memory
+  P:money                   hash    reserved_usd_micros; spent:<pool>:<YYYY-MM> in micro-dollars
+  P:counters                hash    "<metric>|<label>=<value>|..." -> whole number
+  P:events                  stream  every transition
+  P:idempotency:<tenant>:<key>  string  job id, expires
+  P:lead:<duty>             string  who holds a duty (the reconciler), expires
+]]
+local P = string.sub(KEYS[1], 1, -6)
+local a = cjson.decode(ARGV[1])
+
+local function K(name) return P .. ':' .. name end
+local function job_key(id) return K('job:' .. id) end
+local function attempt_key(id, n) return K('attempt:' .. id .. ':' .. n) end
+local function whole(n) return string.format('%.0f', n) end
+local function is_null(v) return v == nil or v == cjson.null end
+
+local clock_offset_ms = tonumber(redis.call('HGET', KEYS[1], 'clock_offset_ms') or '0')
+local now_ms = (function()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000) + clock_offset_ms
+end)()
+
+local function load(id)
+  local flat = redis.call('HGETALL', job_key(id))
+  if #flat == 0 then return nil end
+  local job = {}
+  for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
+  return job
+end
+
+local function reply(t)
+  t.now_ms = now_ms
+  return cjson.encode(t)
+end
+
+local function count(metric, labels, by)
+  redis.call('HINCRBY', K('counters'), metric .. '|' .. labels, whole(by or 1))
+end
+
+-- The calendar month (UTC) of a time, "YYYY-MM". Howard Hinnant's civil_from_days.
+local function month_of(ms)
+  local z = math.floor(ms / 86400000) + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local m = mp < 10 and mp + 3 or mp - 9
+  local y = yoe + era * 400 + (m <= 2 and 1 or 0)
+  return string.format('%04d-%02d', y, m)
+end
+
+-- Priority first (9 before 0), then age.
+local function order_of(job)
+  return (9 - tonumber(job.priority)) * 1e13 + tonumber(job.created_ms)
+end
+
+local function decide_queue(job) return job.kind end
+local function run_queue(job) return job.pool == 'inhouse' and ('inhouse.' .. job.kind) or 'overflow' end
+
+-- Every membership that a job can have in its present state ends here ...
+local function leave(job)
+  local id, s = job.id, job.state
+  if s == 'queued' then
+    redis.call('ZREM', K('queued:' .. job.kind), id)
+    redis.call('ZREM', K('delayed:' .. job.kind), id)
+    redis.call('ZREM', K('claimed:' .. job.kind), id)
+    redis.call('ZREM', K('nudges:' .. decide_queue(job)), id)
+  elseif s == 'held' then
+    redis.call('ZREM', K('held'), id)
+  elseif s == 'placed' then
+    redis.call('ZREM', job.pool == 'inhouse' and K('waiting:inhouse:' .. job.kind) or K('waiting:modal'), id)
+    redis.call('ZREM', K('nudges:' .. run_queue(job)), id)
+    redis.call('ZREM', K('leases'), id)
+  else
+    redis.call('ZREM', K('active:inhouse:' .. job.kind), id)
+    redis.call('ZREM', K('leases'), id)
+    redis.call('ZREM', K('calls:due'), id)
+    redis.call('ZREM', K('calls:claimed'), id)
+  end
+end
+
+-- ... and every membership of its new state begins here.
+local function enter(job)
+  local id, s = job.id, job.state
+  if job.pool ~= 'modal' or s == 'queued' or s == 'held' or TERMINAL[s] then redis.call('ZREM', K('modal'), id) end
+  if s == 'queued' then
+    local ready_ms = tonumber(job.not_before_ms or '0')
+    if ready_ms > now_ms then
+      redis.call('ZADD', K('delayed:' .. job.kind), whole(ready_ms), id)
+    else
+      ready_ms = now_ms
+      redis.call('ZADD', K('queued:' .. job.kind), whole(order_of(job)), id)
+    end
+    redis.call('ZADD', K('nudges:' .. decide_queue(job)), whole(ready_ms + a.nudge_again_ms), id)
+  elseif s == 'held' then
+    redis.call('ZADD', K('held'), job.next_check_ms, id)
+  elseif s == 'placed' then
+    redis.call('ZADD', job.pool == 'inhouse' and K('waiting:inhouse:' .. job.kind) or K('waiting:modal'),
+      whole(order_of(job)), id)
+    redis.call('ZADD', K('nudges:' .. run_queue(job)), whole(now_ms + a.nudge_again_ms), id)
+    if job.pool == 'modal' then redis.call('ZADD', K('modal'), whole(now_ms), id) end
+  elseif TERMINAL[s] then
+    redis.call('ZADD', K('done:' .. job.kind), whole(now_ms), id)
+  elseif job.pool == 'inhouse' then
+    redis.call('ZADD', K('active:inhouse:' .. job.kind), whole(now_ms), id)
+  end
+end
+
+local function record_event(job, event, detail)
+  local entry = { at_ms = now_ms, event = event, state = job.state, attempt = tonumber(job.attempt),
+    pool = job.pool, gpu = job.gpu, detail = detail }
+  redis.call('RPUSH', K('history:' .. job.id), cjson.encode(entry))
+  redis.call('XADD', K('events'), 'MAXLEN', '~', a.events_kept, '*', 'event', event, 'id', job.id, 'kind', job.kind,
+    'tenant', job.tenant, 'state', job.state, 'attempt', job.attempt, 'pool', job.pool or '', 'gpu', job.gpu or '',
+    'detail', detail or '')
+end
+
+-- The only place where a job's state changes: table checked, memberships moved, event and counter written.
+local function transition(job, to, fields, detail)
+  local from = job.state
+  if not LEGAL[from] or not LEGAL[from][to] then
+    return redis.error_reply('ILLEGAL transition ' .. from .. ' -> ' .. to .. ' of job ' .. job.id)
+  end
+  leave(job)
+  local flat = { 'state', to, 'changed_ms', whole(now_ms) }
+  for name, value in pairs(fields or {}) do
+    if is_null(value) then
+      job[name] = nil
+      redis.call('HDEL', job_key(job.id), name)
+    else
+      if type(value) == 'number' then value = whole(value) end
+      job[name] = value
+      flat[#flat + 1] = name
+      flat[#flat + 1] = value
+    end
+  end
+  if TERMINAL[to] then
+    flat[#flat + 1] = 'finished_ms'
+    flat[#flat + 1] = whole(now_ms)
+  end
+  job.state = to
+  redis.call('HSET', job_key(job.id), unpack(flat))
+  enter(job)
+  record_event(job, 'job.' .. to, detail)
+  count('transitions_total', 'from=' .. from .. '|kind=' .. job.kind .. '|to=' .. to)
+  if TERMINAL[to] then
+    count('jobs_total', 'kind=' .. job.kind .. '|outcome=' .. to .. '|pool=' .. (job.pool or 'none'))
+  end
+  return nil
+end
+
+-- Books what an attempt cost and gives back what was reserved for it; the second time changes nothing.
+local function settle(job, n, cost_usd_micros)
+  local key = attempt_key(job.id, n)
+  local got = redis.call('HMGET', key, 'pool', 'reserved_usd_micros', 'settled')
+  if not got[1] or got[3] then return end
+  redis.call('HSET', key, 'settled', '1', 'cost_usd_micros', whole(cost_usd_micros), 'settled_ms', whole(now_ms))
+  local reserved = tonumber(got[2] or '0')
+  if reserved > 0 then redis.call('HINCRBY', K('money'), 'reserved_usd_micros', whole(-reserved)) end
+  if cost_usd_micros > 0 then
+    redis.call('HINCRBY', K('money'), 'spent:' .. got[1] .. ':' .. month_of(now_ms), whole(cost_usd_micros))
+    redis.call('HINCRBY', job_key(job.id), 'cost_usd_micros', whole(cost_usd_micros))
+    count('cost_usd_micros_total', 'kind=' .. job.kind .. '|pool=' .. got[1], cost_usd_micros)
+  end
+end
+
+local function end_attempt(job, outcome)
+  redis.call('HSET', attempt_key(job.id, job.attempt), 'outcome', outcome, 'ended_ms', whole(now_ms))
+  count('attempts_total', 'kind=' .. job.kind .. '|outcome=' .. outcome .. '|pool=' .. (job.pool or 'none'))
+end
+
+-- A Modal call that nobody waits for any more: a follower will stop it and settle what it cost.
+local function must_stop(job, n)
+  redis.call('ZADD', K('cancels'), whole(now_ms), job.id .. ':' .. n)
+end
+
+-- An attempt ended without a result: back into the queue while attempts are left, else failed.
+local function fail_attempt(job, cause, message, retryable, delay_ms)
+  end_attempt(job, cause)
+  local tries = redis.call('HINCRBY', job_key(job.id), 'tries:' .. cause, 1)
+  if retryable and tonumber(job.attempt) < a.max_attempts then
+    local err = transition(job, 'queued', { pool = cjson.null, gpu = cjson.null, worker = cjson.null,
+      call_id = cjson.null, progress = 0, not_before_ms = now_ms + delay_ms }, cause)
+    return err or 'requeued'
+  end
+  local err = transition(job, 'failed', { error_code = cause, error_message = message }, cause)
+  return err or 'failed'
+end

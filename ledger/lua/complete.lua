@@ -1,0 +1,14 @@
+--[[ Publish the artifact of the winning attempt, and settle what the attempt cost.
+a: id, attempt, artifact (JSON text), measurements (JSON text), cost_usd_micros
+-> completed | already | stale (state, attempt) ]]
+local job = load(a.id)
+if not job or job.attempt ~= whole(a.attempt) then
+  return reply({ outcome = 'stale', state = job and job.state or 'unknown', attempt = job and tonumber(job.attempt) or 0 })
+end
+if job.state == 'completed' then return reply({ outcome = 'already' }) end
+if job.state ~= 'delivering' then return reply({ outcome = 'stale', state = job.state, attempt = tonumber(job.attempt) }) end
+redis.call('HSET', attempt_key(a.id, job.attempt), 'measurements', a.measurements)
+end_attempt(job, 'completed')
+settle(job, job.attempt, a.cost_usd_micros)
+local err = transition(job, 'completed', { artifact = a.artifact, progress = 100 }, nil)
+return err or reply({ outcome = 'completed' })

@@ -1,0 +1,22 @@
+--[[ Held jobs whose time has come: back to the dispatchers, or shed when they were held for too long.
+a: limit
+-> swept, requeued = [{id, kind}], shed = [{id, kind, reason}] ]]
+local requeued, shed = {}, {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', K('held'), '-inf', whole(now_ms), 'LIMIT', 0, a.limit)) do
+  local job = load(id)
+  if not job or job.state ~= 'held' then
+    redis.call('ZREM', K('held'), id)
+  elseif tonumber(job.hold_until_ms) <= now_ms then
+    local reason = job.held_reason == 'budget_exhausted' and 'budget_exhausted' or 'overloaded'
+    local err = transition(job, 'failed', { error_code = reason,
+      error_message = 'held until the end of its hold time: ' .. job.held_reason }, reason)
+    if err then return err end
+    count('shed_total', 'kind=' .. job.kind .. '|reason=' .. reason)
+    shed[#shed + 1] = { id = id, kind = job.kind, reason = reason }
+  else
+    local err = transition(job, 'queued', { not_before_ms = cjson.null }, 'held long enough to look again')
+    if err then return err end
+    requeued[#requeued + 1] = { id = id, kind = job.kind }
+  end
+end
+return reply({ outcome = 'swept', requeued = requeued, shed = shed })

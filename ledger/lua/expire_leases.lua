@@ -1,0 +1,18 @@
+--[[ Attempts whose holder has not renewed its lease: its worker died, or the spawn's answer never came.
+a: limit, max_attempts, delay_ms
+-> swept, jobs = [{id, attempt, kind, cause, outcome}] ]]
+local swept = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', K('leases'), '-inf', whole(now_ms), 'LIMIT', 0, a.limit)) do
+  redis.call('ZREM', K('leases'), id)
+  local job = load(id)
+  if job and (job.state == 'running' or job.state == 'delivering' or job.state == 'placed') then
+    local n, pool = job.attempt, job.pool
+    local cause = pool == 'modal' and 'spawn_lost' or 'lease_lost'
+    -- A spawn without an answer may have made a call: it is kept as one to stop, and its reservation stands until then.
+    if pool == 'modal' then must_stop(job, n) else settle(job, n, 0) end
+    local outcome = fail_attempt(job, cause, 'the holder of attempt ' .. n .. ' did not renew its lease', true, a.delay_ms)
+    if type(outcome) == 'table' then return outcome end
+    swept[#swept + 1] = { id = id, attempt = tonumber(n), kind = job.kind, cause = cause, outcome = outcome }
+  end
+end
+return reply({ outcome = 'swept', jobs = swept })

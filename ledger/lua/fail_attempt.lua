@@ -1,0 +1,14 @@
+--[[ An attempt ended without a result.
+a: id, attempt, cause, message, retryable, max_attempts, delay_ms, cost_usd_micros, must_stop (its Modal call may still run)
+-> requeued | failed | stale (state, attempt) ]]
+local job = load(a.id)
+local live = job and job.attempt == whole(a.attempt)
+  and (job.state == 'placed' or job.state == 'running' or job.state == 'delivering')
+if not live then
+  return reply({ outcome = 'stale', state = job and job.state or 'unknown', attempt = job and tonumber(job.attempt) or 0 })
+end
+local n = job.attempt
+if a.must_stop then must_stop(job, n) else settle(job, n, a.cost_usd_micros) end
+local outcome = fail_attempt(job, a.cause, a.message, a.retryable, a.delay_ms)
+if type(outcome) == 'table' then return outcome end
+return reply({ outcome = outcome, kind = job.kind })

@@ -1,0 +1,9 @@
+--[[ A call that had to be stopped is known to have ended: book its cost and forget it.
+a: id, attempt, cost_usd_micros
+-> settled | unknown ]]
+local job = load(a.id)
+redis.call('ZREM', K('cancels'), a.id .. ':' .. whole(a.attempt))
+if not job then return reply({ outcome = 'unknown' }) end
+settle(job, whole(a.attempt), a.cost_usd_micros)
+count('calls_stopped_total', 'kind=' .. job.kind)
+return reply({ outcome = 'settled' })

@@ -1,0 +1,28 @@
+--[[ Accept a job, or give back the one that its idempotency key already stands for.
+a: id, kind, tenant, priority, burst, spec (JSON text), digest, source, deadline_s?, idempotency_key?, idempotency_ttl_s
+-> created | existing | conflict, id ]]
+local idem = not is_null(a.idempotency_key) and K('idempotency:' .. a.tenant .. ':' .. a.idempotency_key) or nil
+local known = (idem and redis.call('GET', idem)) or (redis.call('EXISTS', job_key(a.id)) == 1 and a.id) or nil
+if known then
+  local digest = redis.call('HGET', job_key(known), 'digest')
+  if digest then
+    return reply({ outcome = digest == a.digest and 'existing' or 'conflict', id = known })
+  end
+end
+local job = { id = a.id, kind = a.kind, tenant = a.tenant, priority = whole(a.priority), burst = a.burst, spec = a.spec,
+  digest = a.digest, source = a.source, state = 'queued', attempt = '0', claim = '0', progress = '0',
+  created_ms = whole(now_ms), changed_ms = whole(now_ms) }
+if not is_null(a.deadline_s) then job.deadline_ms = whole(now_ms + a.deadline_s * 1000) end
+local flat = {}
+for name, value in pairs(job) do
+  flat[#flat + 1] = name
+  flat[#flat + 1] = value
+end
+redis.call('HSET', job_key(a.id), unpack(flat))
+redis.call('ZADD', K('jobs:' .. a.kind), whole(now_ms), a.id)
+redis.call('ZADD', K('tenant:' .. a.tenant .. ':' .. a.kind), whole(now_ms), a.id)
+if idem then redis.call('SET', idem, a.id, 'EX', a.idempotency_ttl_s) end
+enter(job)
+record_event(job, 'job.queued', a.source)
+count('submitted_total', 'kind=' .. a.kind .. '|source=' .. a.source)
+return reply({ outcome = 'created', id = a.id })

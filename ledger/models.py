@@ -1,0 +1,274 @@
+"""What a job is: the two kinds of job with every bound stated, and the record that the ledger keeps of one.
+
+`RenderJob` and `TrainJob` are what other services send; they are validated here and nowhere else. `JobRecord` is
+what they get back: a frozen picture of one job at one instant.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from ledger.states import PUBLIC_STATUS, TERMINAL, Pool, State
+
+#: Longest prompt, in characters (the Videos API's own bound).
+PROMPT_MAX_CHARS = 32_000
+#: Shortest and longest clip, in whole seconds. The Videos API offers 4, 8 and 12, and 20 by extension.
+SECONDS_MIN, SECONDS_MAX = 1, 20
+#: Frames per second.
+FPS_MIN, FPS_MAX = 8, 60
+#: Sizes on offer, width x height in pixels. The first four are the Videos API's.
+SIZES = ("720x1280", "1280x720", "1024x1792", "1792x1024", "640x360", "360x640", "480x480", "320x180")
+#: A job may ask for an end within a second at the least, and within thirty days at the most.
+DEADLINE_MIN_S, DEADLINE_MAX_S = 1.0, 30 * 86_400.0
+#: The longest idempotency key, in characters.
+IDEMPOTENCY_KEY_MAX_CHARS = 255
+
+
+class Kind(StrEnum):
+    """The two kinds of job."""
+
+    RENDER = "render"
+    TRAIN = "train"
+
+
+class BurstMode(StrEnum):
+    """Whether a job may run on Modal."""
+
+    #: In-house only, however long that takes.
+    NEVER = "never"
+    #: As the policy says.
+    AUTO = "auto"
+    #: On Modal at once, within its caps.
+    ALWAYS = "always"
+
+
+def _whole_number(value: object) -> object:
+    """Form fields and the Videos API send numbers as strings: "4" is 4, while "4.5", "abc" and True are refused."""
+    if isinstance(value, bool):
+        raise ValueError("expected a whole number, got a boolean")
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,12}", value.strip()):
+        return int(value)
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("expected some text, got only white space")
+    if "\x00" in value:
+        raise ValueError("expected text without NUL characters")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError("expected text that can be written as UTF-8") from error
+    return value
+
+
+def _offered_size(value: str) -> str:
+    if value not in SIZES:
+        raise ValueError(f"expected one of {', '.join(SIZES)}, got {value[:40]!r}")
+    return value
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("expected a finite number")
+    return value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+
+
+class _Job(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", str_max_length=PROMPT_MAX_CHARS)
+
+    tenant: str = Field(
+        default="default", pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Who pays and whose share it is."
+    )
+    priority: WholeNumber = Field(default=5, ge=0, le=9, description="0 (last) to 9 (first).")
+    burst: BurstMode = Field(default=BurstMode.AUTO, description="Whether the job may run on Modal.")
+    deadline_s: Annotated[float, AfterValidator(_finite)] | None = Field(
+        default=None, ge=DEADLINE_MIN_S, le=DEADLINE_MAX_S, description="Seconds from acceptance to the wanted end."
+    )
+
+    def digest(self) -> str:
+        """A digest of everything that was asked for: equal digests ask for the same job."""
+        body = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(body.encode()).hexdigest()
+
+
+class RenderJob(_Job):
+    """A request for one MP4."""
+
+    kind: Literal[Kind.RENDER] = Kind.RENDER
+    prompt: Annotated[str, AfterValidator(_not_blank)] = Field(
+        min_length=1, max_length=PROMPT_MAX_CHARS, description="What the video is about, in words."
+    )
+    seconds: WholeNumber = Field(default=4, ge=SECONDS_MIN, le=SECONDS_MAX, description="Length of the clip, seconds.")
+    size: Annotated[str, AfterValidator(_offered_size)] = Field(
+        default="720x1280", description="Width x height in pixels, one of SIZES."
+    )
+    fps: WholeNumber = Field(default=24, ge=FPS_MIN, le=FPS_MAX, description="Frames per second.")
+    seed: WholeNumber = Field(default=0, ge=0, le=2**32 - 1, description="Same prompt, same seed: same video.")
+    model: str = Field(default="procedural", min_length=1, max_length=128, description="The engine's name, as asked.")
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return int(self.size.split("x")[0])
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return int(self.size.split("x")[1])
+
+
+class TrainJob(_Job):
+    """A request for a training run that leaves checkpoints."""
+
+    kind: Literal[Kind.TRAIN] = Kind.TRAIN
+    recipe: Literal["image_classifier", "diffusion_transformer"] = Field(description="Which model is trained.")
+    dataset: str = Field(
+        default="shapes", min_length=1, max_length=1024, description="A folder, tar, s3:// address, or `shapes`."
+    )
+    steps: WholeNumber = Field(default=1_000, ge=1, le=10_000_000, description="Optimizer steps.")
+    batch_size: WholeNumber = Field(default=32, ge=1, le=65_536, description="Examples per optimizer step.")
+    learning_rate: Annotated[float, AfterValidator(_finite)] = Field(
+        default=1e-3, gt=0, le=10, description="Peak rate."
+    )
+    checkpoint_every_steps: WholeNumber = Field(default=200, ge=1, le=10_000_000, description="Steps per checkpoint.")
+    gpus: WholeNumber = Field(default=1, ge=1, le=8, description="GPUs of one host.")
+    seed: WholeNumber = Field(default=0, ge=0, le=2**32 - 1, description="Same config, same seed: same weights.")
+
+
+Job = RenderJob | TrainJob
+
+
+def parse_job(kind: Kind, fields: Mapping[str, Any]) -> Job:
+    """Validate what was sent as a job of `kind`.
+
+    Raises:
+        pydantic.ValidationError: a field is missing, unknown, or out of its bounds.
+    """
+    match kind:
+        case Kind.RENDER:
+            return RenderJob.model_validate(fields)
+        case Kind.TRAIN:
+            return TrainJob.model_validate(fields)
+
+
+def new_job_id(kind: Kind, now_ms: int, entropy: bytes) -> str:
+    """An id that sorts by time: `video_` or `ftjob_`, 12 hex digits of milliseconds, 20 of randomness (10 bytes)."""
+    prefix = {Kind.RENDER: "video_", Kind.TRAIN: "ftjob_"}[kind]
+    return f"{prefix}{now_ms:012x}{entropy[:10].hex()}"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The published result of a job, in S3."""
+
+    bucket: str
+    key: str
+    thumbnail_key: str | None
+    size_bytes: int
+    sha256: str
+    content_type: str = "video/mp4"
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """One job as the ledger holds it at one instant. Times are milliseconds since 1970 by Redis's clock."""
+
+    id: str
+    kind: Kind
+    tenant: str
+    state: State
+    priority: int
+    burst: BurstMode
+    created_ms: int
+    changed_ms: int
+    #: The newest attempt's number: its fencing token. 0: nothing was placed yet.
+    attempt: int = 0
+    pool: Pool | None = None
+    gpu: str | None = None
+    worker: str | None = None
+    call_id: str | None = None
+    #: 0 to 100.
+    progress: int = 0
+    deadline_ms: int | None = None
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    held_reason: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    cost_usd_micros: int = 0
+    artifact: Artifact | None = None
+    spec: str = "{}"
+
+    @property
+    def status(self) -> str:
+        """What the outside sees: queued, in_progress, completed, failed or cancelled."""
+        return PUBLIC_STATUS[self.state]
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in TERMINAL
+
+    @property
+    def job(self) -> Job:
+        """What was asked for."""
+        return parse_job(self.kind, json.loads(self.spec))
+
+    def log_context(self) -> dict[str, object]:
+        """What every log line about this job carries."""
+        return {"job_id": self.id, "attempt": self.attempt, "kind": str(self.kind)}
+
+
+def record_from_fields(fields: Mapping[str, str]) -> JobRecord:
+    """Read a job's hash.
+
+    Raises:
+        KeyError, ValueError: the hash is not one that this version wrote.
+    """
+
+    def text(name: str) -> str | None:
+        return fields.get(name) or None
+
+    def whole(name: str) -> int | None:
+        value = fields.get(name)
+        return int(float(value)) if value else None
+
+    artifact = text("artifact")
+    pool = text("pool")
+    return JobRecord(
+        id=fields["id"],
+        kind=Kind(fields["kind"]),
+        tenant=fields["tenant"],
+        state=State(fields["state"]),
+        priority=int(fields["priority"]),
+        burst=BurstMode(fields["burst"]),
+        created_ms=int(fields["created_ms"]),
+        changed_ms=int(fields["changed_ms"]),
+        attempt=int(fields.get("attempt", "0")),
+        pool=Pool(pool) if pool else None,
+        gpu=text("gpu"),
+        worker=text("worker"),
+        call_id=text("call_id"),
+        progress=whole("progress") or 0,
+        deadline_ms=whole("deadline_ms"),
+        started_ms=whole("started_ms"),
+        finished_ms=whole("finished_ms"),
+        held_reason=text("held_reason"),
+        error_code=text("error_code"),
+        error_message=text("error_message"),
+        cost_usd_micros=whole("cost_usd_micros") or 0,
+        artifact=Artifact(**json.loads(artifact)) if artifact else None,
+        spec=fields["spec"],
+    )

@@ -1,0 +1,103 @@
+"""What a dispatcher does: take the queued jobs that come next, see the cluster whole, commit decisions."""
+
+import json
+from typing import Any
+
+from ledger import nudges
+from ledger.decisions import Decision, Hold, Limits, Receipt, RunInhouse, RunOnModal, Shed, SpillState
+from ledger.errors import UnknownOutcome
+from ledger.models import Kind, record_from_fields
+from ledger.outcomes import ClaimedJob, Held, Placed, PlaceOutcome, Refused, Stale, WasShed
+from ledger.scripts import ScriptRunner
+from ledger.states import Pool
+from ledger.view import ClusterView, KindView, MoneyView
+
+
+def _wire(decision: Decision) -> dict[str, object]:
+    match decision:
+        case RunInhouse():
+            return {"to": "inhouse"}
+        case RunOnModal(gpu, reserve_usd_micros):
+            return {"to": "modal", "gpu": gpu, "reserve_usd_micros": reserve_usd_micros}
+        case Hold(reason, again_in_s, timeout_s):
+            return {
+                "to": "hold",
+                "reason": reason,
+                "again_in_ms": int(again_in_s * 1000),
+                "timeout_ms": int(timeout_s * 1000),
+            }
+        case Shed(code, message):
+            return {"to": "shed", "code": code, "message": message}
+
+
+class Placing:
+    """The dispatchers' verbs."""
+
+    def __init__(self, runner: ScriptRunner) -> None:
+        self._runner = runner
+
+    def claim_queued(self, kind: Kind, *, limit: int, lease_s: float) -> list[ClaimedJob]:
+        """Take up to `limit` queued jobs of a kind, by priority and age; ours for `lease_s` seconds."""
+        answer = self._runner.call("claim_queued", kind=kind, limit=limit, lease_ms=int(lease_s * 1000))
+        return [ClaimedJob(record_from_fields(row), int(row["claim"])) for row in answer["jobs"] or []]
+
+    def view(self) -> ClusterView:
+        """One consistent picture of everything that a decision may look at."""
+        answer = self._runner.call("view", kinds=[str(kind) for kind in Kind])
+        return ClusterView(
+            now_ms=int(answer["now_ms"]),
+            kinds={Kind(name): _kind_view(row) for name, row in answer["kinds"].items()},
+            modal_attempts=int(answer["modal_attempts"]),
+            held=int(answer["held"]),
+            money=MoneyView(int(answer["spent_usd_micros"]), int(answer["reserved_usd_micros"])),
+        )
+
+    def place(
+        self,
+        claimed: ClaimedJob,
+        decision: Decision,
+        *,
+        receipt: Receipt,
+        limits: Limits,
+        spill: SpillState | None = None,
+    ) -> PlaceOutcome:
+        """Commit a decision with its receipt. The limits are checked again inside, under Redis's one thread."""
+        record = claimed.record
+        answer = self._runner.call(
+            "place",
+            id=record.id,
+            claim=claimed.claim,
+            decision=_wire(decision),
+            receipt=json.dumps(receipt.to_wire()),
+            rule=receipt.rule,
+            limits={
+                "month_cap_usd_micros": limits.month_cap_usd_micros,
+                "max_modal_attempts": limits.max_modal_attempts,
+            },
+            spill=None if spill is None else {"active": spill.active},
+        )
+        match answer["outcome"]:
+            case "placed":
+                pool = Pool.MODAL if isinstance(decision, RunOnModal) else Pool.INHOUSE
+                return Placed(int(answer["attempt"]), nudges.run(pool, record.kind))
+            case "held":
+                return Held()
+            case "shed":
+                return WasShed()
+            case "refused":
+                return Refused(answer["reason"])
+            case "stale":
+                return Stale()
+            case other:
+                raise UnknownOutcome("place", other)
+
+
+def _kind_view(row: dict[str, Any]) -> KindView:
+    return KindView(
+        queued=int(row["queued"]),
+        waiting_inhouse=int(row["waiting_inhouse"]),
+        active_inhouse=int(row["active_inhouse"]),
+        live_slots=int(row["live_slots"]),
+        oldest_waiting_ms=int(row["oldest_waiting_ms"]),
+        spill=SpillState(bool(row["spill_active"]), int(row["spill_since_ms"])),
+    )

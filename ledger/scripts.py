@@ -1,0 +1,82 @@
+"""The Lua scripts by name: the legal table, the shared library and the script's own file, called by their hash."""
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis.commands.core import Script
+
+from ledger.errors import IllegalTransition, LedgerFull, LedgerUnavailable
+from ledger.states import as_lua
+
+_UNAVAILABLE = (
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.ReadOnlyError,
+)
+
+
+@cache
+def script_text(name: str) -> str:
+    """The whole text of a script.
+
+    Raises:
+        FileNotFoundError: no script has this name.
+    """
+    folder = files("ledger").joinpath("lua")
+    library = folder.joinpath("_lib.lua").read_text(encoding="utf-8")
+    body = folder.joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    return f"{as_lua()}\n{library}\n{body}"
+
+
+def script_names() -> tuple[str, ...]:
+    """The names of all scripts."""
+    folder = files("ledger").joinpath("lua")
+    return tuple(sorted(p.name.removesuffix(".lua") for p in folder.iterdir() if not p.name.startswith("_")))
+
+
+class ScriptRunner:
+    """Calls scripts on one Redis, and turns its errors into ours."""
+
+    def __init__(self, client: "redis.Redis", *, prefix: str, address: str, constants: dict[str, object]) -> None:
+        """`constants` are added to every call's arguments (settings that the shared library needs)."""
+        self.client = client
+        self.address = address
+        self._meta_key = f"{prefix}:meta"
+        self._constants = constants
+        self._scripts: dict[str, Script] = {}
+
+    def call(self, name: str, **arguments: object) -> dict[str, Any]:
+        """Run one script and return its answer.
+
+        Raises:
+            LedgerUnavailable: Redis did not answer; run again, every script may be repeated.
+            LedgerFull: Redis is out of memory; nothing was written.
+            IllegalTransition: a bug of ours; nothing was changed.
+        """
+        script = self._scripts.get(name)
+        if script is None:
+            script = self._scripts[name] = self.client.register_script(script_text(name))
+        text = json.dumps(self._constants | arguments, separators=(",", ":"))
+        answer = self.guarded(lambda: script(keys=[self._meta_key], args=[text]))
+        result: dict[str, Any] = json.loads(answer)
+        return result
+
+    def guarded(self, operation: Any) -> Any:
+        """Run `operation` against Redis, with its errors turned into ours."""
+        try:
+            return operation()
+        except redis.exceptions.OutOfMemoryError as error:
+            raise LedgerFull(self.address) from error
+        except _UNAVAILABLE as error:
+            raise LedgerUnavailable(self.address, str(error) or type(error).__name__) from error
+        except redis.exceptions.ResponseError as error:
+            text = str(error)
+            if "ILLEGAL transition" in text:
+                raise IllegalTransition(text) from error
+            if "OOM" in text:
+                raise LedgerFull(self.address) from error
+            raise

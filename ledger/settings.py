@@ -1,0 +1,36 @@
+"""Where the ledger is, and how long anybody waits for it. Read from `OVERSPILL_...` in the environment."""
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class LedgerSettings(BaseSettings):
+    """Settings that the ledger and the client need; the workers' settings add to them."""
+
+    model_config = SettingsConfigDict(env_prefix="OVERSPILL_", extra="ignore", frozen=True)
+
+    ledger_url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis of the ledger: redis://, rediss:// (TLS) or unix://. May hold a password.",
+    )
+    broker_url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/1"), description="Redis of Celery's queues; may be the same server."
+    )
+    ledger_prefix: str = Field(
+        default="{overspill}",
+        pattern=r"^\{[a-zA-Z0-9_.-]{1,32}\}$",
+        description="Key prefix; the braces are its hash tag.",
+    )
+    ledger_timeout_s: float = Field(
+        default=0.8, gt=0, le=60, description="Longest wait for one answer of Redis, seconds."
+    )
+    ledger_connect_timeout_s: float = Field(
+        default=0.5, gt=0, le=60, description="Longest wait for a connection, seconds."
+    )
+    idempotency_ttl_s: int = Field(
+        default=86_400, ge=60, description="How long an idempotency key is remembered, seconds."
+    )
+    nudge_again_s: float = Field(
+        default=5.0, gt=0, le=3600, description="A job that waits longer than this is nudged again, seconds."
+    )
+    events_kept: int = Field(default=100_000, ge=1_000, description="Length of the stream of events, entries.")

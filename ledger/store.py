@@ -1,0 +1,96 @@
+"""`Ledger`: all verbs on one connection. Safe to share between threads; made anew after a fork."""
+
+from typing import Self
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from ledger.attempts import Attempts
+from ledger.calls import Calls
+from ledger.desk import Desk
+from ledger.placing import Placing
+from ledger.scripts import ScriptRunner
+from ledger.settings import LedgerSettings
+from ledger.sweeps import Sweeps
+
+
+def connect(settings: LedgerSettings) -> "redis.Redis":
+    """A client for the ledger's Redis. It connects when first used, and again after every outage.
+
+    A call is repeated once when its connection was found broken: every script may be run twice.
+    """
+    return redis.Redis.from_url(
+        settings.ledger_url.get_secret_value(),
+        decode_responses=True,
+        socket_timeout=settings.ledger_timeout_s,
+        socket_connect_timeout=settings.ledger_connect_timeout_s,
+        socket_keepalive=True,
+        retry=Retry(ConstantBackoff(0.05), 1, supported_errors=(redis.exceptions.ConnectionError,)),
+        client_name="overspill-ledger",
+    )
+
+
+def address_of(url: str) -> str:
+    """Host, port and path of a Redis address, without its password."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}{parts.path}" if parts.hostname else parts.path
+
+
+class Ledger:
+    """The durable record, by who uses it.
+
+    Attributes:
+        desk: submit, get, list, cancel.
+        placing: claim queued jobs, see the cluster, commit decisions.
+        attempts: run, renew, deliver, complete and fail attempts; in-house slots.
+        calls: spawn, follow, stop and settle Modal calls.
+        sweeps: what the reconciler does again and again.
+    """
+
+    def __init__(self, settings: LedgerSettings | None = None) -> None:
+        self.settings = settings or LedgerSettings()
+        self.prefix = self.settings.ledger_prefix
+        self.client = connect(self.settings)
+        self.runner = ScriptRunner(
+            self.client,
+            prefix=self.prefix,
+            address=address_of(self.settings.ledger_url.get_secret_value()),
+            constants={
+                "nudge_again_ms": int(self.settings.nudge_again_s * 1000),
+                "events_kept": self.settings.events_kept,
+            },
+        )
+        self.desk = Desk(self.runner, prefix=self.prefix, idempotency_ttl_s=self.settings.idempotency_ttl_s)
+        self.placing = Placing(self.runner)
+        self.attempts = Attempts(self.runner)
+        self.calls = Calls(self.runner)
+        self.sweeps = Sweeps(self.runner)
+
+    def ping(self) -> None:
+        """Ask Redis for a sign of life.
+
+        Raises:
+            LedgerUnavailable: none came in time.
+        """
+        self.runner.guarded(self.client.ping)
+
+    def counters(self) -> dict[str, int]:
+        """All counters: `"metric|label=value|..."` -> number."""
+        raw: dict[str, str] = self.runner.guarded(lambda: self.client.hgetall(f"{self.prefix}:counters"))
+        return {name: int(value) for name, value in raw.items()}
+
+    def tally(self, metric: str, labels: str, by: int = 1) -> None:
+        """Raise a counter for something that is no transition. `labels`: `"reason=garbage|queue=render"`, sorted."""
+        self.runner.call("tally", metric=metric, labels=labels, by=by)
+
+    def close(self) -> None:
+        """Close the connection; may be called twice."""
+        self.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

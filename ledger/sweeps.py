@@ -1,0 +1,53 @@
+"""What the reconciler does again and again. Every sweep is bounded, and harmless when two run at once."""
+
+from ledger.errors import UnknownOutcome
+from ledger.models import Kind
+from ledger.nudges import Nudge, all_nudges, decide
+from ledger.outcomes import ExpiredLease
+from ledger.scripts import ScriptRunner
+
+
+class Sweeps:
+    """The reconciler's verbs."""
+
+    def __init__(self, runner: ScriptRunner) -> None:
+        self._runner = runner
+
+    def lead(self, duty: str, *, owner: str, lease_s: float) -> bool:
+        """Take or keep a duty that one process at a time has. True: it is ours for `lease_s` seconds."""
+        answer = self._runner.call("lead", duty=duty, owner=owner, lease_ms=int(lease_s * 1000))
+        match answer["outcome"]:
+            case "leading":
+                return True
+            case "following":
+                return False
+            case other:
+                raise UnknownOutcome("lead", other)
+
+    def resign(self, duty: str, *, owner: str) -> None:
+        """Lay a duty down, so that another need not wait for the lease to end."""
+        self._runner.call("lead", duty=duty, owner=owner, lease_ms=0)
+
+    def expire_leases(self, *, limit: int, max_attempts: int, retry_in_s: float = 0.0) -> list[ExpiredLease]:
+        """Take attempts away from holders that have not renewed: their jobs wait again, or have failed."""
+        answer = self._runner.call(
+            "expire_leases", limit=limit, max_attempts=max_attempts, delay_ms=int(retry_in_s * 1000)
+        )
+        return [
+            ExpiredLease(row["id"], int(row["attempt"]), Kind(row["kind"]), row["cause"], row["outcome"])
+            for row in answer["jobs"] or []
+        ]
+
+    def overdue_nudges(self, *, limit: int) -> list[tuple[Nudge, int]]:
+        """Nudges that seem lost, each with how many jobs wait for it (at most `limit`)."""
+        by_queue: dict[str, Nudge] = {}
+        for nudge in all_nudges():
+            by_queue.setdefault(nudge.queue, nudge)
+        answer = self._runner.call("overdue_nudges", queues=list(by_queue), limit=limit)
+        return [(by_queue[queue], int(number)) for queue, number in dict(answer["counts"] or {}).items()]
+
+    def due_held(self, *, limit: int) -> tuple[list[Nudge], list[str]]:
+        """Held jobs whose time has come: the nudges for those that are decided about again, the ids of those shed."""
+        answer = self._runner.call("due_held", limit=limit)
+        kinds = sorted({Kind(row["kind"]) for row in answer["requeued"] or []})
+        return [decide(kind) for kind in kinds], [row["id"] for row in answer["shed"] or []]

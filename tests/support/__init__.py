@@ -1,0 +1,1 @@
+"""Helpers that several tests share: servers that start on free loopback ports and are stopped again."""

@@ -1,0 +1,54 @@
+"""Ledgers for tests: a fresh prefix for each, and a clock that a test may move."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+from ledger import Ledger, LedgerSettings
+from ledger.decisions import Decision, Limits, Receipt, RunInhouse, RunOnModal
+from ledger.models import JobRecord, Kind, RenderJob
+from ledger.outcomes import Placed
+
+ROOMY = Limits(month_cap_usd_micros=10**12, max_modal_attempts=10_000)
+RECEIPT = Receipt(policy="test", rule="test", decision="test")
+MODAL = RunOnModal(gpu="H100", reserve_usd_micros=1_000_000)
+
+
+@contextmanager
+def fresh_ledger(url: str, **settings: object) -> Iterator[Ledger]:
+    """A ledger with keys of its own, removed at the end."""
+    prefix = "{t" + uuid4().hex[:12] + "}"
+    ledger = Ledger(LedgerSettings.model_validate({"ledger_url": url, "ledger_prefix": prefix, **settings}))
+    try:
+        yield ledger
+    finally:
+        for key in ledger.client.scan_iter(f"{prefix}:*"):
+            ledger.client.delete(key)
+        ledger.close()
+
+
+def move_clock(ledger: Ledger, by_s: float) -> None:
+    """Let the ledger's clock jump."""
+    ledger.client.hincrby(f"{ledger.prefix}:meta", "clock_offset_ms", int(by_s * 1000))
+
+
+def submit(ledger: Ledger, **fields: object) -> str:
+    """A small render job in the ledger."""
+    job = RenderJob.model_validate({"prompt": "a red ball", "seconds": 4, **fields})
+    return ledger.desk.submit(job, source="client").job_id
+
+
+def place(ledger: Ledger, decision: Decision, *, limits: Limits = ROOMY) -> Placed:
+    """Decide about the job that comes next, and expect it to be placed."""
+    (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
+    outcome = ledger.placing.place(claimed, decision, receipt=RECEIPT, limits=limits)
+    assert isinstance(outcome, Placed), outcome
+    return outcome
+
+
+def start_inhouse(ledger: Ledger, worker: str = "gpu-1", lease_s: float = 10) -> JobRecord:
+    """Place the next job in-house and start it."""
+    place(ledger, RunInhouse())
+    record = ledger.attempts.start_inhouse(Kind.RENDER, worker=worker, lease_s=lease_s)
+    assert record is not None
+    return record

@@ -1,0 +1,34 @@
+"""The one table of transitions, and that Lua gets the very same one."""
+
+import re
+
+from ledger.scripts import script_names, script_text
+from ledger.states import PUBLIC_STATUS, TERMINAL, TRANSITIONS, State, as_lua, is_legal
+
+
+def test_every_state_has_a_row_and_a_public_word() -> None:
+    assert set(TRANSITIONS) == set(State) == set(PUBLIC_STATUS)
+
+
+def test_nothing_leaves_a_terminal_state_and_all_else_can_be_cancelled() -> None:
+    for state in State:
+        assert (TRANSITIONS[state] == frozenset()) == (state in TERMINAL)
+        assert is_legal(state, State.CANCELLED) == (state not in TERMINAL)
+
+
+def test_completed_is_reached_only_from_delivering() -> None:
+    assert [state for state in State if is_legal(state, State.COMPLETED)] == [State.DELIVERING]
+
+
+def test_lua_gets_the_same_table() -> None:
+    rows = dict(re.findall(r"^  (\w+) = \{ (.*?) \},$", as_lua(), re.MULTILINE))
+    read = {state: {part.split(" ")[0] for part in row.split(", ") if part} for state, row in rows.items()}
+    assert read == {str(state): {str(after) for after in afters} for state, afters in TRANSITIONS.items()}
+
+
+def test_every_script_opens_with_the_table_and_has_its_own_header() -> None:
+    names = script_names()
+    assert "submit" in names
+    for name in names:
+        assert script_text(name).startswith("local LEGAL = {")
+        assert script_text(name).count("--[[") == 2, f"{name}.lua has no header"
