@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from ledger.decisions import Limits
 from ledger.settings import LedgerSettings
+from modal_apps.names import RENDERER_APP
 
 MICROS_PER_USD = 1_000_000
 
@@ -56,6 +57,9 @@ class Settings(LedgerSettings):
         default=10.0, ge=1, description="Life of an in-house lease; renewed three times in it, seconds."
     )
     max_attempts: int = Field(default=4, ge=1, le=100, description="Attempts that a job may have in all.")
+    delivery_patience_s: float = Field(
+        default=600.0, ge=0, description="How long a finished in-house result waits for an S3 that is away, seconds."
+    )
     retry_delay_s: float = Field(default=1.0, ge=0, description="Wait before another attempt, seconds.")
     inhouse_usd_per_hour: float = Field(
         default=0.90, ge=0, description="What an hour of an in-house GPU costs us, dollars."
@@ -63,11 +67,11 @@ class Settings(LedgerSettings):
     render_engine: str = Field(default="procedural", description="The engine that renders; see engines/render.")
 
     # --- Modal
-    modal_app: str = Field(default="overspill-renderer", description="Name of the deployed Modal app.")
+    modal_app: str = Field(default=RENDERER_APP, description="Name of the deployed Modal app.")
     modal_environment: str | None = Field(default=None, description="Modal environment; None: the token's default.")
     modal_render_classes: tuple[str, ...] = Field(
-        default=("H100", "H200", "RTX-PRO-6000", "L40S"),
-        description="GPU classes that a render may use (validated ones, as JSON list); the cheapest that fits is taken.",
+        default=("H100", "H200"),
+        description="GPU types validated for renders, as a JSON list; the cheapest that fits is taken.",
     )
     render_vram_gib: float = Field(default=40.0, gt=0, description="GPU memory that a render needs, GiB.")
     render_needs_fp8: bool = Field(default=True, description="The weights are FP8: Hopper, Ada or Blackwell only.")

@@ -1,0 +1,49 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+SETUP_STAMP := .venv/.overspill-setup
+
+.PHONY: help
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(SETUP_STAMP): requirements.lock pyproject.toml scripts/setup.sh
+	@bash scripts/setup.sh
+
+.PHONY: setup
+setup: $(SETUP_STAMP) ## Virtual environment, pinned packages, redis-server
+	@bash scripts/setup.sh --check
+
+.PHONY: demo
+demo: setup ## The main job on embedded defaults: a burst of 12 renders, in-house first, the rest on Modal
+	@$(BIN)/overspill demo
+
+.PHONY: up
+up: setup ## The whole stack for development, until Ctrl-C
+	@$(BIN)/overspill up
+
+.PHONY: test
+test: setup lint ## Lint, types, import contracts, and every test
+	@$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: setup ## ruff, mypy (strict), import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: setup ## Put the code into its one form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: lock
+lock: setup ## Resolve pyproject.toml into requirements.lock (needs uv on the PATH)
+	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --quiet -o requirements.lock
+
+.PHONY: clean
+clean: ## Remove the virtual environment and everything that was made
+	@rm -rf .venv .overspill out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

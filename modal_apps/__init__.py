@@ -1,0 +1,16 @@
+"""What runs on Modal: the engines in Modal's clothes, and the one catalogue of GPU classes.
+
+What lives here
+    gpus       the catalogue: VRAM, FP8 ability and price of every class; pure, imports nothing of Modal
+    envelope   the shape in which a remote method answers: a value or a typed error, never a raised exception
+    names      what is deployed under which name
+    images     the container images, exactly pinned
+    renderer   the deployed app: `modal deploy -m modal_apps.renderer`
+
+What must hold
+    A container ships this package and `engines` only, so nothing here imports Celery, Redis, S3 or a room of ours
+    other than `engines`. No user exception crosses the wire.
+
+Who may come in
+    workers (gpus, envelope, names), and Modal itself.
+"""

@@ -1,0 +1,108 @@
+"""How a remote method answers: an envelope of plain types, and never a raised exception.
+
+A remote `TimeoutError` would look like "pending" to the caller, a remote `SystemExit` would end its process, and an
+unpicklable one would hide what happened. So the method catches everything that it may, and says it in words.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Raised when the shape changes, so that an old container is told from a new one.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Timings:
+    """When what happened, by the container's clock: seconds since 1970."""
+
+    container_started_at: float
+    started_at: float
+    finished_at: float
+
+    @property
+    def execution_s(self) -> float:
+        """Seconds that the method ran."""
+        return max(0.0, self.finished_at - self.started_at)
+
+    @property
+    def startup_s(self) -> float:
+        """Seconds from the container's start to the method's, as its first input sees them."""
+        return max(0.0, self.started_at - self.container_started_at)
+
+
+@dataclass(frozen=True)
+class RemoteError:
+    """What went wrong, in a word of a bounded set and a sentence."""
+
+    #: invalid_request | out_of_memory | cancelled | error
+    cause: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """One answer. Exactly one of `value` and `error` is set."""
+
+    timings: Timings
+    container_id: str
+    #: Whether this was the container's first input: its cold start was paid for by this call.
+    cold_start: bool
+    peak_memory_bytes: int
+    peak_gpu_memory_bytes: int | None = None
+    value: Mapping[str, Any] | None = None
+    error: RemoteError | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """As plain types that any Python can unpickle."""
+        return {
+            "version": VERSION,
+            "ok": self.error is None,
+            "value": dict(self.value) if self.value is not None else None,
+            "error": vars(self.error) if self.error is not None else None,
+            "timings": vars(self.timings),
+            "container_id": self.container_id,
+            "cold_start": self.cold_start,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "peak_gpu_memory_bytes": self.peak_gpu_memory_bytes,
+        }
+
+
+class BadEnvelope(ValueError):
+    """What came back is not an envelope of this version."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(
+            f"expected an envelope of version {VERSION} from the remote method, got {detail}. "
+            "Deploy the app again from this version: `modal deploy -m modal_apps.renderer`."
+        )
+
+
+def parse(wire: object) -> Envelope:
+    """Read an answer.
+
+    Raises:
+        BadEnvelope: it is something else.
+    """
+    if not isinstance(wire, Mapping):
+        raise BadEnvelope(f"a value of type {type(wire).__name__}")
+    if wire.get("version") != VERSION:
+        raise BadEnvelope(f"version {wire.get('version')!r}")
+    try:
+        error = wire["error"]
+        envelope = Envelope(
+            timings=Timings(**{name: float(value) for name, value in wire["timings"].items()}),
+            container_id=str(wire["container_id"]),
+            cold_start=bool(wire["cold_start"]),
+            peak_memory_bytes=int(wire["peak_memory_bytes"]),
+            peak_gpu_memory_bytes=wire["peak_gpu_memory_bytes"],
+            value=wire["value"],
+            error=RemoteError(**error) if error is not None else None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        raise BadEnvelope(f"one with a wrong or missing part ({cause!r})") from cause
+    if (envelope.value is None) == (envelope.error is None):
+        raise BadEnvelope("one with not exactly one of value and error")
+    return envelope

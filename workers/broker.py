@@ -1,0 +1,36 @@
+"""Looks into Celery's queues on Redis: how many messages wait, over all of a queue's priority lists."""
+
+import redis
+
+from workers.settings import Settings
+
+#: Kombu keeps four lists per queue: the bare name for priority 0, and these (kombu/transport/redis.py `_q_for_pri`).
+_SEPARATOR = "\x06\x16"
+_PRIORITY_STEPS = (0, 3, 6, 9)
+
+
+class Broker:
+    """A read-only look at the broker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = redis.Redis.from_url(
+            settings.broker_url.get_secret_value(),
+            socket_timeout=settings.ledger_timeout_s,
+            socket_connect_timeout=settings.ledger_connect_timeout_s,
+            client_name="overspill-broker-depth",
+        )
+
+    def depth(self, queue: str) -> int:
+        """Messages that wait in a queue.
+
+        Raises:
+            redis.exceptions.RedisError: the broker does not answer.
+        """
+        pipe = self._client.pipeline(transaction=False)
+        for step in _PRIORITY_STEPS:
+            pipe.llen(queue if step == 0 else f"{queue}{_SEPARATOR}{step}")
+        return sum(int(length) for length in pipe.execute())
+
+    def close(self) -> None:
+        """Close the connection; may be called twice."""
+        self._client.close()

@@ -1,0 +1,70 @@
+"""Delivery: the result into S3, then the pointer into the ledger. In-house workers and followers deliver alike."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from ledger import Ledger
+from ledger.models import JobRecord
+from ledger.outcomes import Completed, Delivering, Stale
+from workers.artifacts import ArtifactStore, Video
+from workers.patience import patiently
+
+log = structlog.get_logger(__name__)
+
+#: A finished result waits so long for a ledger that is away, seconds.
+PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """The artifact is published."""
+
+
+@dataclass(frozen=True)
+class TooLate:
+    """The attempt is not the newest any more; what it made was discarded."""
+
+
+def deliver(
+    ledger: Ledger,
+    artifacts: ArtifactStore,
+    record: JobRecord,
+    video: Video,
+    *,
+    measurements: Mapping[str, object],
+    cost_usd_micros: int,
+) -> Delivered | TooLate:
+    """Publish the result of an attempt, if it is still the newest.
+
+    Raises:
+        ArtifactStoreUnavailable: S3 did not take the files.
+        LedgerUnavailable: the ledger stayed away; a later attempt or follower does it again.
+    """
+    begun = patiently(lambda: ledger.attempts.begin_delivery(record.id, record.attempt), for_s=PATIENCE_S)
+    match begun:
+        case Stale(state, attempt):
+            log.info("delivery.too_late", job_state=state, newest_attempt=attempt)
+            return TooLate()
+        case Delivering():
+            pass
+    artifact = artifacts.put_video(record.id, record.attempt, video)
+    published = patiently(
+        lambda: ledger.attempts.complete(
+            record.id,
+            record.attempt,
+            artifact=artifact,
+            measurements=measurements,
+            cost_usd_micros=cost_usd_micros,
+        ),
+        for_s=PATIENCE_S,
+    )
+    match published:
+        case Completed():
+            log.info("job.completed", size_bytes=artifact.size_bytes, cost_usd_micros=cost_usd_micros)
+            return Delivered()
+        case Stale(state, attempt):
+            log.info("delivery.lost_the_race", job_state=state, newest_attempt=attempt)
+            artifacts.discard(artifact)
+            return TooLate()

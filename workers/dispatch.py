@@ -1,0 +1,104 @@
+"""Dispatch: claim the queued jobs that come next, ask the policy about each, commit each decision with its receipt."""
+
+from collections import Counter
+
+import structlog
+
+from ledger import Kind, Ledger
+from ledger.decisions import Hold, Receipt
+from ledger.nudges import Nudge
+from ledger.outcomes import ClaimedJob, Held, Placed, PlaceOutcome, Refused, Stale, WasShed
+from workers.logs import bound
+from workers.nudging import CeleryNudger
+from workers.placement.gpu import GpuNeed
+from workers.placement.policy import Policy, Verdict
+from workers.placement.watermark import WatermarkPolicy
+from workers.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def policy_from(settings: Settings) -> Policy:
+    """The policy that the settings name."""
+    match settings.policy:
+        case "watermark":
+            return WatermarkPolicy(
+                high=settings.high_watermark,
+                low=settings.low_watermark,
+                min_dwell_s=settings.min_dwell_s,
+                needs={
+                    Kind.RENDER: GpuNeed(
+                        allowed=settings.modal_render_classes,
+                        vram_gib=settings.render_vram_gib,
+                        headroom_ratio=settings.vram_headroom_ratio,
+                        needs_fp8=settings.render_needs_fp8,
+                        call_estimate_s=settings.render_call_estimate_s,
+                    )
+                },
+            )
+
+
+class Dispatcher:
+    """Decides about queued jobs. Any number of them may run at once."""
+
+    def __init__(self, ledger: Ledger, nudger: CeleryNudger, settings: Settings) -> None:
+        self._ledger = ledger
+        self._nudger = nudger
+        self._settings = settings
+        self._policy = policy_from(settings)
+
+    def run(self, kind: Kind) -> dict[str, int]:
+        """Decide about everything that is queued of a kind. Returns how often each decision was taken."""
+        tally: Counter[str] = Counter()
+        while claimed := self._ledger.placing.claim_queued(
+            kind, limit=self._settings.dispatch_batch, lease_s=self._settings.dispatch_claim_s
+        ):
+            for job in claimed:
+                with bound(**job.record.log_context()):
+                    tally[self._decide(job)] += 1
+        return dict(tally)
+
+    def _decide(self, claimed: ClaimedJob) -> str:
+        verdict = self._policy.decide(claimed.record, self._ledger.placing.view())
+        outcome = self._commit(claimed, verdict)
+        if isinstance(outcome, Refused):
+            # The policy wanted Modal and a hard limit said no: the job waits in the control plane.
+            outcome = self._commit(claimed, self._held_instead(verdict, outcome.reason))
+        match outcome:
+            case Placed(attempt, nudge):
+                log.info("job.placed", attempt=attempt, queue=nudge.queue, rule=verdict.receipt.rule)
+                self._send(nudge)
+                return "placed_" + ("modal" if nudge.queue == "overflow" else "inhouse")
+            case Held():
+                log.info("job.held")
+                return "held"
+            case WasShed():
+                log.info("job.shed")
+                return "shed"
+            case Refused(reason):
+                log.warning("job.refused_twice", reason=reason)
+                return "refused"
+            case Stale():
+                return "stale"
+
+    def _commit(self, claimed: ClaimedJob, verdict: Verdict) -> PlaceOutcome:
+        return self._ledger.placing.place(
+            claimed,
+            verdict.decision,
+            receipt=verdict.receipt,
+            limits=self._settings.limits,
+            spill=verdict.spill,
+        )
+
+    def _held_instead(self, verdict: Verdict, reason: str) -> Verdict:
+        hold = Hold(reason, again_in_s=self._settings.hold_again_s, timeout_s=self._settings.hold_timeout_s)
+        receipt = Receipt(
+            policy=verdict.receipt.policy,
+            rule=reason,
+            decision="Hold",
+            signals={**verdict.receipt.signals, "wanted": verdict.receipt.rule},
+        )
+        return Verdict(verdict.job_id, hold, receipt, verdict.spill)
+
+    def _send(self, nudge: Nudge) -> None:
+        self._nudger.send(nudge)

@@ -1,0 +1,105 @@
+"""Spawning: the intent is in the ledger before the call exists, the call's id right after."""
+
+from collections import Counter
+
+import structlog
+
+from engines.render.errors import InvalidRenderRequest
+from ledger import Ledger
+from ledger.models import JobRecord
+from ledger.outcomes import Failed, Requeued, Stale
+from workers.logs import bound
+from workers.nudging import CeleryNudger
+from workers.overflow.calls import ModalCalls
+from workers.overflow.endings import MaybeCall, NoCall, classify_spawn_error
+from workers.patience import patiently
+from workers.requests import NoEngine, render_request
+from workers.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: How many spawn times a claim lasts beyond the spawns themselves: room for the ledger's own calls.
+_CLAIM_MARGIN_S = 10.0
+
+
+class Spawner:
+    """Turns placed Modal attempts into calls. Any number of them may run at once."""
+
+    def __init__(self, ledger: Ledger, calls: ModalCalls, nudger: CeleryNudger, settings: Settings) -> None:
+        self._ledger = ledger
+        self._calls = calls
+        self._nudger = nudger
+        self._settings = settings
+
+    def run(self, *, worker: str) -> dict[str, int]:
+        """Spawn everything that waits for it, a batch at a time. Returns how often each thing happened."""
+        tally: Counter[str] = Counter()
+        # One at a time under its own claim: a slow answer of Modal never eats into another attempt's lease.
+        lease_s = self._settings.spawn_timeout_s + _CLAIM_MARGIN_S
+        for _ in range(self._settings.spawn_batch):
+            claimed = self._ledger.calls.claim_spawns(worker=worker, limit=1, lease_s=lease_s)
+            if not claimed:
+                break
+            for record in claimed:
+                with bound(**record.log_context(), gpu=record.gpu):
+                    tally[self._spawn(record)] += 1
+        return dict(tally)
+
+    def _spawn(self, record: JobRecord) -> str:
+        try:
+            request = render_request(record, self._settings)
+        except (NoEngine, InvalidRenderRequest) as error:
+            return self._fail(record, cause="invalid_request", message=str(error), retryable=False, call_may_run=False)
+        try:
+            call_id = self._calls.spawn(
+                request.to_wire(), gpu=record.gpu or "", timeout_s=self._settings.spawn_timeout_s
+            )
+        except Exception as error:  # noqa: BLE001 - the SDK raises many types; each is classified
+            return self._spawn_failed(record, error)
+        return self._record(record, call_id)
+
+    def _record(self, record: JobRecord, call_id: str) -> str:
+        wanted = patiently(
+            lambda: self._ledger.calls.record_call(
+                record.id,
+                record.attempt,
+                call_id=call_id,
+                first_check_s=self._settings.poll_first_s,
+                deadline_s=self._settings.call_deadline_s,
+            ),
+            for_s=self._settings.spawn_timeout_s,
+        )
+        if wanted:
+            log.info("call.spawned", call_id=call_id)
+            return "spawned"
+        log.info("call.unwanted", call_id=call_id)
+        return "unwanted"
+
+    def _spawn_failed(self, record: JobRecord, error: BaseException) -> str:
+        match classify_spawn_error(error):
+            case NoCall(cause, message):
+                return self._fail(record, cause=cause, message=message, retryable=True, call_may_run=False)
+            case MaybeCall(message):
+                return self._fail(record, cause="spawn_lost", message=message, retryable=True, call_may_run=True)
+
+    def _fail(self, record: JobRecord, *, cause: str, message: str, retryable: bool, call_may_run: bool) -> str:
+        log.warning("call.not_spawned", cause=cause, error=message)
+        outcome = patiently(
+            lambda: self._ledger.attempts.fail(
+                record.id,
+                record.attempt,
+                cause=cause,
+                message=message,
+                retryable=retryable,
+                max_attempts=self._settings.max_attempts,
+                retry_in_s=self._settings.retry_delay_s * 2 ** min(record.attempt, 6),
+                call_may_run=call_may_run,
+            ),
+            for_s=self._settings.spawn_timeout_s,
+        )
+        match outcome:
+            case Requeued(nudge):
+                self._nudger.send(nudge)
+                return cause
+            case Failed() | Stale():
+                return cause

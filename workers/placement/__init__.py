@@ -1,0 +1,14 @@
+"""The decision: where a job runs. Policies behind one small interface; dispatchers, reconciler and replay use them.
+
+What lives here
+    policy     the interface: `decide(job, view)` and `recheck(view)`, and what they may look at
+    watermark  the simple policy and the reference: spill above a depth, stop below a lower one
+    gpu        which GPU class a job needs on Modal, and what is reserved for it
+
+What must hold
+    Pure: no Redis, Celery, Modal, clock or random inside; time is in the view, settings are arguments. A policy
+    advises; the ledger's script enforces the limits.
+
+Who may come in
+    workers.dispatch, workers.reconcile, whatif.
+"""

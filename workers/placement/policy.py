@@ -1,0 +1,33 @@
+"""What a policy is: a job and a picture of the cluster in, a verdict with its receipt out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ledger.decisions import Decision, Receipt, SpillState
+from ledger.models import JobRecord
+from ledger.view import ClusterView
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decision about one job, why, and the policy's memory afterwards (None: unchanged)."""
+
+    job_id: str
+    decision: Decision
+    receipt: Receipt
+    spill: SpillState | None = None
+
+
+class Policy(Protocol):
+    """One way to place jobs."""
+
+    @property
+    def name(self) -> str:
+        """As settings and receipts call it."""
+
+    def decide(self, job: JobRecord, view: ClusterView) -> Verdict:
+        """Where a job that has just arrived (or failed an attempt, or was held) runs."""
+
+    def recheck(self, view: ClusterView) -> Sequence[Verdict]:
+        """On every tick and completion: which placed jobs should run elsewhere after all."""

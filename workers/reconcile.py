@@ -1,0 +1,106 @@
+"""The reconciler: makes sure again and again that nothing is forgotten. One process at a time has the duty, by lease.
+
+Every sweep is bounded, and harmless if two processes should run it at once: each step is one script of the ledger.
+"""
+
+import os
+import socket
+import threading
+
+import redis
+import structlog
+
+from ledger import LedgerError, nudges
+from ledger.nudges import Nudge
+from workers.broker import Broker
+from workers.resources import Resources
+
+log = structlog.get_logger(__name__)
+
+DUTY = "reconciler"
+#: The duty is held for so many sweeps; a reconciler that dies is replaced after them.
+LEASE_SWEEPS = 5
+
+
+class Reconciler:
+    """Sweeps until it is stopped. start, ready, stop; may be stopped twice."""
+
+    def __init__(self, open_ends: Resources, broker: Broker | None = None) -> None:
+        self._open = open_ends
+        self._broker = broker or Broker(open_ends.settings)
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._stopping = threading.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+
+    def start(self) -> None:
+        """Begin to sweep, in a thread of its own."""
+        self._thread.start()
+
+    def ready(self, timeout_s: float) -> bool:
+        """Wait until the first round is through (whether or not the duty is ours)."""
+        return self._ready.wait(timeout_s)
+
+    def stop(self) -> None:
+        """Stop, and lay the duty down."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+        self._broker.close()
+
+    def sweep(self) -> None:
+        """One round, if the duty is ours."""
+        settings = self._open.settings
+        ledger = self._open.ledger
+        if not ledger.sweeps.lead(DUTY, owner=self._owner, lease_s=settings.sweep_every_s * LEASE_SWEEPS):
+            return
+        expired = ledger.sweeps.expire_leases(
+            limit=settings.sweep_batch, max_attempts=settings.max_attempts, retry_in_s=0.0
+        )
+        for lease in expired:
+            log.warning(
+                "lease.expired",
+                job_id=lease.job_id,
+                attempt=lease.attempt,
+                kind=str(lease.kind),
+                cause=lease.cause,
+                outcome=lease.outcome,
+            )
+        held_nudges, shed = ledger.sweeps.due_held(limit=settings.sweep_batch)
+        for job_id in shed:
+            log.warning("job.shed", job_id=job_id)
+        # A job whose lease was lost should not wait for a nudge to fall overdue.
+        to_send = {*held_nudges, *(nudges.decide(lease.kind) for lease in expired)}
+        for nudge in to_send:
+            self._open.nudger.send(nudge)
+        for nudge, waiting in ledger.sweeps.overdue_nudges(limit=settings.sweep_batch):
+            self._nudge_again(nudge, waiting)
+
+    def _nudge_again(self, nudge: Nudge, waiting: int) -> None:
+        """Send as many nudges as jobs wait, less those that are still in the queue: a backlog is not a loss."""
+        try:
+            missing = waiting - self._broker.depth(nudge.queue)
+        except redis.exceptions.RedisError as error:
+            log.warning("broker.not_asked", queue=nudge.queue, error=str(error))
+            return
+        for number in range(missing):
+            if number == 0:
+                log.info("nudge.sent_again", queue=nudge.queue, missing=missing)
+            if not self._open.nudger.send(nudge):
+                return
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.sweep()
+            except LedgerError as error:
+                log.warning("reconciler.ledger_away", error=str(error))
+            except Exception:
+                # The sweeps are what repairs everything else; they must outlive any surprise.
+                log.exception("reconciler.sweep_failed")
+            self._ready.set()
+            self._stopping.wait(self._open.settings.sweep_every_s)
+        try:
+            self._open.ledger.sweeps.resign(DUTY, owner=self._owner)
+        except LedgerError as error:
+            log.warning("reconciler.not_resigned", error=str(error))

@@ -1,0 +1,51 @@
+"""What a process holds open: its ledger, its S3 client, its producer. Made when first asked for, anew after a fork."""
+
+import os
+import threading
+from dataclasses import dataclass
+
+from ledger import Ledger
+from workers.artifacts import ArtifactStore
+from workers.nudging import CeleryNudger
+from workers.settings import Settings, settings
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The open ends of one process."""
+
+    settings: Settings
+    ledger: Ledger
+    artifacts: ArtifactStore
+    nudger: CeleryNudger
+
+
+_lock = threading.Lock()
+_by_process: dict[int, Resources] = {}
+
+
+def resources() -> Resources:
+    """This process's resources."""
+    process_id = os.getpid()
+    with _lock:
+        found = _by_process.get(process_id)
+        if found is None:
+            # What the parent held open is the parent's: after a fork nothing of it may be used.
+            _by_process.clear()
+            values = settings()
+            found = _by_process[process_id] = Resources(
+                settings=values,
+                ledger=Ledger(values),
+                artifacts=ArtifactStore(values),
+                nudger=CeleryNudger(values),
+            )
+        return found
+
+
+def _after_fork() -> None:
+    """A lock that another thread of the parent held would never be opened in the child."""
+    global _lock  # noqa: PLW0603 - the one place where it is replaced
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,107 @@
+"""Celery boot steps: which services start and stop together with a worker, by the queues that it consumes."""
+
+from typing import Any
+
+import structlog
+from celery import bootsteps
+
+from ledger import Kind
+from ledger.nudges import OVERFLOW_QUEUE
+from workers.resources import resources
+
+log = structlog.get_logger(__name__)
+
+
+def _queues(worker: Any) -> set[str]:
+    return set(worker.app.amqp.queues.consume_from)
+
+
+class _ServiceStep(bootsteps.StartStopStep):
+    """A boot step around one service with start, ready and stop."""
+
+    requires = ("celery.worker.components:Pool",)
+    service: Any = None
+
+    def wanted(self, queues: set[str]) -> bool:
+        """Whether a worker of these queues has the service."""
+        raise NotImplementedError
+
+    def make(self, worker: Any) -> Any:
+        """The service."""
+        raise NotImplementedError
+
+    def include_if(self, worker: Any) -> bool:
+        """Celery asks this before it starts the step."""
+        return self.wanted(_queues(worker))
+
+    def start(self, worker: Any) -> None:
+        """Start the service, after the pool."""
+        self.service = self.make(worker)
+        self.service.start()
+        log.info("service.started", service=type(self.service).__name__)
+
+    def stop(self, parent: Any) -> None:
+        """Stop the service, before the pool; may be called twice."""
+        if self.service is not None:
+            self.service.stop()
+            self.service = None
+
+    def terminate(self, parent: Any) -> None:
+        """A cold stop stops the service too."""
+        self.stop(parent)
+
+
+class SlotStep(_ServiceStep):
+    """GPU workers tell the ledger that their slots live."""
+
+    def wanted(self, queues: set[str]) -> bool:
+        """Workers of an in-house queue."""
+        return bool(_inhouse_kinds(queues))
+
+    def make(self, worker: Any) -> Any:
+        """One slot for each process of the pool."""
+        from workers.services import SlotHeartbeat  # noqa: PLC0415 - imports what only such a worker needs
+
+        return SlotHeartbeat(
+            resources().ledger,
+            kinds=_inhouse_kinds(_queues(worker)),
+            slots=[f"{worker.hostname}/{number}" for number in range(int(worker.concurrency))],
+            lease_s=resources().settings.lease_s,
+        )
+
+
+class FollowerStep(_ServiceStep):
+    """Overflow workers follow Modal calls."""
+
+    def wanted(self, queues: set[str]) -> bool:
+        """Workers of the overflow queue."""
+        return OVERFLOW_QUEUE in queues
+
+    def make(self, worker: Any) -> Any:
+        """A follower in a thread."""
+        from workers.overflow.follower import Follower  # noqa: PLC0415 - imports Modal, which only such a worker needs
+        from workers.overflow.shared import modal_calls  # noqa: PLC0415
+        from workers.services import FollowerThread  # noqa: PLC0415
+
+        return FollowerThread(Follower(resources(), modal_calls()))
+
+
+class ReconcilerStep(_ServiceStep):
+    """Dispatch and overflow workers can be the reconciler; a lease picks one."""
+
+    def wanted(self, queues: set[str]) -> bool:
+        """Workers of the overflow queue or of a dispatch queue."""
+        return OVERFLOW_QUEUE in queues or any(str(kind) in queues for kind in Kind)
+
+    def make(self, worker: Any) -> Any:
+        """A reconciler in a thread."""
+        from workers.reconcile import Reconciler  # noqa: PLC0415
+
+        return Reconciler(resources())
+
+
+def _inhouse_kinds(queues: set[str]) -> list[Kind]:
+    return [kind for kind in Kind if f"inhouse.{kind}" in queues]
+
+
+ALL_STEPS = (SlotStep, FollowerStep, ReconcilerStep)
