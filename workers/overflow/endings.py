@@ -92,6 +92,8 @@ _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
     (InternalFailure, "crash"),
     (ExecutionError, "crash"),
     (MemoryError, "out_of_memory"),
+    # A remote method's own one. Python counts it among the OSErrors, which would say that Modal could not be asked.
+    (TimeoutError, "error"),
 )
 
 

@@ -1,0 +1,32 @@
+"""Which engines there are. An engine's module is imported when it is first asked for, and not before."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final, cast
+
+from engines.render.contract import RenderEngine
+from engines.render.errors import UnknownEngine
+
+# Name -> module and class. A name never changes its meaning: jobs in the ledger carry it.
+_ENGINES: Final = {
+    "procedural": ("engines.render.procedural.engine", "ProceduralEngine"),
+}
+
+
+def engine_names() -> tuple[str, ...]:
+    """The names of all engines, sorted; imports none of them."""
+    return tuple(sorted(_ENGINES))
+
+
+def get_engine(name: str) -> RenderEngine:
+    """Imports and makes the engine called `name`.
+
+    Raises:
+        UnknownEngine: No engine has that name.
+    """
+    if name not in _ENGINES:
+        raise UnknownEngine(name, engine_names())
+    module_name, class_name = _ENGINES[name]
+    engine_class = getattr(importlib.import_module(module_name), class_name)
+    return cast("RenderEngine", engine_class())
