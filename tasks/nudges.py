@@ -15,7 +15,7 @@ from workers.resources import resources
 def _kind_of(task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Kind | None:
     """The kind that a nudge names; None (logged and counted) if it names none."""
     value = kwargs.get("kind")
-    if not args and set(kwargs) == {"kind"} and value in set(Kind):
+    if not args and set(kwargs) == {"kind"} and isinstance(value, str) and value in set(Kind):
         return Kind(value)
     message_dropped("invalid_nudge", task=task, detail=f"expected kind=render or kind=train, got {sorted(kwargs)}")
     return None

@@ -1,0 +1,110 @@
+"""Whatever dies, a job accepted is a job done, once."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from ledger import Kind, Pool, RenderJob, State
+from ledger.nudges import decide
+from tests.integration.flow.conftest import LEASE_S, Whole
+from tests.support.waiting import until
+from workers.nudging import CeleryNudger
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def _submit(whole: Whole, **fields: object) -> str:
+    job = RenderJob.model_validate({"prompt": "a long river", "seconds": 4, "size": "640x360", **fields})
+    submitted = whole.ledger.desk.submit(job, source="client")
+    nudger = CeleryNudger(whole.settings)
+    nudger.send(decide(Kind.RENDER))
+    nudger.close()
+    return submitted.job_id
+
+
+def _kill_tree(pid: int) -> None:
+    """SIGKILL a process and all its children at once, as the end of a host would."""
+    parent = psutil.Process(pid)
+    for process in [parent, *parent.children(recursive=True)]:
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def test_a_killed_gpu_worker_loses_its_attempt_and_not_the_job(whole: Whole) -> None:
+    # Given a long render that is under way in-house
+    job_id = _submit(whole, seconds=20, size="1280x720", burst="never")
+    running = whole.when(job_id, lambda record: record.state is State.RUNNING and record.progress > 5)
+    assert running.worker is not None
+    victim = running.worker.split("@")[0].replace("gpu-", "gpu.")
+    # When its worker is killed, children and all
+    pid = whole.stack.supervisor[victim].pid
+    assert pid is not None
+    killed_at = time.monotonic()
+    _kill_tree(pid)
+    # Then another attempt runs within two lease times
+    again = whole.when(job_id, lambda record: record.attempt == 2 and record.state is State.RUNNING)
+    assert time.monotonic() - killed_at < 2 * LEASE_S
+    assert again.pool is Pool.INHOUSE
+    # And the job completes once, with one artifact: the second attempt's
+    done = whole.ended(job_id, timeout_s=120)
+    assert (done.state, done.attempt) == (State.COMPLETED, 2)
+    assert {key.split("/")[2] for key in whole.objects(job_id)} == {"2"}
+    completions = [event for event in whole.ledger.desk.history(job_id) if event.state == "completed"]
+    assert len(completions) == 1
+
+
+def test_a_killed_redis_stalls_everything_and_loses_nothing(whole: Whole) -> None:
+    # Given jobs on both pools
+    ids = [_submit(whole, burst=burst) for burst in ("never", "always", "auto", "auto")]
+    # When Redis is killed and comes back from its append-only file
+    redis_service = whole.stack.redis
+    assert redis_service is not None
+    redis_service.kill()
+    redis_service.start()
+    redis_service.ready()
+    # Then every job completes, by workers that nobody restarted
+    assert {whole.ended(job_id, timeout_s=120).state for job_id in ids} == {State.COMPLETED}
+    view = whole.ledger.placing.view()
+    assert view.money.reserved_usd_micros == 0
+
+
+def test_a_killed_overflow_worker_leaves_its_calls_to_the_next(whole: Whole) -> None:
+    # Given a call on Modal
+    job_id = _submit(whole, seconds=12, size="1280x720", burst="always")
+    whole.when(job_id, lambda record: record.call_id is not None)
+    # When the only follower is killed
+    pid = whole.stack.supervisor["overflow.1"].pid
+    assert pid is not None
+    _kill_tree(pid)
+    # Then the next one follows the same call to its end: no second attempt is paid for
+    done = whole.ended(job_id, timeout_s=180)
+    assert (done.state, done.attempt) == (State.COMPLETED, 1)
+
+
+def test_a_cancelled_modal_job_stops_its_gpu_and_gives_its_money_back(whole: Whole) -> None:
+    # Given a long render on Modal
+    job_id = _submit(whole, seconds=20, size="1792x1024", burst="always")
+    whole.when(job_id, lambda record: record.state is State.RUNNING and record.call_id is not None)
+    # When it is cancelled
+    whole.ledger.desk.cancel(job_id)
+    assert whole.ledger.desk.get(job_id).state is State.CANCELLED
+    # Then its call is stopped and settled, and nothing was published
+    until(
+        whole.ledger.placing.view,
+        lambda view: view.modal_attempts == 0 and view.money.reserved_usd_micros == 0,
+        timeout_s=30,
+    )
+    assert whole.ledger.desk.attempt(job_id, 1)["settled"] == "1"
+    assert whole.objects(job_id) == []
+    assert whole.ledger.desk.get(job_id).artifact is None
+
+
+def test_a_cancelled_in_house_job_frees_its_slot(whole: Whole) -> None:
+    job_id = _submit(whole, seconds=20, size="1792x1024", burst="never")
+    whole.when(job_id, lambda record: record.state is State.RUNNING and record.progress > 0)
+    whole.ledger.desk.cancel(job_id)
+    # The slot is free for the next job long before the render would have ended
+    assert whole.ended(_submit(whole, burst="never", seconds=1), timeout_s=30).state is State.COMPLETED
+    assert whole.objects(job_id) == []
