@@ -8,6 +8,7 @@ from ledger import nudges
 from ledger.errors import UnknownOutcome
 from ledger.models import Artifact, JobRecord, Kind, record_from_fields
 from ledger.outcomes import Completed, Delivering, Failed, Lost, Renewed, Requeued, Stale
+from ledger.retries import RULES, Cause, RetryRule
 from ledger.scripts import ScriptRunner
 
 
@@ -83,11 +84,11 @@ class Attempts:
         job_id: str,
         attempt: int,
         *,
-        cause: str,
+        cause: Cause,
         message: str,
-        retryable: bool,
         max_attempts: int,
-        retry_in_s: float = 0.0,
+        jitter: float,
+        rule: RetryRule | None = None,
         cost_usd_micros: int = 0,
         call_may_run: bool = False,
     ) -> Requeued | Failed | Stale:
@@ -96,11 +97,11 @@ class Attempts:
         Args:
             job_id: the job.
             attempt: the fencing token.
-            cause: one word of a bounded set: `error`, `crash`, `out_of_memory`, `timeout`, ...
+            cause: what ended it; each cause is counted apart.
             message: what happened, for the user.
-            retryable: whether another attempt may help.
-            max_attempts: attempts that the job may have in all.
-            retry_in_s: how long the job waits before it is decided about again.
+            max_attempts: attempts that the job may have in all, whatever the causes.
+            jitter: a random share, 0.0 to 1.0, for the pause before another attempt.
+            rule: how often this cause is forgiven; None: as ledger/retries.py says.
             cost_usd_micros: what the attempt cost.
             call_may_run: its Modal call may still be running; a follower will stop it and settle then.
         """
@@ -110,9 +111,9 @@ class Attempts:
             attempt=attempt,
             cause=cause,
             message=message[:2000],
-            retryable=retryable,
+            rule=(rule or RULES[cause]).to_wire(),
+            jitter=jitter,
             max_attempts=max_attempts,
-            delay_ms=int(retry_in_s * 1000),
             cost_usd_micros=cost_usd_micros,
             must_stop=call_may_run,
         )

@@ -1,6 +1,7 @@
 """The Lua scripts by name: the legal table, the shared library and the script's own file, called by their hash."""
 
 import json
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -9,6 +10,7 @@ import redis
 from redis.commands.core import Script
 
 from ledger.errors import IllegalTransition, LedgerFull, LedgerUnavailable
+from ledger.models import BurstMode, Kind
 from ledger.states import as_lua
 
 _UNAVAILABLE = (
@@ -29,7 +31,12 @@ def script_text(name: str) -> str:
     folder = files("ledger").joinpath("lua")
     library = folder.joinpath("_lib.lua").read_text(encoding="utf-8")
     body = folder.joinpath(f"{name}.lua").read_text(encoding="utf-8")
-    return f"{as_lua()}\n{library}\n{body}"
+    words = f"local KINDS = {_as_set(Kind)}\nlocal BURSTS = {_as_set(BurstMode)}"
+    return f"{as_lua()}\n{words}\n{library}\n{body}"
+
+
+def _as_set(words: Iterable[str]) -> str:
+    return "{ " + ", ".join(f"{word} = true" for word in words) + " }"
 
 
 def script_names() -> tuple[str, ...]:

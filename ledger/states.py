@@ -76,11 +76,15 @@ def is_legal(before: State, after: State) -> bool:
     return after in TRANSITIONS[before]
 
 
+#: The shape of a job's record. A record with another number was written by another version.
+SCHEMA = 1
+
+
 def as_lua() -> str:
-    """The tables `LEGAL` and `TERMINAL` as Lua source, to stand at the head of every script."""
+    """The tables `LEGAL` and `TERMINAL`, and the schema, as Lua source, to stand at the head of every script."""
     rows = [
         f"  {before} = {{ {', '.join(f'{after} = true' for after in sorted(afters))} }},"
         for before, afters in TRANSITIONS.items()
     ]
     terminal = ", ".join(f"{state} = true" for state in sorted(TERMINAL))
-    return "\n".join(["local LEGAL = {", *rows, "}", f"local TERMINAL = {{ {terminal} }}"])
+    return "\n".join(["local LEGAL = {", *rows, "}", f"local TERMINAL = {{ {terminal} }}", f"local SCHEMA = {SCHEMA}"])

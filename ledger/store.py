@@ -8,7 +8,9 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from ledger.attempts import Attempts
+from ledger.audit import Violation, audit
 from ledger.calls import Calls
+from ledger.decisions import Limits
 from ledger.desk import Desk
 from ledger.placing import Placing
 from ledger.scripts import ScriptRunner
@@ -84,6 +86,10 @@ class Ledger:
     def tally(self, metric: str, labels: str, by: int = 1) -> None:
         """Raise a counter for something that is no transition. `labels`: `"reason=garbage|queue=render"`, sorted."""
         self.runner.call("tally", metric=metric, labels=labels, by=by)
+
+    def audit(self, limits: Limits | None = None) -> list[Violation]:
+        """Every violation of what must always hold (see ledger/audit.py); with `limits`, of the caps too."""
+        return audit(self.runner, prefix=self.prefix, limits=limits)
 
     def close(self) -> None:
         """Close the connection; may be called twice."""

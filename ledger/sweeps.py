@@ -1,9 +1,12 @@
 """What the reconciler does again and again. Every sweep is bounded, and harmless when two run at once."""
 
+import json
+
 from ledger.errors import UnknownOutcome
-from ledger.models import Kind
+from ledger.models import Artifact, Kind
 from ledger.nudges import Nudge, all_nudges, decide
 from ledger.outcomes import ExpiredLease
+from ledger.retries import RULES, Cause
 from ledger.scripts import ScriptRunner
 
 
@@ -28,10 +31,14 @@ class Sweeps:
         """Lay a duty down, so that another need not wait for the lease to end."""
         self._runner.call("lead", duty=duty, owner=owner, lease_ms=0)
 
-    def expire_leases(self, *, limit: int, max_attempts: int, retry_in_s: float = 0.0) -> list[ExpiredLease]:
+    def expire_leases(self, *, limit: int, max_attempts: int, jitter: float = 1.0) -> list[ExpiredLease]:
         """Take attempts away from holders that have not renewed: their jobs wait again, or have failed."""
         answer = self._runner.call(
-            "expire_leases", limit=limit, max_attempts=max_attempts, delay_ms=int(retry_in_s * 1000)
+            "expire_leases",
+            limit=limit,
+            max_attempts=max_attempts,
+            jitter=jitter,
+            rules={cause: RULES[cause].to_wire() for cause in (Cause.LEASE_LOST, Cause.SPAWN_LOST)},
         )
         return [
             ExpiredLease(row["id"], int(row["attempt"]), Kind(row["kind"]), row["cause"], row["outcome"])
@@ -45,6 +52,11 @@ class Sweeps:
             by_queue.setdefault(nudge.queue, nudge)
         answer = self._runner.call("overdue_nudges", queues=list(by_queue), limit=limit)
         return [(by_queue[queue], int(number)) for queue, number in dict(answer["counts"] or {}).items()]
+
+    def retire(self, kind: Kind, *, older_than_s: float, limit: int) -> tuple[int, list[Artifact]]:
+        """Forget jobs that ended longer ago; returns how many, and their artifacts, to be removed from S3."""
+        answer = self._runner.call("retire", kind=kind, older_than_ms=int(older_than_s * 1000), limit=limit)
+        return int(answer["count"]), [Artifact(**json.loads(text)) for text in answer["artifacts"] or []]
 
     def due_held(self, *, limit: int) -> tuple[list[Nudge], list[str]]:
         """Held jobs whose time has come: the nudges for those that are decided about again, the ids of those shed."""

@@ -1,15 +1,18 @@
 """In-house execution: take the attempt that comes next, run the engine under a lease, deliver, or say what failed."""
 
+import random
 import time
 from dataclasses import dataclass
 
 import structlog
+from pydantic import ValidationError
 
 from engines.render.errors import InvalidRenderRequest, RenderCancelled, RenderOutOfMemory, UnknownEngine
 from engines.render.registry import get_engine
 from ledger import Kind, LedgerUnavailable
 from ledger.models import JobRecord
 from ledger.outcomes import Failed, Requeued, Stale
+from ledger.retries import Cause
 from workers.artifacts import ArtifactStoreUnavailable, Video
 from workers.delivery import PATIENCE_S, Delivered, TooLate, deliver
 from workers.leases import LeaseKeeper
@@ -47,9 +50,8 @@ class _Abandoned:
 
 @dataclass(frozen=True)
 class _Broken:
-    cause: str
+    cause: Cause
     message: str
-    retryable: bool
 
 
 def run_next(open_ends: Resources, kind: Kind, *, worker: str) -> RunReport:
@@ -72,17 +74,17 @@ def _execute(open_ends: Resources, record: JobRecord, lease: LeaseKeeper) -> _Fi
     try:
         request = render_request(record, open_ends.settings)
         result = get_engine(request.engine).render(request, on_progress=lease.note_progress, is_cancelled=lease.is_lost)
-    except (InvalidRenderRequest, UnknownEngine) as error:
-        return _Broken("invalid_request", str(error), retryable=False)
+    except (InvalidRenderRequest, UnknownEngine, ValidationError) as error:
+        return _Broken(Cause.INVALID_REQUEST, str(error))
     except NoEngine as error:
-        return _Broken("no_engine", str(error), retryable=False)
+        return _Broken(Cause.NO_ENGINE, str(error))
     except RenderCancelled:
         return _Abandoned()
     except (RenderOutOfMemory, MemoryError) as error:
-        return _Broken("out_of_memory", str(error), retryable=True)
+        return _Broken(Cause.OUT_OF_MEMORY, str(error))
     except Exception as error:
         log.exception("engine.failed")
-        return _Broken("error", f"{type(error).__name__}: {error}", retryable=True)
+        return _Broken(Cause.ERROR, f"{type(error).__name__}: {error}")
     seconds = time.monotonic() - started
     return _Finished(
         video=Video(result.mp4, result.thumbnail_webp, result.sha256),
@@ -112,7 +114,7 @@ def _conclude(
                     give_up=lease.is_lost,
                 )
             except ArtifactStoreUnavailable as error:
-                return _fail(open_ends, record, _Broken("delivery", str(error), retryable=True))
+                return _fail(open_ends, record, _Broken(Cause.DELIVERY, str(error)))
             except LedgerUnavailable as error:
                 # Nothing can be said to anybody now. The lease lapses, and another attempt is made.
                 log.error("attempt.result_dropped", error=str(error))  # noqa: TRY400 - the sentence says it all
@@ -129,16 +131,15 @@ def _conclude(
 
 
 def _fail(open_ends: Resources, record: JobRecord, broken: _Broken) -> str:
-    log.warning("attempt.failed", cause=broken.cause, error=broken.message)
+    log.warning("attempt.failed", cause=str(broken.cause), error=broken.message)
     outcome = patiently(
         lambda: open_ends.ledger.attempts.fail(
             record.id,
             record.attempt,
             cause=broken.cause,
             message=broken.message,
-            retryable=broken.retryable,
             max_attempts=open_ends.settings.max_attempts,
-            retry_in_s=open_ends.settings.retry_delay_s,
+            jitter=random.random(),
         ),
         for_s=PATIENCE_S,
     )

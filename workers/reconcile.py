@@ -4,6 +4,7 @@ Every sweep is bounded, and harmless if two processes should run it at once: eac
 """
 
 import os
+import random
 import socket
 import threading
 
@@ -55,7 +56,7 @@ class Reconciler:
         if not ledger.sweeps.lead(DUTY, owner=self._owner, lease_s=settings.sweep_every_s * LEASE_SWEEPS):
             return
         expired = ledger.sweeps.expire_leases(
-            limit=settings.sweep_batch, max_attempts=settings.max_attempts, retry_in_s=0.0
+            limit=settings.sweep_batch, max_attempts=settings.max_attempts, jitter=random.random()
         )
         for lease in expired:
             log.warning(

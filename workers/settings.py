@@ -56,11 +56,12 @@ class Settings(LedgerSettings):
     lease_s: float = Field(
         default=10.0, ge=1, description="Life of an in-house lease; renewed three times in it, seconds."
     )
-    max_attempts: int = Field(default=4, ge=1, le=100, description="Attempts that a job may have in all.")
+    max_attempts: int = Field(
+        default=25, ge=1, le=1000, description="Attempts that a job may have in all."
+    )
     delivery_patience_s: float = Field(
         default=600.0, ge=0, description="How long a finished in-house result waits for an S3 that is away, seconds."
     )
-    retry_delay_s: float = Field(default=1.0, ge=0, description="Wait before another attempt, seconds.")
     inhouse_usd_per_hour: float = Field(
         default=0.90, ge=0, description="What an hour of an in-house GPU costs us, dollars."
     )

@@ -5,7 +5,7 @@ ARGV[1]  the arguments as one JSON object, in `a`.
 The answer is one JSON object with `outcome`.
 
 Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TIME)
-  P:meta                    hash    schema; clock_offset_ms (tests only: doctor refuses it)
+  P:meta                    hash    clock_offset_ms (tests only: doctor refuses it)
   P:job:<id>                hash    the job; see ledger/models.py JobRecord
   P:attempt:<id>:<n>        hash    one attempt: pool, gpu, worker, call_id, reserved_usd_micros, cost, outcome, times
   P:history:<id>            list    the job's events, JSON, oldest first
@@ -29,6 +29,8 @@ Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TI
   P:slots:<kind>            zset    in-house slots, score = lease_until
   P:spill:<kind>            hash    active (0|1), since_ms: the watermark policy's memory
   P:money                   hash    reserved_usd_micros; spent:<pool>:<YYYY-MM> in micro-dollars
+  P:reservations            zset    "<id>:<n>" whose attempt is not settled, score = reserved micro-dollars
+  P:quarantine              hash    id -> why its record cannot be read; it is a member of nothing else
   P:counters                hash    "<metric>|<label>=<value>|..." -> whole number
   P:events                  stream  every transition
   P:idempotency:<tenant>:<key>  string  job id, expires
@@ -49,14 +51,6 @@ local now_ms = (function()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000) + clock_offset_ms
 end)()
 
-local function load(id)
-  local flat = redis.call('HGETALL', job_key(id))
-  if #flat == 0 then return nil end
-  local job = {}
-  for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
-  return job
-end
-
 local function reply(t)
   t.now_ms = now_ms
   return cjson.encode(t)
@@ -64,6 +58,63 @@ end
 
 local function count(metric, labels, by)
   redis.call('HINCRBY', K('counters'), metric .. '|' .. labels, whole(by or 1))
+end
+
+-- Every index of jobs that wait for somebody or are held by somebody. A job is in those of its state only.
+local function working_indexes()
+  local names = { 'waiting:modal', 'modal', 'leases', 'calls:due', 'calls:claimed', 'held', 'nudges:overflow' }
+  for _, kind in ipairs({ 'render', 'train' }) do
+    for _, stem in ipairs({ 'queued:', 'delayed:', 'claimed:', 'waiting:inhouse:', 'active:inhouse:', 'nudges:',
+      'nudges:inhouse.' }) do
+      names[#names + 1] = stem .. kind
+    end
+  end
+  return names
+end
+
+-- A record that this version cannot read is taken out of everything, with the reason, and the rest goes on.
+local function quarantine(id, why)
+  for _, name in ipairs(working_indexes()) do redis.call('ZREM', K(name), id) end
+  if redis.call('HSETNX', K('quarantine'), id, why) == 1 then
+    count('quarantined_total', 'reason=unreadable')
+    redis.call('XADD', K('events'), 'MAXLEN', '~', a.events_kept or 100000, '*', 'event', 'job.quarantined', 'id', id,
+      'kind', '', 'tenant', '', 'state', '', 'attempt', '0', 'pool', '', 'gpu', '', 'detail', why)
+  end
+end
+
+local function what_is_wrong(job)
+  for _, name in ipairs({ 'id', 'kind', 'tenant', 'state', 'spec', 'burst' }) do
+    if not job[name] then return 'the field ' .. name .. ' is missing' end
+  end
+  for _, name in ipairs({ 'priority', 'created_ms', 'changed_ms', 'attempt', 'claim' }) do
+    if not tonumber(job[name]) then return 'the field ' .. name .. ' is missing or no number' end
+  end
+  if (tonumber(job.schema or '') or 0) ~= SCHEMA then
+    return 'it was written with schema ' .. (job.schema or 'none') .. ', this version reads ' .. whole(SCHEMA)
+  end
+  if not LEGAL[job.state] then return 'the state ' .. job.state .. ' is unknown' end
+  if not BURSTS[job.burst] then return 'the burst mode ' .. job.burst .. ' is unknown' end
+  if not KINDS[job.kind] then return 'the kind ' .. job.kind .. ' is unknown' end
+  if job.pool and job.pool ~= 'inhouse' and job.pool ~= 'modal' then return 'the pool ' .. job.pool .. ' is unknown' end
+  return nil
+end
+
+-- A job's record, or nil if there is none or it had to be put into quarantine.
+local function load(id)
+  local flat = redis.pcall('HGETALL', job_key(id))
+  if flat.err then
+    quarantine(id, 'its key holds a value of another type')
+    return nil
+  end
+  if #flat == 0 then return nil end
+  local job = {}
+  for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
+  local wrong = what_is_wrong(job)
+  if wrong or redis.call('HEXISTS', K('quarantine'), id) == 1 then
+    if wrong then quarantine(id, wrong) end
+    return nil
+  end
+  return job
 end
 
 -- The calendar month (UTC) of a time, "YYYY-MM". Howard Hinnant's civil_from_days.
@@ -186,6 +237,7 @@ local function settle(job, n, cost_usd_micros)
   if not got[1] or got[3] then return end
   redis.call('HSET', key, 'settled', '1', 'cost_usd_micros', whole(cost_usd_micros), 'settled_ms', whole(now_ms))
   local reserved = tonumber(got[2] or '0')
+  redis.call('ZREM', K('reservations'), job.id .. ':' .. n)
   if reserved > 0 then redis.call('HINCRBY', K('money'), 'reserved_usd_micros', whole(-reserved)) end
   if cost_usd_micros > 0 then
     redis.call('HINCRBY', K('money'), 'spent:' .. got[1] .. ':' .. month_of(now_ms), whole(cost_usd_micros))
@@ -204,13 +256,15 @@ local function must_stop(job, n)
   redis.call('ZADD', K('cancels'), whole(now_ms), job.id .. ':' .. n)
 end
 
--- An attempt ended without a result: back into the queue while attempts are left, else failed.
-local function fail_attempt(job, cause, message, retryable, delay_ms)
+-- An attempt ended without a result: back into the queue after a pause while its cause is forgiven, else failed.
+-- rule (ledger/retries.py): retries, first_ms, longest_ms; a.jitter is a random share, a.max_attempts the bound in all.
+local function fail_attempt(job, cause, message, rule)
   end_attempt(job, cause)
-  local tries = redis.call('HINCRBY', job_key(job.id), 'tries:' .. cause, 1)
-  if retryable and tonumber(job.attempt) < a.max_attempts then
+  local nth = redis.call('HINCRBY', job_key(job.id), 'tries:' .. cause, 1)
+  if nth <= rule.retries and tonumber(job.attempt) < a.max_attempts then
+    local pause_ms = math.min(rule.longest_ms, rule.first_ms * 2 ^ math.min(nth - 1, 30)) * (0.5 + a.jitter / 2)
     local err = transition(job, 'queued', { pool = cjson.null, gpu = cjson.null, worker = cjson.null,
-      call_id = cjson.null, progress = 0, not_before_ms = now_ms + delay_ms }, cause)
+      call_id = cjson.null, progress = 0, not_before_ms = math.floor(now_ms + pause_ms) }, cause)
     return err or 'requeued'
   end
   local err = transition(job, 'failed', { error_code = cause, error_message = message }, cause)

@@ -1,5 +1,5 @@
 --[[ An attempt ended without a result.
-a: id, attempt, cause, message, retryable, max_attempts, delay_ms, cost_usd_micros, must_stop (its Modal call may still run)
+a: id, attempt, cause, message, rule, jitter, max_attempts, cost_usd_micros, must_stop (its Modal call may still run)
 -> requeued | failed | stale (state, attempt) ]]
 local job = load(a.id)
 local live = job and job.attempt == whole(a.attempt)
@@ -9,6 +9,6 @@ if not live then
 end
 local n = job.attempt
 if a.must_stop then must_stop(job, n) else settle(job, n, a.cost_usd_micros) end
-local outcome = fail_attempt(job, a.cause, a.message, a.retryable, a.delay_ms)
+local outcome = fail_attempt(job, a.cause, a.message, a.rule)
 if type(outcome) == 'table' then return outcome end
 return reply({ outcome = outcome, kind = job.kind })

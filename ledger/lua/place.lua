@@ -44,6 +44,7 @@ if d.to == 'modal' then
   attempt[7] = 'gpu'
   attempt[8] = d.gpu
   redis.call('HINCRBY', K('money'), 'reserved_usd_micros', whole(d.reserve_usd_micros))
+  redis.call('ZADD', K('reservations'), whole(d.reserve_usd_micros), a.id .. ':' .. n)
 end
 redis.call('HSET', attempt_key(a.id, n), unpack(attempt))
 local err = transition(job, 'placed', { attempt = n, pool = d.to, gpu = d.gpu or cjson.null, progress = 0,

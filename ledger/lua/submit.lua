@@ -10,7 +10,7 @@ if known then
   end
 end
 local job = { id = a.id, kind = a.kind, tenant = a.tenant, priority = whole(a.priority), burst = a.burst, spec = a.spec,
-  digest = a.digest, source = a.source, state = 'queued', attempt = '0', claim = '0', progress = '0',
+  digest = a.digest, source = a.source, schema = whole(SCHEMA), state = 'queued', attempt = '0', claim = '0', progress = '0',
   created_ms = whole(now_ms), changed_ms = whole(now_ms) }
 if not is_null(a.deadline_s) then job.deadline_ms = whole(now_ms + a.deadline_s * 1000) end
 local flat = {}

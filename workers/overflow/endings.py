@@ -4,6 +4,7 @@ The table is Modal's documented behaviour as seen with SDK 1.6.4. Which form a c
 to us without an account, so every form that the SDK can show ends in an outcome here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modal.exception import (
@@ -22,6 +23,7 @@ from modal.exception import (
     ConnectionError as ModalConnectionError,
 )
 
+from ledger.retries import Cause
 from modal_apps.envelope import BadEnvelope, Envelope, parse
 from workers.overflow.calls import Answered, Look, Raised, SpawnTimedOut, StillRunning
 
@@ -49,11 +51,20 @@ class AskAgain:
 class Ended:
     """It ended without a value. `envelope` is there when the method itself said so."""
 
-    cause: str
+    cause: Cause
     message: str
-    retryable: bool
+    #: False: the method itself said that another attempt cannot help.
+    retryable: bool = True
     envelope: Envelope | None = None
 
+
+#: The words of an envelope's error, and what they are to the ledger.
+REMOTE_CAUSES: Mapping[str, Cause] = {
+    "invalid_request": Cause.INVALID_REQUEST,
+    "out_of_memory": Cause.OUT_OF_MEMORY,
+    "cancelled": Cause.PREEMPTED,
+    "error": Cause.ERROR,
+}
 
 Ending = Succeeded | Pending | AskAgain | Ended
 
@@ -76,24 +87,25 @@ def _of_answer(wire: object) -> Ending:
     try:
         envelope = parse(wire)
     except BadEnvelope as error:
-        return Ended("bad_envelope", str(error), retryable=False)
+        return Ended(Cause.BAD_ENVELOPE, str(error))
     if envelope.error is not None:
-        return Ended(envelope.error.cause, envelope.error.message, envelope.error.retryable, envelope)
+        cause = REMOTE_CAUSES.get(envelope.error.cause, Cause.ERROR)
+        return Ended(cause, envelope.error.message, envelope.error.retryable, envelope)
     return Succeeded(envelope)
 
 
 #: Exception types, most specific first, and what each says about the call. All of these may go better another time.
-_CAUSES: tuple[tuple[type[BaseException], str], ...] = (
-    (OutputExpiredError, "expired"),
-    (FunctionTimeoutError, "timeout"),
-    (NotFoundError, "lost"),
+_CAUSES: tuple[tuple[type[BaseException], Cause], ...] = (
+    (OutputExpiredError, Cause.RESULT_LOST),
+    (FunctionTimeoutError, Cause.TIMEOUT),
+    (NotFoundError, Cause.RESULT_LOST),
     # Modal says "cancelled by user or a failure" for our cancels and for its own; the ledger knows ours.
-    (RemoteError, "cancelled_by_platform"),
-    (InternalFailure, "crash"),
-    (ExecutionError, "crash"),
-    (MemoryError, "out_of_memory"),
+    (RemoteError, Cause.PREEMPTED),
+    (InternalFailure, Cause.CRASH),
+    (ExecutionError, Cause.CRASH),
+    (MemoryError, Cause.OUT_OF_MEMORY),
     # A remote method's own one. Python counts it among the OSErrors, which would say that Modal could not be asked.
-    (TimeoutError, "error"),
+    (TimeoutError, Cause.ERROR),
 )
 
 
@@ -101,17 +113,16 @@ def _of_exception(error: BaseException) -> Ending:
     text = f"{type(error).__name__}: {error}"
     cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), None)
     if cause is not None:
-        return Ended(cause, text, retryable=True)
+        return Ended(cause, text)
     if isinstance(error, _CANNOT_ASK):
         return AskAgain(text)
-    return Ended("error", text, retryable=True)
+    return Ended(Cause.ERROR, text)
 
 
 @dataclass(frozen=True)
 class NoCall:
     """The spawn was refused: no call exists."""
 
-    cause: str
     message: str
 
 
@@ -127,7 +138,7 @@ def classify_spawn_error(error: BaseException) -> NoCall | MaybeCall:
     text = f"{type(error).__name__}: {error}"
     match error:
         case AuthError() | NotFoundError() | InvalidError() | ResourceExhaustedError():
-            return NoCall("spawn_refused", text)
+            return NoCall(text)
         case SpawnTimedOut():
             return MaybeCall(text)
         case _:

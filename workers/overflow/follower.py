@@ -6,12 +6,14 @@ the age of the call.
 """
 
 import asyncio
+import random
 import threading
 
 import structlog
 
 from ledger import Ledger, LedgerError
 from ledger.outcomes import DueCall, DueCancel, Failed, Requeued, Stale
+from ledger.retries import NEVER, Cause
 from modal_apps.envelope import Envelope
 from modal_apps.gpus import parse as parse_gpu
 from workers.artifacts import ArtifactStoreUnavailable, Video
@@ -111,7 +113,7 @@ class Follower:
         log.warning("call.overdue")
         seconds = (call.call_deadline_ms - call.spawned_ms) / 1000
         message = f"the call had not ended {seconds:g} s after its spawn; it is stopped"
-        await asyncio.to_thread(self._fail, call, Ended("timeout", message, retryable=True), 0, call_may_run=True)
+        await asyncio.to_thread(self._fail, call, Ended(Cause.TIMEOUT, message), 0, call_may_run=True)
 
     def _conclude(self, call: DueCall, ending: Ending) -> None:
         match ending:
@@ -126,9 +128,7 @@ class Follower:
                         call.record.id, call.record.attempt, again_in_s=self._settings.poll_max_s
                     )
                 except (KeyError, TypeError) as error:
-                    broken = Ended(
-                        "bad_envelope", f"the value lacks a part: {error!r}", retryable=False, envelope=envelope
-                    )
+                    broken = Ended(Cause.BAD_ENVELOPE, f"the value lacks a part: {error!r}", envelope=envelope)
                     self._fail(call, broken, cost)
             case Ended():
                 self._fail(call, ending, call_cost_usd_micros(call, ending.envelope))
@@ -152,15 +152,15 @@ class Follower:
         )
 
     def _fail(self, call: DueCall, ended: Ended, cost_usd_micros: int, *, call_may_run: bool = False) -> None:
-        log.warning("attempt.failed", cause=ended.cause, error=ended.message)
+        log.warning("attempt.failed", cause=str(ended.cause), error=ended.message)
         outcome = self._ledger.attempts.fail(
             call.record.id,
             call.record.attempt,
             cause=ended.cause,
             message=ended.message,
-            retryable=ended.retryable,
             max_attempts=self._settings.max_attempts,
-            retry_in_s=self._settings.retry_delay_s,
+            jitter=random.random(),
+            rule=None if ended.retryable else NEVER,
             cost_usd_micros=cost_usd_micros,
             call_may_run=call_may_run,
         )

@@ -1,5 +1,6 @@
 """Spawning: the intent is in the ledger before the call exists, the call's id right after."""
 
+import random
 from collections import Counter
 
 import structlog
@@ -8,6 +9,7 @@ from engines.render.errors import InvalidRenderRequest
 from ledger import Ledger
 from ledger.models import JobRecord
 from ledger.outcomes import Failed, Requeued, Stale
+from ledger.retries import Cause
 from workers.logs import bound
 from workers.nudging import CeleryNudger
 from workers.overflow.calls import ModalCalls
@@ -49,7 +51,7 @@ class Spawner:
         try:
             request = render_request(record, self._settings)
         except (NoEngine, InvalidRenderRequest) as error:
-            return self._fail(record, cause="invalid_request", message=str(error), retryable=False, call_may_run=False)
+            return self._fail(record, Cause.INVALID_REQUEST, message=str(error), call_may_run=False)
         try:
             call_id = self._calls.spawn(
                 request.to_wire(), gpu=record.gpu or "", timeout_s=self._settings.spawn_timeout_s
@@ -77,22 +79,21 @@ class Spawner:
 
     def _spawn_failed(self, record: JobRecord, error: BaseException) -> str:
         match classify_spawn_error(error):
-            case NoCall(cause, message):
-                return self._fail(record, cause=cause, message=message, retryable=True, call_may_run=False)
+            case NoCall(message):
+                return self._fail(record, Cause.SPAWN_REFUSED, message=message, call_may_run=False)
             case MaybeCall(message):
-                return self._fail(record, cause="spawn_lost", message=message, retryable=True, call_may_run=True)
+                return self._fail(record, Cause.SPAWN_LOST, message=message, call_may_run=True)
 
-    def _fail(self, record: JobRecord, *, cause: str, message: str, retryable: bool, call_may_run: bool) -> str:
-        log.warning("call.not_spawned", cause=cause, error=message)
+    def _fail(self, record: JobRecord, cause: Cause, *, message: str, call_may_run: bool) -> str:
+        log.warning("call.not_spawned", cause=str(cause), error=message)
         outcome = patiently(
             lambda: self._ledger.attempts.fail(
                 record.id,
                 record.attempt,
                 cause=cause,
                 message=message,
-                retryable=retryable,
                 max_attempts=self._settings.max_attempts,
-                retry_in_s=self._settings.retry_delay_s * 2 ** min(record.attempt, 6),
+                jitter=random.random(),
                 call_may_run=call_may_run,
             ),
             for_s=self._settings.spawn_timeout_s,
@@ -100,6 +101,6 @@ class Spawner:
         match outcome:
             case Requeued(nudge):
                 self._nudger.send(nudge)
-                return cause
+                return str(cause)
             case Failed() | Stale():
-                return cause
+                return str(cause)

@@ -6,6 +6,7 @@ from ledger import IdempotencyConflict, JobNotFound, Kind, Ledger, Pool, State
 from ledger.decisions import Hold, RunInhouse, Shed
 from ledger.models import Artifact, RenderJob
 from ledger.outcomes import AlreadyEnded, Cancelled, Completed, Delivering, Failed, Held, Lost, Renewed, Requeued, Stale
+from ledger.retries import RULES, Cause, RetryRule
 from tests.support.ledgers import MODAL, RECEIPT, ROOMY, move_clock, place, start_inhouse, submit
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=3, sha256="00")
@@ -119,18 +120,48 @@ def test_renewal_moves_the_lease(ledger: Ledger) -> None:
 def test_attempts_are_bounded(ledger: Ledger) -> None:
     job_id = submit(ledger)
     for attempt in (1, 2, 3):
+        move_clock(ledger, 60)
         record = start_inhouse(ledger)
         assert record.attempt == attempt
-        outcome = ledger.attempts.fail(job_id, attempt, cause="crash", message="boom", retryable=True, max_attempts=3)
+        outcome = ledger.attempts.fail(job_id, attempt, cause=Cause.CRASH, message="boom", max_attempts=3, jitter=0.5)
         assert isinstance(outcome, Failed if attempt == 3 else Requeued)
     record = ledger.desk.get(job_id)
     assert (record.state, record.error_code, record.error_message) == (State.FAILED, "crash", "boom")
 
 
+def test_each_cause_has_its_own_bound_and_is_counted_apart(ledger: Ledger) -> None:
+    # Given a job that has used up all retries of one cause
+    job_id = submit(ledger)
+    rule = RULES[Cause.OUT_OF_MEMORY]
+    causes = [Cause.OUT_OF_MEMORY, Cause.LEASE_LOST] * rule.retries + [Cause.OUT_OF_MEMORY]
+    for number, cause in enumerate(causes, start=1):
+        move_clock(ledger, 3600)
+        start_inhouse(ledger)
+        outcome = ledger.attempts.fail(job_id, number, cause=cause, message="", max_attempts=99, jitter=0)
+        # Then other causes did not count against it, and one more of its own ends the job
+        assert isinstance(outcome, Failed if number == len(causes) else Requeued)
+    assert ledger.desk.get(job_id).error_code == "out_of_memory"
+    assert ledger.audit() == []
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1.0])
+def test_the_pause_is_the_one_that_python_says(ledger: Ledger, jitter: float) -> None:
+    job_id = submit(ledger)
+    rule = RetryRule(5, first_s=10, longest_s=25)
+    for nth in (1, 2, 3):
+        start_inhouse(ledger)
+        ledger.attempts.fail(job_id, nth, cause=Cause.CRASH, message="", max_attempts=9, jitter=jitter, rule=rule)
+        move_clock(ledger, rule.pause_s(nth, jitter) - 0.5)
+        assert ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=5) == []
+        move_clock(ledger, 0.6)
+
+
 def test_a_retry_waits_for_its_back_off(ledger: Ledger) -> None:
     job_id = submit(ledger)
     start_inhouse(ledger)
-    ledger.attempts.fail(job_id, 1, cause="crash", message="", retryable=True, max_attempts=3, retry_in_s=30)
+    ledger.attempts.fail(
+        job_id, 1, cause=Cause.CRASH, message="", max_attempts=3, jitter=1, rule=RetryRule(1, first_s=30)
+    )
     assert ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=5) == []
     move_clock(ledger, 31)
     assert len(ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=5)) == 1

@@ -5,6 +5,7 @@ import builtins
 import pytest
 from modal import exception as modal_errors
 
+from ledger.retries import Cause
 from modal_apps.envelope import Envelope, RemoteError, Timings
 from workers.overflow.calls import Answered, Raised, SpawnTimedOut, StillRunning
 from workers.overflow.endings import (
@@ -36,7 +37,7 @@ def test_an_error_that_the_method_names_keeps_its_name_and_whether_to_retry() ->
     )  # fmt: skip
     ending = classify(Answered(failed.to_wire()))
     assert isinstance(ending, Ended)
-    assert (ending.cause, ending.retryable, ending.envelope) == ("out_of_memory", True, failed)
+    assert (ending.cause, ending.retryable, ending.envelope) == (Cause.OUT_OF_MEMORY, True, failed)
 
 
 @pytest.mark.parametrize(
@@ -52,25 +53,25 @@ def test_an_error_that_the_method_names_keeps_its_name_and_whether_to_retry() ->
 def test_what_is_no_envelope_ends_the_job_with_a_name(wire: object) -> None:
     ending = classify(Answered(wire))
     assert isinstance(ending, Ended)
-    assert (ending.cause, ending.retryable) == ("bad_envelope", False)
+    assert ending.cause is Cause.BAD_ENVELOPE
 
 
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (modal_errors.OutputExpiredError(), "expired"),
-        (modal_errors.FunctionTimeoutError("t"), "timeout"),
-        (modal_errors.NotFoundError("n"), "lost"),
-        (modal_errors.RemoteError("Function call was cancelled by user or a failure."), "cancelled_by_platform"),
-        (modal_errors.InternalFailure("i"), "crash"),
-        (modal_errors.ExecutionError("Could not deserialize remote exception"), "crash"),
-        (MemoryError(), "out_of_memory"),
-        (builtins.TimeoutError("the method's own"), "error"),
-        (SystemExit(3), "error"),
-        (ValueError("v"), "error"),
+        (modal_errors.OutputExpiredError(), Cause.RESULT_LOST),
+        (modal_errors.FunctionTimeoutError("t"), Cause.TIMEOUT),
+        (modal_errors.NotFoundError("n"), Cause.RESULT_LOST),
+        (modal_errors.RemoteError("Function call was cancelled by user or a failure."), Cause.PREEMPTED),
+        (modal_errors.InternalFailure("i"), Cause.CRASH),
+        (modal_errors.ExecutionError("Could not deserialize remote exception"), Cause.CRASH),
+        (MemoryError(), Cause.OUT_OF_MEMORY),
+        (builtins.TimeoutError("the method's own"), Cause.ERROR),
+        (SystemExit(3), Cause.ERROR),
+        (ValueError("v"), Cause.ERROR),
     ],
 )
-def test_every_exception_ends_in_an_outcome(error: BaseException, cause: str) -> None:
+def test_every_exception_ends_in_an_outcome(error: BaseException, cause: Cause) -> None:
     ending = classify(Raised(error))
     assert isinstance(ending, Ended)
     assert ending.cause == cause

@@ -1,0 +1,69 @@
+"""How the API is wired. `uvicorn --factory api.app:create_app` starts it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from api import errors, health, videos
+from api.auth import key_ring
+from api.door import Door
+from api.envelope import Envelope
+from api.ledger_threads import LedgerThreads
+from api.outbox import Outbox
+from api.ports import NudgeSender, Signer
+from ledger.store import Ledger
+from workers.artifacts import ArtifactStore
+from workers.logs import configure_logging
+from workers.nudging import CeleryNudger
+from workers.settings import Settings
+from workers.settings import settings as settings_from_environment
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(
+    settings: Settings | None = None, *, nudger: NudgeSender | None = None, signer: Signer | None = None
+) -> FastAPI:
+    """An API that is ready to serve. Redis need not be there yet; it is connected to when first used.
+
+    Args:
+        settings: None reads them from the environment and sets the log up, as a process of its own does.
+        nudger: sends nudges; None: by Celery.
+        signer: signs addresses of results; None: by boto3.
+
+    Raises:
+        SystemExit: the settings are wrong, or keys are required and there is none.
+    """
+    if settings is None:
+        settings = settings_from_environment()
+        configure_logging(settings)
+    keys = key_ring(settings)
+    if keys is None:
+        log.warning("api.open", hint="OVERSPILL_API_AUTH=off: whoever reaches the port may use it")
+    door = Door(
+        settings=settings,
+        keys=keys,
+        ledger=LedgerThreads(Ledger(settings)),
+        outbox=Outbox(nudger or CeleryNudger(settings)),
+        signer=signer or ArtifactStore(settings),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        log.info("api.started", auth=settings.api_auth)
+        yield
+        await run_in_threadpool(door.outbox.stop)
+        await run_in_threadpool(door.ledger.stop)
+        log.info("api.stopped")
+
+    # The schema pages are off: what is served is OpenAI's contract, and its documentation is theirs.
+    app = FastAPI(title="Overspill", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
+    app.state.door = door
+    app.add_middleware(Envelope)
+    errors.install(app)
+    app.include_router(health.router)
+    app.include_router(videos.router)
+    return app

@@ -1,0 +1,21 @@
+"""Is the process alive; can it take jobs."""
+
+from fastapi import APIRouter
+
+from api.door import TheDoor
+from ledger.store import Ledger
+
+router = APIRouter()
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(door: TheDoor) -> dict[str, str]:
+    """The ledger answers too, so jobs can be accepted; 503 otherwise."""
+    await door.ledger.call(Ledger.ping)
+    return {"status": "ready"}

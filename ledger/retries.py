@@ -1,0 +1,86 @@
+"""Which failures are tried again, how often, and after what pause: one table, each cause counted apart.
+
+A cause that says nothing about the job (a preemption, a lost worker) may come often; one that the job itself brings
+about (its own error, its memory) only a few times; one that no repetition mends, never.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """Why an attempt ended without a result."""
+
+    #: The engine raised.
+    ERROR = "error"
+    #: The process or container died.
+    CRASH = "crash"
+    #: GPU or host memory ran out.
+    OUT_OF_MEMORY = "out_of_memory"
+    #: A wall clock ran out: the function's or ours.
+    TIMEOUT = "timeout"
+    #: Modal took the machine away, or ended the call for reasons of its own.
+    PREEMPTED = "preempted"
+    #: The in-house worker stopped renewing.
+    LEASE_LOST = "lease_lost"
+    #: Modal refused the spawn; no call exists.
+    SPAWN_REFUSED = "spawn_refused"
+    #: The spawn's answer never came; a call may exist.
+    SPAWN_LOST = "spawn_lost"
+    #: Modal does not know the call, or its result has expired.
+    RESULT_LOST = "result_lost"
+    #: S3 did not take the result for a long time.
+    DELIVERY = "delivery"
+    #: The request cannot be rendered as it is.
+    INVALID_REQUEST = "invalid_request"
+    #: This deployment has no engine for the job's kind.
+    NO_ENGINE = "no_engine"
+    #: What came back is no envelope of this version.
+    BAD_ENVELOPE = "bad_envelope"
+
+
+@dataclass(frozen=True)
+class RetryRule:
+    """How often a cause is forgiven, and how long the pauses are.
+
+    The pause before retry n is `first_s * 2 ** (n - 1)`, at most `longest_s`, and of that a random half to whole, so
+    that jobs that failed together do not come back together.
+    """
+
+    retries: int
+    first_s: float = 1.0
+    longest_s: float = 60.0
+
+    def to_wire(self) -> dict[str, int]:
+        """As the scripts want it."""
+        return {
+            "retries": self.retries,
+            "first_ms": round(self.first_s * 1000),
+            "longest_ms": round(self.longest_s * 1000),
+        }
+
+    def pause_s(self, nth: int, jitter: float) -> float:
+        """The pause before the `nth` retry (1 is the first); `jitter` is a random share, 0.0 to 1.0."""
+        return min(self.longest_s, self.first_s * 2.0 ** min(nth - 1, 30)) * (0.5 + jitter / 2)
+
+
+#: A cause that is never forgiven.
+NEVER = RetryRule(0)
+
+#: The table. `Attempts.fail` and the sweeps use it.
+RULES: Mapping[Cause, RetryRule] = {
+    Cause.ERROR: RetryRule(2),
+    Cause.CRASH: RetryRule(3),
+    Cause.OUT_OF_MEMORY: RetryRule(2),
+    Cause.TIMEOUT: RetryRule(2, first_s=5),
+    Cause.PREEMPTED: RetryRule(20),
+    Cause.LEASE_LOST: RetryRule(5, first_s=0),
+    Cause.SPAWN_REFUSED: RetryRule(20, first_s=2, longest_s=120),
+    Cause.SPAWN_LOST: RetryRule(8, first_s=2),
+    Cause.RESULT_LOST: RetryRule(3),
+    Cause.DELIVERY: RetryRule(5, first_s=10),
+    Cause.INVALID_REQUEST: RetryRule(0),
+    Cause.NO_ENGINE: RetryRule(0),
+    Cause.BAD_ENVELOPE: RetryRule(0),
+}
