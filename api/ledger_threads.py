@@ -7,7 +7,8 @@ from contextvars import copy_context
 from typing import TypeVar
 
 from ledger.errors import LedgerUnavailable
-from ledger.store import Ledger, address_of
+from ledger.server import address_of
+from ledger.store import Ledger
 
 T = TypeVar("T")
 

@@ -8,7 +8,6 @@ a request that does not is always a new job. Two equal requests on purpose are t
 
 from dataclasses import dataclass
 
-from ledger import nudges
 from ledger.desk import Desk
 from ledger.errors import LedgerUnavailable
 from ledger.models import JobRecord, Kind, RenderJob
@@ -18,9 +17,6 @@ from ledger.states import State
 #: How far back a repetition looks for the job of its first try, seconds: the client's waits between tries are at most
 #: 8 s of its own or 120 s of our Retry-After, twice.
 RETRY_WINDOW_S = 300
-#: How many of the tenant's newest jobs a repetition looks through at most, in pages of `_PAGE`.
-RETRY_LOOKS_AT = 1_000
-_PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -40,39 +36,21 @@ def submit_once(desk: Desk, job: RenderJob, *, idempotency_key: str | None, is_r
         job: what is asked for.
         idempotency_key: the caller's, if there is one.
         is_retry: the caller says that it has sent this request before.
-        now_ms: milliseconds since 1970; only bounds how far back a repetition looks.
+        now_ms: milliseconds since 1970, for the answer if the new record cannot be read back.
 
     Raises:
         IdempotencyConflict: the key stands for another request.
         LedgerUnavailable, LedgerFull: the job was not accepted (or, if Redis's answer was lost, was accepted whole).
     """
-    if is_retry and idempotency_key is None:
-        first_try = _first_try(desk, job, since_ms=now_ms - RETRY_WINDOW_S * 1000)
-        if first_try is not None:
-            return Accepted(first_try, created=False, nudge=nudges.decide(Kind.RENDER))
-    submitted = desk.submit(job, source="api", idempotency_key=idempotency_key)
+    submitted = desk.submit(
+        job, source="api", idempotency_key=idempotency_key, is_retry=is_retry, retry_window_s=RETRY_WINDOW_S
+    )
     try:
         record = desk.get(submitted.job_id)
     except LedgerUnavailable:
         # The job is accepted, so the answer must be a yes, with what we know of the job ourselves.
         record = _as_submitted(submitted.job_id, job, now_ms)
     return Accepted(record, submitted.created, submitted.nudge)
-
-
-def _first_try(desk: Desk, job: RenderJob, *, since_ms: int) -> JobRecord | None:
-    spec = job.model_dump_json()
-    after = None
-    for _ in range(RETRY_LOOKS_AT // _PAGE):
-        page = desk.page(Kind.RENDER, tenant=job.tenant, after=after, limit=_PAGE)
-        for record in page.records:
-            if record.created_ms < since_ms:
-                return None
-            if record.spec == spec:
-                return record
-        if not page.has_more or not page.records:
-            return None
-        after = page.records[-1].id
-    return None
 
 
 def _as_submitted(job_id: str, job: RenderJob, now_ms: int) -> JobRecord:

@@ -3,15 +3,18 @@
 import json
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import redis
+
 from ledger import nudges
-from ledger.errors import IdempotencyConflict, JobNotFound, UnknownOutcome
+from ledger.errors import IdempotencyConflict, JobNotFound, RecordUnreadable, UnknownOutcome
 from ledger.models import Job, JobRecord, Kind, new_job_id, record_from_fields
 from ledger.outcomes import AlreadyEnded, Cancelled, Submitted
 from ledger.scripts import ScriptRunner
+from ledger.states import SCHEMA
 
 #: Where a job came in.
 Source = Literal["api", "client", "celery"]
@@ -46,8 +49,23 @@ class Desk:
         self._prefix = prefix
         self._idempotency_ttl_s = idempotency_ttl_s
 
-    def submit(self, job: Job, *, source: Source, idempotency_key: str | None = None) -> Submitted:
+    def submit(
+        self,
+        job: Job,
+        *,
+        source: Source,
+        idempotency_key: str | None = None,
+        is_retry: bool = False,
+        retry_window_s: int = 0,
+    ) -> Submitted:
         """Write a job into the ledger. When this returns, the job is accepted; send the nudge then.
+
+        Args:
+            job: what is asked for.
+            source: where it came in.
+            idempotency_key: the caller's; the same key gives the same job back.
+            is_retry: the caller says that it sent this request before, without a key.
+            retry_window_s: how long such a repetition is recognised, seconds; 0: never.
 
         Raises:
             IdempotencyConflict: the key stands for another request.
@@ -67,6 +85,8 @@ class Desk:
             deadline_s=job.deadline_s,
             idempotency_key=idempotency_key,
             idempotency_ttl_s=self._idempotency_ttl_s,
+            is_retry=is_retry,
+            retry_window_s=retry_window_s,
         )
         match answer["outcome"]:
             case "created" | "existing" as outcome:
@@ -81,11 +101,19 @@ class Desk:
 
         Raises:
             JobNotFound: no job has this id.
+            RecordUnreadable: its record was written by another version, or is damaged.
         """
-        fields = self._runner.guarded(lambda: self._runner.client.hgetall(f"{self._prefix}:job:{job_id}"))
+        fields = self._runner.guarded(lambda: _hash_or_none(self._runner.client, f"{self._prefix}:job:{job_id}"))
+        if fields is None:
+            raise RecordUnreadable(job_id, "the key holds a value of another type")
         if not fields:
             raise JobNotFound(job_id)
-        return record_from_fields(fields)
+        return _readable(job_id, fields)
+
+    def quarantined(self) -> dict[str, str]:
+        """Jobs whose record cannot be read, each with the reason. They are in no queue; the rest goes on."""
+        found: dict[str, str] = self._runner.guarded(lambda: self._runner.client.hgetall(f"{self._prefix}:quarantine"))
+        return found
 
     def cancel(self, job_id: str, *, reason: str = "cancelled by request") -> Cancelled | AlreadyEnded:
         """End a job, from whatever state.
@@ -128,10 +156,10 @@ class Desk:
             pipe = client.pipeline(transaction=False)
             for job_id in ids[:limit]:
                 pipe.hgetall(f"{self._prefix}:job:{job_id}")
-            return pipe.execute(), len(ids) > limit
+            return pipe.execute(raise_on_error=False), len(ids) > limit
 
         rows, has_more = self._runner.guarded(read)
-        return Page([record_from_fields(row) for row in rows if row], has_more)
+        return Page([record for row in rows if (record := _record_or_none(row)) is not None], has_more)
 
     def history(self, job_id: str) -> list[Event]:
         """A job's events, oldest first."""
@@ -161,3 +189,33 @@ class Desk:
     def _json_rows(self, key: str) -> Iterator[dict[str, Any]]:
         rows = self._runner.guarded(lambda: self._runner.client.lrange(key, 0, -1))
         return (json.loads(row) for row in rows)
+
+
+def _hash_or_none(client: "redis.Redis", key: str) -> dict[str, str] | None:
+    """A hash, empty if there is none; None if the key holds something else."""
+    try:
+        fields: Any = client.hgetall(key)
+    except redis.exceptions.ResponseError as error:
+        if "WRONGTYPE" in str(error):
+            return None
+        raise
+    return dict(fields)
+
+
+def _readable(job_id: str, fields: Mapping[str, str]) -> JobRecord:
+    if fields.get("schema") != str(SCHEMA):
+        raise RecordUnreadable(job_id, f"the schema is {fields.get('schema', 'missing')}, expected {SCHEMA}")
+    try:
+        return record_from_fields(fields)
+    except (KeyError, ValueError, TypeError) as error:
+        raise RecordUnreadable(job_id, f"a field is missing or wrong ({error!r})") from error
+
+
+def _record_or_none(row: object) -> JobRecord | None:
+    """A listing leaves out what it cannot read; `quarantined` has it."""
+    if not isinstance(row, dict) or not row:
+        return None
+    try:
+        return _readable(str(row.get("id")), row)
+    except RecordUnreadable:
+        return None

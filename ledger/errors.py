@@ -38,6 +38,18 @@ class JobNotFound(LedgerError):
         super().__init__(f"expected the id of a job, got {job_id[:80]!r}, which the ledger does not know.")
 
 
+class RecordUnreadable(LedgerError):
+    """A job's record is not one that this version can read; it is in quarantine, or will be when it is next touched."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        self.job_id = job_id
+        self.reason = reason
+        super().__init__(
+            f"expected a record that this version wrote for job {job_id}, got one of which {reason}. "
+            "`overspill jobs --quarantined` lists such jobs; run the version that wrote it, or remove it."
+        )
+
+
 class IdempotencyConflict(LedgerError):
     """An idempotency key came again with another request."""
 

@@ -1,11 +1,6 @@
 """`Ledger`: all verbs on one connection. Safe to share between threads; made anew after a fork."""
 
 from typing import Self
-from urllib.parse import urlsplit
-
-import redis
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
 
 from ledger.attempts import Attempts
 from ledger.audit import Violation, audit
@@ -14,30 +9,9 @@ from ledger.decisions import Limits
 from ledger.desk import Desk
 from ledger.placing import Placing
 from ledger.scripts import ScriptRunner
+from ledger.server import ServerFacts, address_of, connect, facts, refuse_eviction
 from ledger.settings import LedgerSettings
 from ledger.sweeps import Sweeps
-
-
-def connect(settings: LedgerSettings) -> "redis.Redis":
-    """A client for the ledger's Redis. It connects when first used, and again after every outage.
-
-    A call is repeated once when its connection was found broken: every script may be run twice.
-    """
-    return redis.Redis.from_url(
-        settings.ledger_url.get_secret_value(),
-        decode_responses=True,
-        socket_timeout=settings.ledger_timeout_s,
-        socket_connect_timeout=settings.ledger_connect_timeout_s,
-        socket_keepalive=True,
-        retry=Retry(ConstantBackoff(0.05), 1, supported_errors=(redis.exceptions.ConnectionError,)),
-        client_name="overspill-ledger",
-    )
-
-
-def address_of(url: str) -> str:
-    """Host, port and path of a Redis address, without its password."""
-    parts = urlsplit(url)
-    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}{parts.path}" if parts.hostname else parts.path
 
 
 class Ledger:
@@ -54,11 +28,12 @@ class Ledger:
     def __init__(self, settings: LedgerSettings | None = None) -> None:
         self.settings = settings or LedgerSettings()
         self.prefix = self.settings.ledger_prefix
+        self.address = address_of(self.settings.ledger_url.get_secret_value())
         self.client = connect(self.settings)
         self.runner = ScriptRunner(
             self.client,
             prefix=self.prefix,
-            address=address_of(self.settings.ledger_url.get_secret_value()),
+            address=self.address,
             constants={
                 "nudge_again_ms": int(self.settings.nudge_again_s * 1000),
                 "events_kept": self.settings.events_kept,
@@ -77,6 +52,20 @@ class Ledger:
             LedgerUnavailable: none came in time.
         """
         self.runner.guarded(self.client.ping)
+
+    def server(self) -> ServerFacts:
+        """What the Redis server says of itself: version, eviction, durability."""
+        found: ServerFacts = self.runner.guarded(lambda: facts(self.client, prefix=self.prefix))
+        return found
+
+    def refuse_eviction(self) -> None:
+        """Raise unless the server keeps every key.
+
+        Raises:
+            EvictingServer: it may throw keys away; a key thrown away is a job lost.
+            LedgerUnavailable: it does not answer.
+        """
+        self.runner.guarded(lambda: refuse_eviction(self.client, address=self.address))
 
     def counters(self) -> dict[str, int]:
         """All counters: `"metric|label=value|..."` -> number."""

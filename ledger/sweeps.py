@@ -53,6 +53,18 @@ class Sweeps:
         answer = self._runner.call("overdue_nudges", queues=list(by_queue), limit=limit)
         return [(by_queue[queue], int(number)) for queue, number in dict(answer["counts"] or {}).items()]
 
+    def stray_reservations(self, *, limit: int) -> list[str]:
+        """Give back reservations that no attempt will ever settle; returns whose they were (there should be none)."""
+        found: list[str] = []
+        after = 0
+        while True:
+            answer = self._runner.call("stray_reservations", limit=limit, after=after)
+            strays = list(answer["ids"] or [])
+            found += strays
+            after += int(answer["scanned"]) - len(strays)
+            if int(answer["scanned"]) < limit:
+                return found
+
     def retire(self, kind: Kind, *, older_than_s: float, limit: int) -> tuple[int, list[Artifact]]:
         """Forget jobs that ended longer ago; returns how many, and their artifacts, to be removed from S3."""
         answer = self._runner.call("retire", kind=kind, older_than_ms=int(older_than_s * 1000), limit=limit)

@@ -3,18 +3,35 @@
 import os
 from typing import Any
 
+import structlog
 from celery import signals
 
+from ledger import LedgerUnavailable
+from ledger.server import EvictingServer
 from workers.celery_config import make_celery
 from workers.logs import configure_logging
+from workers.resources import resources
 from workers.settings import settings
 from workers.steps import ALL_STEPS
 
 # Modal's client waits without bound when it is throttled; a spawn of ours has a bound (see workers/overflow/calls.py).
 os.environ.setdefault("MODAL_MAX_THROTTLE_WAIT", "10")
 
+log = structlog.get_logger(__name__)
+
 app = make_celery(settings(), set_as_current=True)
 app.steps["worker"].update(ALL_STEPS)
+
+
+@signals.celeryd_init.connect
+def _refuse_eviction(**_: Any) -> None:
+    """A worker does not start on a ledger that may throw jobs away. One that is away is waited for, as ever."""
+    try:
+        resources().ledger.refuse_eviction()
+    except EvictingServer as error:
+        raise SystemExit(f"overspill: {error}") from None
+    except LedgerUnavailable as error:
+        log.warning("ledger.away_at_start", error=str(error))
 
 
 @signals.setup_logging.connect

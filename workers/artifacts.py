@@ -1,7 +1,9 @@
 """Artifacts in S3, under a key made of job and attempt, so that no two attempts ever write the same object."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal
 
 import boto3
@@ -64,8 +66,8 @@ class ArtifactStore:
         key = f"{folder}/video.mp4"
         thumbnail_key = f"{folder}/thumbnail.webp" if video.thumbnail_webp else None
         if thumbnail_key is not None and video.thumbnail_webp is not None:
-            self._put(thumbnail_key, video.thumbnail_webp, "image/webp")
-        self._put(key, video.mp4, "video/mp4")
+            self._put_once(thumbnail_key, video.thumbnail_webp, "image/webp")
+        self._put_once(key, video.mp4, "video/mp4")
         return Artifact(
             bucket=self.bucket,
             key=key,
@@ -110,6 +112,30 @@ class ArtifactStore:
             self._client.delete_object(Bucket=self.bucket, Key=key)
         except (BotoCoreError, ClientError) as error:
             raise ArtifactStoreUnavailable("read and remove", key, str(error)) from error
+
+    def _put_once(self, key: str, body: bytes, content_type: str) -> None:
+        """Put an object that is written once: a put that succeeded though it was said to have failed is found again."""
+        try:
+            self._client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*")
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != HTTPStatus.PRECONDITION_FAILED:
+                raise ArtifactStoreUnavailable("store", key, str(error)) from error
+            self._replace_unless_whole(key, body, content_type)
+        except BotoCoreError as error:
+            raise ArtifactStoreUnavailable("store", key, str(error)) from error
+
+    def _replace_unless_whole(self, key: str, body: bytes, content_type: str) -> None:
+        """The key is taken, by an earlier try of the same attempt: keep it if it is whole and the same."""
+        try:
+            head = self._client.head_object(Bucket=self.bucket, Key=key)
+        except (BotoCoreError, ClientError) as error:
+            raise ArtifactStoreUnavailable("show", key, str(error)) from error
+        same = head["ETag"].strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest()
+        if head["ContentLength"] == len(body) and same:
+            log.info("artifact.was_there", key=key)
+            return
+        log.warning("artifact.replaced", key=key, found_bytes=head["ContentLength"], expected_bytes=len(body))
+        self._put(key, body, content_type)
 
     def _put(self, key: str, body: bytes, content_type: str) -> None:
         try:

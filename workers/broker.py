@@ -1,7 +1,6 @@
 """Looks into Celery's queues on Redis: how many messages wait, over all of a queue's priority lists."""
 
-import redis
-
+from ledger.server import client_for
 from workers.settings import Settings
 
 #: Kombu keeps four lists per queue: the bare name for priority 0, and these (kombu/transport/redis.py `_q_for_pri`).
@@ -13,11 +12,11 @@ class Broker:
     """A read-only look at the broker."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = redis.Redis.from_url(
+        self._client = client_for(
             settings.broker_url.get_secret_value(),
-            socket_timeout=settings.ledger_timeout_s,
-            socket_connect_timeout=settings.ledger_connect_timeout_s,
-            client_name="overspill-broker-depth",
+            timeout_s=settings.ledger_timeout_s,
+            connect_timeout_s=settings.ledger_connect_timeout_s,
+            name="overspill-broker-depth",
         )
 
     def depth(self, queue: str) -> int:

@@ -4,12 +4,14 @@ Each line answers a measured way in which Celery on Redis loses or doubles work,
 """
 
 from typing import Any
+from urllib.parse import quote
 
 from celery import Celery
 from kombu import Queue
 
 from ledger.models import Kind
 from ledger.nudges import OVERFLOW_QUEUE
+from ledger.server import is_sentinel, parse_sentinel
 from workers.settings import Settings
 
 #: Where a bare `send_task` without a queue lands; dispatchers consume it too.
@@ -35,13 +37,30 @@ def transport_options() -> dict[str, Any]:
     }
 
 
+def broker(url: str) -> dict[str, Any]:
+    """Celery's three settings for a broker's address: redis://, rediss://, unix:// or sentinel:// as the ledger's."""
+    if not is_sentinel(url):
+        return {
+            "broker_url": url,
+            "broker_transport": "workers.transport:Transport",
+            "broker_transport_options": transport_options(),
+        }
+    address = parse_sentinel(url)
+    credentials = f"{quote(address.username or '')}:{quote(address.password or '')}@" if address.password else ""
+    return {
+        "broker_url": ";".join(
+            f"sentinel://{credentials}{host}:{port}/{address.database}" for host, port in address.sentinels
+        ),
+        "broker_transport": "workers.transport:SentinelTransport",
+        "broker_transport_options": {**transport_options(), "master_name": address.service},
+    }
+
+
 def make_celery(settings: Settings, *, set_as_current: bool = False) -> Celery:
     """A Celery app with our configuration and no tasks of its own."""
     app = Celery("overspill", set_as_current=set_as_current)
     app.conf.update(
-        broker_url=settings.broker_url.get_secret_value(),
-        broker_transport="workers.transport:Transport",
-        broker_transport_options=transport_options(),
+        **broker(settings.broker_url.get_secret_value()),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         # JSON only: a pickle is refused before it is opened.

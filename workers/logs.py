@@ -75,6 +75,7 @@ def configure_logging(settings: Settings) -> None:
         "httpx",
         "kombu",
         "amqp",
+        "python_multipart",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
 

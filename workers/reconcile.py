@@ -11,7 +11,7 @@ import threading
 import redis
 import structlog
 
-from ledger import LedgerError, nudges
+from ledger import Kind, LedgerError, nudges
 from ledger.nudges import Nudge
 from workers.broker import Broker
 from workers.resources import Resources
@@ -74,8 +74,23 @@ class Reconciler:
         to_send = {*held_nudges, *(nudges.decide(lease.kind) for lease in expired)}
         for nudge in to_send:
             self._open.nudger.send(nudge)
+        for stray in ledger.sweeps.stray_reservations(limit=settings.sweep_batch):
+            log.error("reservation.stray", attempt_of=stray)
+        self._retire()
         for nudge, waiting in ledger.sweeps.overdue_nudges(limit=settings.sweep_batch):
             self._nudge_again(nudge, waiting)
+
+    def _retire(self) -> None:
+        """Forget what ended long ago: the records first, then the objects that nothing points to any more."""
+        settings = self._open.settings
+        for kind in Kind:
+            number, artifacts = self._open.ledger.sweeps.retire(
+                kind, older_than_s=settings.retention_s, limit=settings.sweep_batch
+            )
+            for artifact in artifacts:
+                self._open.artifacts.discard(artifact)
+            if number:
+                log.info("jobs.retired", kind=str(kind), number=number)
 
     def _nudge_again(self, nudge: Nudge, waiting: int) -> None:
         """Send as many nudges as jobs wait, less those that are still in the queue: a backlog is not a loss."""

@@ -56,9 +56,7 @@ class Settings(LedgerSettings):
     lease_s: float = Field(
         default=10.0, ge=1, description="Life of an in-house lease; renewed three times in it, seconds."
     )
-    max_attempts: int = Field(
-        default=25, ge=1, le=1000, description="Attempts that a job may have in all."
-    )
+    max_attempts: int = Field(default=25, ge=1, le=1000, description="Attempts that a job may have in all.")
     delivery_patience_s: float = Field(
         default=600.0, ge=0, description="How long a finished in-house result waits for an S3 that is away, seconds."
     )
@@ -103,6 +101,10 @@ class Settings(LedgerSettings):
         default=60.0,
         gt=0,
         description="How long a bare Celery message is kept trying while the ledger is away, seconds.",
+    )
+
+    retention_s: float = Field(
+        default=7 * 86_400.0, ge=60, description="An ended job and its artifact are forgotten after this, seconds."
     )
 
     # --- Celery and logs

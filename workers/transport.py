@@ -15,8 +15,8 @@ log = structlog.get_logger(__name__)
 _NOT_AN_ENVELOPE = (ValueError, KeyError, TypeError, AttributeError)
 
 
-class Channel(kombu_redis.Channel):
-    """A channel that drops what is not an envelope."""
+class _DropsGarbage:
+    """What our channels add to kombu's: they drop what is not an envelope."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -28,7 +28,21 @@ class Channel(kombu_redis.Channel):
             return True
 
 
+class Channel(_DropsGarbage, kombu_redis.Channel):
+    """A channel to one Redis."""
+
+
+class SentinelChannel(_DropsGarbage, kombu_redis.SentinelChannel):
+    """A channel to the master behind Sentinels."""
+
+
 class Transport(kombu_redis.Transport):
     """The transport of every connection of ours to the broker."""
 
     Channel = Channel
+
+
+class SentinelTransport(kombu_redis.SentinelTransport):
+    """The same, where Sentinels know the broker."""
+
+    Channel = SentinelChannel

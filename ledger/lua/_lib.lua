@@ -34,6 +34,7 @@ Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TI
   P:counters                hash    "<metric>|<label>=<value>|..." -> whole number
   P:events                  stream  every transition
   P:idempotency:<tenant>:<key>  string  job id, expires
+  P:retry:<tenant>:<digest>     string  job id of a request without a key, expires soon
   P:lead:<duty>             string  who holds a duty (the reconciler), expires
 ]]
 local P = string.sub(KEYS[1], 1, -6)
@@ -59,6 +60,11 @@ end
 local function count(metric, labels, by)
   redis.call('HINCRBY', K('counters'), metric .. '|' .. labels, whole(by or 1))
 end
+
+-- When Redis is at its maxmemory it refuses a script's first write that may need memory, and allows all that follow a
+-- write. New work should be refused, while work that is under way should end (and so free memory): the scripts that
+-- end work begin with a write that needs none.
+local function work_may_end() redis.call('DEL', K('nothing')) end
 
 -- Every index of jobs that wait for somebody or are held by somebody. A job is in those of its state only.
 local function working_indexes()
@@ -89,6 +95,10 @@ local function what_is_wrong(job)
   for _, name in ipairs({ 'priority', 'created_ms', 'changed_ms', 'attempt', 'claim' }) do
     if not tonumber(job[name]) then return 'the field ' .. name .. ' is missing or no number' end
   end
+  for _, name in ipairs({ 'deadline_ms', 'started_ms', 'finished_ms', 'progress', 'cost_usd_micros' }) do
+    if job[name] and not tonumber(job[name]) then return 'the field ' .. name .. ' is no number' end
+  end
+  if job.artifact and not pcall(cjson.decode, job.artifact) then return 'the field artifact is no JSON' end
   if (tonumber(job.schema or '') or 0) ~= SCHEMA then
     return 'it was written with schema ' .. (job.schema or 'none') .. ', this version reads ' .. whole(SCHEMA)
   end

@@ -1,6 +1,7 @@
 --[[ The result is there; it is about to be put into S3. Asking again with the same attempt is fine (a follower died).
 a: id, attempt
 -> delivering | stale (state, attempt) ]]
+work_may_end()
 local job = load(a.id)
 if not job or job.attempt ~= whole(a.attempt) then
   return reply({ outcome = 'stale', state = job and job.state or 'unknown', attempt = job and tonumber(job.attempt) or 0 })

@@ -1,6 +1,7 @@
 --[[ End a job at the user's wish, from any state. A Modal call that may be running is handed to the followers to stop.
 a: id, reason
 -> cancelled | already_terminal (state) | unknown ]]
+work_may_end()
 local job = load(a.id)
 if not job then return reply({ outcome = 'unknown' }) end
 if TERMINAL[job.state] then return reply({ outcome = 'already_terminal', state = job.state }) end

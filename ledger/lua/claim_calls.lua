@@ -1,6 +1,7 @@
 --[[ A follower takes Modal calls that are due to be looked at. Its claim is a lease; when it dies they fall due again.
 a: limit, lease_ms
 -> claimed, calls = [{job, call_id, spawned_ms, call_deadline_ms}] ]]
+work_may_end()
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K('calls:claimed'), '-inf', whole(now_ms), 'LIMIT', 0, 500)) do
   redis.call('ZREM', K('calls:claimed'), id)
   redis.call('ZADD', K('calls:due'), whole(now_ms), id)

@@ -1,6 +1,7 @@
 --[[ A follower takes Modal calls that must be stopped. Until it says `settled`, they fall due again.
 a: limit, lease_ms
 -> claimed, cancels = [{id, attempt, kind, call_id?, gpu, spawned_ms?, spawn_intent_ms?}] ]]
+work_may_end()
 local cancels = {}
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', K('cancels'), '-inf', whole(now_ms), 'LIMIT', 0, a.limit)) do
   local id, n = string.match(member, '^(.*):(%d+)$')

@@ -1,6 +1,7 @@
 --[[ An overflow worker takes Modal attempts to spawn. This is the written intent: it stands before the call exists.
 a: limit, lease_ms, worker
 -> claimed, jobs ]]
+work_may_end()
 local popped = redis.call('ZPOPMIN', K('waiting:modal'), a.limit)
 local jobs = {}
 for i = 1, #popped, 2 do

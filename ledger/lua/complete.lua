@@ -1,6 +1,7 @@
 --[[ Publish the artifact of the winning attempt, and settle what the attempt cost.
 a: id, attempt, artifact (JSON text), measurements (JSON text), cost_usd_micros
 -> completed | already | stale (state, attempt) ]]
+work_may_end()
 local job = load(a.id)
 if not job or job.attempt ~= whole(a.attempt) then
   return reply({ outcome = 'stale', state = job and job.state or 'unknown', attempt = job and tonumber(job.attempt) or 0 })
@@ -10,5 +11,8 @@ if job.state ~= 'delivering' then return reply({ outcome = 'stale', state = job.
 redis.call('HSET', attempt_key(a.id, job.attempt), 'measurements', a.measurements)
 end_attempt(job, 'completed')
 settle(job, job.attempt, a.cost_usd_micros)
+if job.deadline_ms and tonumber(job.deadline_ms) < now_ms then
+  count('deadlines_missed_total', 'kind=' .. job.kind .. '|pool=' .. (job.pool or 'none'))
+end
 local err = transition(job, 'completed', { artifact = a.artifact, progress = 100 }, nil)
 return err or reply({ outcome = 'completed' })

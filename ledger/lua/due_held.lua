@@ -8,6 +8,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K('held'), '-inf', whole(now_ms)
     redis.call('ZREM', K('held'), id)
   elseif tonumber(job.hold_until_ms) <= now_ms then
     local reason = job.held_reason == 'budget_exhausted' and 'budget_exhausted' or 'overloaded'
+    if job.deadline_ms and tonumber(job.deadline_ms) <= now_ms then reason = 'deadline_impossible' end
     local err = transition(job, 'failed', { error_code = reason,
       error_message = 'held until the end of its hold time: ' .. job.held_reason }, reason)
     if err then return err end

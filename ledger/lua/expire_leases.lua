@@ -1,6 +1,7 @@
 --[[ Attempts whose holder has not renewed its lease: its worker died, or the spawn's answer never came.
 a: limit, max_attempts, jitter, rules = {lease_lost, spawn_lost}
 -> swept, jobs = [{id, attempt, kind, cause, outcome}] ]]
+work_may_end()
 local swept = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K('leases'), '-inf', whole(now_ms), 'LIMIT', 0, a.limit)) do
   redis.call('ZREM', K('leases'), id)

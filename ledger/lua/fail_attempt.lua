@@ -1,6 +1,7 @@
 --[[ An attempt ended without a result.
 a: id, attempt, cause, message, rule, jitter, max_attempts, cost_usd_micros, must_stop (its Modal call may still run)
 -> requeued | failed | stale (state, attempt) ]]
+work_may_end()
 local job = load(a.id)
 local live = job and job.attempt == whole(a.attempt)
   and (job.state == 'placed' or job.state == 'running' or job.state == 'delivering')

@@ -1,6 +1,7 @@
 --[[ Take or keep a duty that one process at a time has (the reconciler), or lay it down with lease_ms 0.
 a: duty, owner, lease_ms
 -> leading | following (owner) | resigned ]]
+work_may_end()
 local key = K('lead:' .. a.duty)
 local holder = redis.call('GET', key)
 if a.lease_ms == 0 then

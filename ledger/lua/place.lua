@@ -30,6 +30,8 @@ redis.call('RPUSH', K('receipts:' .. a.id), a.receipt)
 count('decisions_total', 'decision=' .. d.to .. '|kind=' .. job.kind .. '|rule=' .. a.rule)
 if d.to == 'hold' then
   local until_ms = tonumber(job.hold_until_ms or whole(now_ms + d.timeout_ms))
+  -- A job is not held past its own deadline: the answer would come too late to be of use.
+  if job.deadline_ms then until_ms = math.min(until_ms, math.max(tonumber(job.deadline_ms), now_ms)) end
   local err = transition(job, 'held', { held_reason = d.reason, hold_until_ms = until_ms,
     next_check_ms = math.min(now_ms + d.again_in_ms, until_ms) }, d.reason)
   return err or reply({ outcome = 'held' })

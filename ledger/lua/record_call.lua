@@ -1,6 +1,7 @@
 --[[ The spawn answered: the call's id is known. If the attempt is not wanted any more, the call is marked to be stopped.
 a: id, attempt, call_id, first_check_ms, deadline_ms (the call's own wall clock, from now)
 -> recorded | unwanted (state, attempt) ]]
+work_may_end()
 local job = load(a.id)
 if job and redis.call('EXISTS', attempt_key(a.id, whole(a.attempt))) == 1 then
   redis.call('HSET', attempt_key(a.id, whole(a.attempt)), 'call_id', a.call_id, 'spawned_ms', whole(now_ms),

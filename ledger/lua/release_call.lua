@@ -1,6 +1,7 @@
 --[[ A follower looked at a call and it is still running: when to look again, and how far it is.
 a: id, attempt, again_in_ms, progress?
 -> released | stale ]]
+work_may_end()
 local job = load(a.id)
 local mine = job and job.attempt == whole(a.attempt) and job.pool == 'modal'
 if not mine or (job.state ~= 'running' and job.state ~= 'delivering') then return reply({ outcome = 'stale' }) end

@@ -1,6 +1,7 @@
 --[[ The holder of an in-house attempt says that it lives, and how far it is.
 a: id, attempt, lease_ms, progress?
 -> renewed | lost (state, attempt) ]]
+work_may_end()
 local job = load(a.id)
 local mine = job and job.attempt == whole(a.attempt) and job.pool == 'inhouse'
 if not mine or (job.state ~= 'running' and job.state ~= 'delivering') then

@@ -2,6 +2,7 @@
 to be removed from S3 by the caller.
 a: kind, older_than_ms (since its end), limit
 -> retired, artifacts = [JSON text], count ]]
+work_may_end()
 local artifacts, number = {}, 0
 local before = now_ms - a.older_than_ms
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K('done:' .. a.kind), '-inf', whole(before), 'LIMIT', 0, a.limit)) do

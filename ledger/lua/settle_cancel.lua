@@ -1,6 +1,7 @@
 --[[ A call that had to be stopped is known to have ended: book its cost and forget it.
 a: id, attempt, cost_usd_micros
 -> settled | unknown ]]
+work_may_end()
 local job = load(a.id)
 redis.call('ZREM', K('cancels'), a.id .. ':' .. whole(a.attempt))
 if not job then return reply({ outcome = 'unknown' }) end

@@ -1,6 +1,7 @@
 --[[ A GPU slot takes the in-house attempt that comes next, under a lease.
 a: kind, worker, lease_ms
 -> started (job) | empty ]]
+work_may_end()
 while true do
   local popped = redis.call('ZPOPMIN', K('waiting:inhouse:' .. a.kind), 1)
   if #popped == 0 then return reply({ outcome = 'empty' }) end

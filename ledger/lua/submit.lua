@@ -1,8 +1,13 @@
 --[[ Accept a job, or give back the one that its idempotency key already stands for.
-a: id, kind, tenant, priority, burst, spec (JSON text), digest, source, deadline_s?, idempotency_key?, idempotency_ttl_s
+Without a key, a request that says that it was sent before (is_retry) gets the job of its first try: the tenant's newest
+with this digest, within the window. One that does not say so is always a new job, so two equal wishes are two jobs.
+a: id, kind, tenant, priority, burst, spec (JSON text), digest, source, deadline_s?, idempotency_key?, idempotency_ttl_s,
+   is_retry, retry_window_s
 -> created | existing | conflict, id ]]
 local idem = not is_null(a.idempotency_key) and K('idempotency:' .. a.tenant .. ':' .. a.idempotency_key) or nil
-local known = (idem and redis.call('GET', idem)) or (redis.call('EXISTS', job_key(a.id)) == 1 and a.id) or nil
+local again = not idem and a.retry_window_s > 0 and K('retry:' .. a.tenant .. ':' .. a.digest) or nil
+local known = (idem and redis.call('GET', idem)) or (again and a.is_retry and redis.call('GET', again))
+  or (redis.call('EXISTS', job_key(a.id)) == 1 and a.id) or nil
 if known then
   local digest = redis.call('HGET', job_key(known), 'digest')
   if digest then
@@ -22,6 +27,7 @@ redis.call('HSET', job_key(a.id), unpack(flat))
 redis.call('ZADD', K('jobs:' .. a.kind), whole(now_ms), a.id)
 redis.call('ZADD', K('tenant:' .. a.tenant .. ':' .. a.kind), whole(now_ms), a.id)
 if idem then redis.call('SET', idem, a.id, 'EX', a.idempotency_ttl_s) end
+if again then redis.call('SET', again, a.id, 'EX', a.retry_window_s) end
 enter(job)
 record_event(job, 'job.queued', a.source)
 count('submitted_total', 'kind=' .. a.kind .. '|source=' .. a.source)

@@ -27,6 +27,8 @@ class RedisServer:
     port: int
     folder: Path
     append_only: bool = True
+    #: More arguments of redis-server.
+    flags: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     def url(self, db: int = 0) -> str:
@@ -41,7 +43,7 @@ class RedisServer:
             [
                 binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
                 "--appendonly", "yes" if self.append_only else "no", "--maxmemory-policy", "noeviction",
-                "--databases", "16",
+                "--databases", "16", *self.flags,
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

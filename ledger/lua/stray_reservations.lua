@@ -1,0 +1,24 @@
+--[[ Reservations that nobody will settle: their attempt is neither live nor one to stop. They are given back.
+There should be none, ever; this is the belt to the scripts' braces, and each one is counted.
+a: limit, after (how many were looked at before)
+-> swept, ids, scanned ]]
+local ids = {}
+local members = redis.call('ZRANGE', K('reservations'), a.after, a.after + a.limit - 1)
+for _, member in ipairs(members) do
+  local id, n = string.match(member, '^(.*):(%d+)$')
+  local job = load(id)
+  local live = job and job.attempt == n
+    and (job.state == 'placed' or job.state == 'running' or job.state == 'delivering')
+  if not live and not redis.call('ZSCORE', K('cancels'), member) then
+    if job then
+      settle(job, n, 0)
+    else
+      local reserved = tonumber(redis.call('ZSCORE', K('reservations'), member))
+      redis.call('HINCRBY', K('money'), 'reserved_usd_micros', whole(-reserved))
+    end
+    redis.call('ZREM', K('reservations'), member)
+    count('stray_reservations_total', 'reason=no_live_attempt')
+    ids[#ids + 1] = member
+  end
+end
+return reply({ outcome = 'swept', ids = ids, scanned = #members })

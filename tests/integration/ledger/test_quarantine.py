@@ -1,0 +1,64 @@
+"""A record that cannot be read is put aside with a reason, and everything else goes on."""
+
+from collections.abc import Callable
+
+import pytest
+
+from ledger import Kind, Ledger
+from ledger.decisions import RunInhouse
+from ledger.errors import RecordUnreadable
+from tests.support.ledgers import MODAL, move_clock, place, submit
+
+Damage = Callable[[Ledger, str], object]
+DAMAGES: dict[str, tuple[str, Damage]] = {
+    "a newer schema": ("schema 2", lambda ledger, key: ledger.client.hset(key, "schema", "2")),
+    "a missing field": ("created_ms", lambda ledger, key: ledger.client.hdel(key, "created_ms")),
+    "a word for a number": ("priority", lambda ledger, key: ledger.client.hset(key, "priority", "high")),
+    "an unknown state": ("pondering", lambda ledger, key: ledger.client.hset(key, "state", "pondering")),
+    "an unknown kind": ("paint", lambda ledger, key: ledger.client.hset(key, "kind", "paint")),
+    "an unknown burst": ("perhaps", lambda ledger, key: ledger.client.hset(key, "burst", "perhaps")),
+    "no JSON": ("artifact", lambda ledger, key: ledger.client.hset(key, "artifact", "{")),
+    "another type": (
+        "another type", lambda ledger, key: (ledger.client.delete(key), ledger.client.rpush(key, "x")),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_queued_job_does_not_stop_the_others(ledger: Ledger, name: str) -> None:
+    reason, damage = DAMAGES[name]
+    # Given three jobs of which the first is damaged
+    broken, second, third = submit(ledger, priority=9), submit(ledger), submit(ledger)
+    damage(ledger, f"{ledger.prefix}:job:{broken}")
+    # When they are claimed, then the others are, and the first is put aside with its reason
+    claimed = ledger.placing.claim_queued(Kind.RENDER, limit=10, lease_s=5)
+    assert {claim.record.id for claim in claimed} == {second, third}
+    assert reason in ledger.desk.quarantined()[broken]
+    with pytest.raises(RecordUnreadable):
+        ledger.desk.get(broken)
+    assert {record.id for record in ledger.desk.page(Kind.RENDER).records} == {second, third}
+    # And it is in no queue any more
+    for key in ledger.client.scan_iter(f"{ledger.prefix}:*"):
+        if ledger.client.type(key) == "zset" and not any(part in key for part in (":jobs:", ":tenant:")):
+            assert ledger.client.zscore(key, broken) is None, key
+
+
+@pytest.mark.parametrize("where", ["waiting:inhouse", "spawn", "lease", "call", "held"])
+def test_it_is_put_aside_wherever_it_is_met(ledger: Ledger, where: str) -> None:
+    job_id = submit(ledger)
+    place(ledger, RunInhouse() if where in ("waiting:inhouse", "lease") else MODAL)
+    if where == "lease":
+        ledger.attempts.start_inhouse(Kind.RENDER, worker="w", lease_s=5)
+    if where == "call":
+        ledger.calls.claim_spawns(worker="o", limit=1, lease_s=5)
+        ledger.calls.record_call(job_id, 1, call_id="fc", first_check_s=0, deadline_s=9)
+    if where == "held":
+        ledger.client.zadd(f"{ledger.prefix}:held", {job_id: 1})
+    ledger.client.hset(f"{ledger.prefix}:job:{job_id}", "schema", "9")
+    move_clock(ledger, 60)
+    assert ledger.attempts.start_inhouse(Kind.RENDER, worker="w", lease_s=5) is None
+    assert ledger.calls.claim_spawns(worker="o", limit=5, lease_s=5) == []
+    assert ledger.calls.claim_due(limit=5, lease_s=5) == []
+    assert ledger.sweeps.expire_leases(limit=5, max_attempts=9) == []
+    assert ledger.sweeps.due_held(limit=5) == ([], [])
+    assert "schema 9" in ledger.desk.quarantined()[job_id]
