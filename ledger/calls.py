@@ -1,5 +1,7 @@
 """What an overflow worker does with Modal calls: write the intent, record the call, follow it, stop and settle it."""
 
+from typing import Literal
+
 from ledger.errors import UnknownOutcome
 from ledger.models import JobRecord, Kind, record_from_fields
 from ledger.outcomes import DueCall, DueCancel, Stale
@@ -9,8 +11,9 @@ from ledger.scripts import ScriptRunner
 class Calls:
     """The verbs of spawners and followers."""
 
-    def __init__(self, runner: ScriptRunner) -> None:
+    def __init__(self, runner: ScriptRunner, *, prefix: str) -> None:
         self._runner = runner
+        self._prefix = prefix
 
     def claim_spawns(self, *, worker: str, limit: int, lease_s: float) -> list[JobRecord]:
         """Take Modal attempts to spawn. The intent is written here, before any call exists."""
@@ -86,6 +89,37 @@ class Calls:
             for row in answer["cancels"] or []
             if row.get("kind")
         ]
+
+    def stop_orphan(
+        self, job_id: str, attempt: int, *, call_id: str, announced_at: float
+    ) -> Literal["stopping", "known", "unknown"]:
+        """A call says that it works on an attempt. `stopping`: the ledger knew another or none, and stops this one.
+
+        Args:
+            job_id: the job that the call names.
+            attempt: the attempt that it names.
+            call_id: the call.
+            announced_at: when it began, seconds since 1970; bounds what it can have cost.
+        """
+        answer = self._runner.call(
+            "stop_orphan", id=job_id, attempt=attempt, call_id=call_id, announced_ms=int(announced_at * 1000)
+        )
+        match answer["outcome"]:
+            case "stopping":
+                return "stopping"
+            case "known":
+                return "known"
+            case "unknown":
+                return "unknown"
+            case other:
+                raise UnknownOutcome("stop_orphan", other)
+
+    def is_settled(self, job_id: str, attempt: int) -> bool:
+        """Whether nothing more is expected of an attempt: its books are closed, or it is not known at all."""
+        fields = self._runner.guarded(
+            lambda: self._runner.client.hmget(f"{self._prefix}:attempt:{job_id}:{attempt}", "pool", "settled")
+        )
+        return fields[0] is None or fields[1] is not None
 
     def settle_cancel(self, job_id: str, attempt: int, *, cost_usd_micros: int) -> None:
         """A call that had to be stopped has ended: book its cost, give back its reservation."""

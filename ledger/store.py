@@ -42,7 +42,7 @@ class Ledger:
         self.desk = Desk(self.runner, prefix=self.prefix, idempotency_ttl_s=self.settings.idempotency_ttl_s)
         self.placing = Placing(self.runner)
         self.attempts = Attempts(self.runner)
-        self.calls = Calls(self.runner)
+        self.calls = Calls(self.runner, prefix=self.prefix)
         self.sweeps = Sweeps(self.runner)
 
     def ping(self) -> None:

@@ -35,7 +35,7 @@ class Timings:
 class RemoteError:
     """What went wrong, in a word of a bounded set and a sentence."""
 
-    #: invalid_request | out_of_memory | cancelled | error
+    #: invalid_request | out_of_memory | cancelled | superseded | error
     cause: str
     message: str
     retryable: bool

@@ -14,6 +14,7 @@ import modal
 from engines.render.contract import RenderRequest
 from engines.render.errors import InvalidRenderRequest, RenderCancelled, RenderOutOfMemory, UnknownEngine
 from engines.render.registry import get_engine
+from modal_apps.announce import announce
 from modal_apps.envelope import Envelope, RemoteError, Timings
 from modal_apps.images import render_image
 from modal_apps.names import RENDERER_APP
@@ -25,6 +26,9 @@ TIMEOUT_S = int(os.environ.get("OVERSPILL_MODAL_TIMEOUT_S", "1800"))
 #: Containers at most, in each GPU class: the blast radius, next to the ledger's caps.
 MAX_CONTAINERS = int(os.environ.get("OVERSPILL_MODAL_MAX_CONTAINERS", "50"))
 DEFAULT_GPU = "H100"
+
+#: What a second call of the same attempt answers.
+SUPERSEDED = RemoteError("superseded", "another call of the same attempt works already", retryable=False)
 
 app = modal.App(RENDERER_APP, include_source=False)
 
@@ -51,14 +55,16 @@ class Renderer:
         get_engine("procedural")
 
     @modal.method()
-    def render(self, request: dict[str, Any]) -> dict[str, Any]:
+    def render(self, request: dict[str, Any], attempt_of: tuple[str, int] | None = None) -> dict[str, Any]:
         """Render one request (`RenderRequest.to_wire()`); the answer is `Envelope.to_wire()`.
 
-        The value holds `mp4`, `thumbnail_webp`, `sha256` and `measurements`.
+        `attempt_of` is the job and the attempt that it is for: the call announces itself under them first, and leaves
+        at once if another call of the same attempt works already. The value holds `mp4`, `thumbnail_webp`, `sha256`
+        and `measurements`.
         """
         started_at = time.time()
         self.inputs_seen += 1
-        value, error = _render(request)
+        value, error = _render(request) if attempt_of is None or announce(*attempt_of) else (None, SUPERSEDED)
         envelope = Envelope(
             timings=Timings(self.container_started_at, started_at, time.time()),
             container_id=os.environ.get("MODAL_TASK_ID", ""),

@@ -103,6 +103,11 @@ class Settings(LedgerSettings):
         description="How long a bare Celery message is kept trying while the ledger is away, seconds.",
     )
 
+    orphan_sweep_every_s: float = Field(
+        default=15.0,
+        gt=0,
+        description="Time between two comparisons of Modal's running calls with the ledger, seconds.",
+    )
     retention_s: float = Field(
         default=7 * 86_400.0, ge=60, description="An ended job and its artifact are forgotten after this, seconds."
     )

@@ -245,7 +245,8 @@ local function settle(job, n, cost_usd_micros)
   local key = attempt_key(job.id, n)
   local got = redis.call('HMGET', key, 'pool', 'reserved_usd_micros', 'settled')
   if not got[1] or got[3] then return end
-  redis.call('HSET', key, 'settled', '1', 'cost_usd_micros', whole(cost_usd_micros), 'settled_ms', whole(now_ms))
+  redis.call('HSET', key, 'settled', '1', 'settled_ms', whole(now_ms), 'reserved_usd_micros', '0')
+  redis.call('HINCRBY', key, 'cost_usd_micros', whole(cost_usd_micros))
   local reserved = tonumber(got[2] or '0')
   redis.call('ZREM', K('reservations'), job.id .. ':' .. n)
   if reserved > 0 then redis.call('HINCRBY', K('money'), 'reserved_usd_micros', whole(-reserved)) end

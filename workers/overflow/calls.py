@@ -1,6 +1,7 @@
 """The port to Modal: spawn a call, look at it, stop it. One implementation, by the real SDK."""
 
 import asyncio
+import contextlib
 import threading
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 import modal
 from modal.exception import Error as ModalError
 
+from modal_apps.announce import ANNOUNCEMENTS_DICT, Announcement, parse_entry
 from modal_apps.names import RENDERER_CLASS
 
 
@@ -36,14 +38,20 @@ Look = StillRunning | Answered | Raised
 class ModalCalls(Protocol):
     """What the overflow plane wants from Modal."""
 
-    def spawn(self, request: dict[str, object], *, gpu: str, timeout_s: float) -> str:
-        """Start a call on a GPU class and return its id at once."""
+    def spawn(self, request: dict[str, object], *, attempt_of: tuple[str, int], gpu: str, timeout_s: float) -> str:
+        """Start a call for a job's attempt on a GPU class, and return its id at once."""
 
     async def look(self, call_id: str) -> Look:
         """See how a call stands, without waiting."""
 
     async def stop(self, call_id: str) -> BaseException | None:
         """Stop a call and the container it runs in. What went wrong, if anything."""
+
+    async def announced(self) -> list[Announcement]:
+        """Calls that have said that they began and have not been forgotten since."""
+
+    async def forget(self, announcement: Announcement) -> None:
+        """Remove an announcement that has served."""
 
 
 class SpawnTimedOut(Exception):
@@ -66,7 +74,7 @@ class ModalRenderer:
         self._lock = threading.Lock()
         self._by_gpu: dict[str, Any] = {}
 
-    def spawn(self, request: dict[str, object], *, gpu: str, timeout_s: float) -> str:
+    def spawn(self, request: dict[str, object], *, attempt_of: tuple[str, int], gpu: str, timeout_s: float) -> str:
         """Start a render.
 
         Raises:
@@ -76,7 +84,7 @@ class ModalRenderer:
         renderer = self._bound(gpu)
 
         async def spawn() -> str:
-            call = await renderer.render.spawn.aio(request)
+            call = await renderer.render.spawn.aio(request, attempt_of)
             return str(call.object_id)
 
         async def bounded() -> str:
@@ -106,6 +114,27 @@ class ModalRenderer:
         except (ModalError, OSError) as error:
             return error
         return None
+
+    async def announced(self) -> list[Announcement]:
+        """Calls that have said that they began.
+
+        Raises:
+            Exception: what the SDK raises when Modal cannot be asked.
+        """
+        found = []
+        async for key, entry in self._announcements().items.aio():
+            announcement = parse_entry(key, entry)
+            if announcement is not None:
+                found.append(announcement)
+        return found
+
+    async def forget(self, announcement: Announcement) -> None:
+        """Remove an announcement; one that is gone already is fine."""
+        with contextlib.suppress(KeyError):
+            await self._announcements().pop.aio(announcement.key)
+
+    def _announcements(self) -> modal.Dict:
+        return modal.Dict.from_name(ANNOUNCEMENTS_DICT, environment_name=self._environment, create_if_missing=True)
 
     def _bound(self, gpu: str) -> Any:
         with self._lock:

@@ -63,6 +63,8 @@ REMOTE_CAUSES: Mapping[str, Cause] = {
     "invalid_request": Cause.INVALID_REQUEST,
     "out_of_memory": Cause.OUT_OF_MEMORY,
     "cancelled": Cause.PREEMPTED,
+    # Only a call that we do not follow can be told so; if one is, its attempt is run again.
+    "superseded": Cause.SPAWN_LOST,
     "error": Cause.ERROR,
 }
 

@@ -21,6 +21,7 @@ from workers.delivery import deliver
 from workers.logs import bound
 from workers.overflow.calls import ModalCalls
 from workers.overflow.endings import AskAgain, Ended, Ending, Pending, Succeeded, classify
+from workers.overflow.orphans import OrphanSweep
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -45,6 +46,7 @@ class Follower:
         self._ledger: Ledger = open_ends.ledger
         self._calls = calls
         self._settings = open_ends.settings
+        self._orphans = OrphanSweep(self._ledger, calls, every_s=self._settings.orphan_sweep_every_s)
         self._stopping = threading.Event()
 
     def wake_and_stop(self) -> None:
@@ -56,6 +58,7 @@ class Follower:
         while not self._stopping.is_set():
             try:
                 found = await self.round()
+                await self._orphans.if_due()
             except LedgerError as error:
                 log.warning("follower.ledger_away", error=str(error))
                 await self._pause(AWAY_S)

@@ -54,7 +54,10 @@ class Spawner:
             return self._fail(record, Cause.INVALID_REQUEST, message=str(error), call_may_run=False)
         try:
             call_id = self._calls.spawn(
-                request.to_wire(), gpu=record.gpu or "", timeout_s=self._settings.spawn_timeout_s
+                request.to_wire(),
+                attempt_of=(record.id, record.attempt),
+                gpu=record.gpu or "",
+                timeout_s=self._settings.spawn_timeout_s,
             )
         except Exception as error:  # noqa: BLE001 - the SDK raises many types; each is classified
             return self._spawn_failed(record, error)

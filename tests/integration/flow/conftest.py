@@ -57,6 +57,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         "OVERSPILL_LOW_WATERMARK": "0",
         "OVERSPILL_MIN_DWELL_S": "0.5",
         "OVERSPILL_NUDGE_AGAIN_S": "3",
+        "OVERSPILL_ORPHAN_SWEEP_EVERY_S": "2",
         "OVERSPILL_LOG_FORMAT": "json",
     }
     stack = Stack(StackOptions(folder=tmp_path_factory.mktemp("stack"), slots=2, settings=settings))

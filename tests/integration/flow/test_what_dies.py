@@ -2,13 +2,18 @@
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import time
 
 import psutil
 import pytest
 
-from ledger import Kind, Pool, RenderJob, State
+from ledger import BurstMode, Kind, Pool, RenderJob, State
+from ledger.decisions import Receipt, RunOnModal
 from ledger.nudges import decide
+from ledger.outcomes import Placed
 from tests.integration.flow.conftest import LEASE_S, Whole
 from tests.support.waiting import until
 from workers.nudging import CeleryNudger
@@ -99,6 +104,44 @@ def test_a_cancelled_modal_job_stops_its_gpu_and_gives_its_money_back(whole: Who
     assert whole.ledger.desk.attempt(job_id, 1)["settled"] == "1"
     assert whole.objects(job_id) == []
     assert whole.ledger.desk.get(job_id).artifact is None
+
+
+def test_a_call_that_nobody_recorded_is_found_and_stopped(whole: Whole) -> None:
+    # Given a spawner that dies between the spawn and its record: the ledger has the intent, Modal has the call
+    job = RenderJob(prompt="an orphan", seconds=20, size="1792x1024", burst=BurstMode.ALWAYS)
+    job_id = whole.ledger.desk.submit(job, source="client").job_id
+    (claimed,) = whole.ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=5)
+    receipt = Receipt(policy="test", rule="test", decision="test")
+    placed = whole.ledger.placing.place(
+        claimed, RunOnModal("H100", 500_000), receipt=receipt, limits=whole.settings.limits
+    )
+    assert isinstance(placed, Placed)
+    (record,) = whole.ledger.calls.claim_spawns(worker="dies", limit=1, lease_s=2)
+    program = textwrap.dedent(
+        f"""
+        from workers.overflow.calls import ModalRenderer
+        calls = ModalRenderer(app_name="overspill-renderer", environment=None)
+        request = dict(prompt="an orphan", width=1792, height=1024, seconds=20, fps=24, seed=0)
+        print(calls.spawn(request, attempt_of=({record.id!r}, {record.attempt}), gpu="H100", timeout_s=20))
+        """
+    )
+    spawned = subprocess.run(
+        [sys.executable, "-c", program], env=whole.stack.process_environment, cwd=whole.stack.root,
+        check=True, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    orphan = spawned.stdout.strip()
+    # Then the job gets another attempt and completes by it
+    done = whole.ended(job_id, timeout_s=150)
+    assert (done.state, done.attempt) == (State.COMPLETED, 2)
+    # And the first call was found by its announcement, stopped, and paid for; nothing is left of it
+    first = until(
+        lambda: whole.ledger.desk.attempt(job_id, 1), lambda at: at.get("call_id") == orphan and "settled" in at,
+        timeout_s=60,
+    )  # fmt: skip
+    assert int(first["cost_usd_micros"]) > 0
+    assert "call.orphan_found" in [event.event for event in whole.ledger.desk.history(job_id)]
+    until(lambda: whole.ledger.audit(whole.settings.limits), lambda found: found == [], timeout_s=30)
+    assert whole.ledger.placing.view().money.reserved_usd_micros == 0
 
 
 def test_a_cancelled_in_house_job_frees_its_slot(whole: Whole) -> None:
