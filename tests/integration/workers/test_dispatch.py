@@ -1,0 +1,66 @@
+"""Dispatch on a real ledger: decisions are committed with receipts; a hard limit turns Modal into a hold."""
+
+from ledger import Kind, Ledger, State
+from tests.integration.workers.conftest import RecordingNudger, settings_for
+from tests.support.ledgers import move_clock, submit
+from workers.dispatch import Dispatcher
+
+
+def _dispatcher(ledger: Ledger, **fields: object) -> tuple[Dispatcher, RecordingNudger]:
+    nudger = RecordingNudger()
+    return Dispatcher(ledger, nudger, settings_for(ledger, **fields)), nudger  # type: ignore[arg-type]  # the port
+
+
+def test_a_burst_is_split_at_the_watermark_and_each_attempt_gets_its_nudge(ledger: Ledger) -> None:
+    ledger.attempts.slot_lives([Kind.RENDER], worker="g", lease_s=60)
+    for _ in range(7):
+        submit(ledger)
+    dispatcher, nudger = _dispatcher(ledger, high_watermark=3, low_watermark=1)
+    assert dispatcher.run(Kind.RENDER) == {"placed_inhouse": 3, "placed_modal": 4}
+    assert [nudge.queue for nudge in nudger.sent] == ["inhouse.render"] * 3 + ["overflow"] * 4
+    assert ledger.placing.view().of(Kind.RENDER).spill.active
+
+
+def test_a_spent_budget_holds_and_then_sheds_with_an_honest_reason(ledger: Ledger) -> None:
+    # Given a budget for one call, and no in-house slot
+    dispatcher, _ = _dispatcher(
+        ledger, month_cap_usd=0.25, render_call_estimate_s=180, hold_again_s=5, hold_timeout_s=12
+    )
+    first, second = submit(ledger), submit(ledger)
+    # When two jobs come, then one is placed and the other held, with a receipt that says both
+    assert dispatcher.run(Kind.RENDER) == {"placed_modal": 1, "held": 1}
+    held = ledger.desk.get(second)
+    assert (held.state, held.held_reason) == (State.HELD, "budget_exhausted")
+    (receipt,) = ledger.desk.receipts(second)
+    assert (receipt["rule"], receipt["signals"]["wanted"]) == ("budget_exhausted", "no_live_slot")
+    # It is looked at again, and again held
+    move_clock(ledger, 6)
+    ledger.sweeps.due_held(limit=10)
+    assert dispatcher.run(Kind.RENDER) == {"held": 1}
+    # Until its time is over
+    move_clock(ledger, 20)
+    assert ledger.sweeps.due_held(limit=10) == ([], [second])
+    record = ledger.desk.get(second)
+    assert (record.state, record.error_code) == (State.FAILED, "budget_exhausted")
+    assert ledger.desk.get(first).state is State.PLACED
+    assert ledger.audit(settings_for(ledger, month_cap_usd=0.25).limits) == []
+
+
+def test_held_jobs_go_on_when_there_is_room_again(ledger: Ledger) -> None:
+    dispatcher, _ = _dispatcher(ledger, max_modal_attempts=1)
+    first, second = submit(ledger), submit(ledger)
+    assert dispatcher.run(Kind.RENDER) == {"placed_modal": 1, "held": 1}
+    ledger.desk.cancel(first)
+    move_clock(ledger, 6)
+    ledger.sweeps.due_held(limit=10)
+    assert dispatcher.run(Kind.RENDER) == {"placed_modal": 1}
+    assert ledger.desk.get(second).state is State.PLACED
+
+
+def test_a_held_job_is_not_held_past_its_deadline(ledger: Ledger) -> None:
+    dispatcher, _ = _dispatcher(ledger, max_modal_attempts=0, hold_timeout_s=900)
+    job_id = submit(ledger, deadline_s=30)
+    assert dispatcher.run(Kind.RENDER) == {"held": 1}
+    move_clock(ledger, 31)
+    assert ledger.sweeps.due_held(limit=10) == ([], [job_id])
+    assert ledger.desk.get(job_id).error_code == "deadline_impossible"
