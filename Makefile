@@ -27,6 +27,18 @@ up: setup ## The whole stack for development, until Ctrl-C
 test: setup lint ## Lint, types, import contracts, and every test
 	@$(BIN)/python -m pytest
 
+.PHONY: chaos
+chaos: setup ## Kill, stop, cut and slow everything under load (SEED=7 JOBS=1000 FAULTS=200)
+	@$(BIN)/python -m tests.chaos --seed $(or $(SEED),7) --jobs $(or $(JOBS),1000) --faults $(or $(FAULTS),200)
+
+.PHONY: bench-ledger
+bench-ledger: setup ## Speed and memory of the ledger (JOBS=5000)
+	@$(BIN)/python -m benchmarks.ledger --jobs $(or $(JOBS),5000)
+
+.PHONY: bench-modal-local
+bench-modal-local: setup ## Spawns, polls, cold starts and memory of modal_local
+	@$(BIN)/python -m benchmarks.modal_local
+
 .PHONY: lint
 lint: setup ## ruff, mypy (strict), import-linter
 	@$(BIN)/ruff check .

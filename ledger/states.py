@@ -88,3 +88,10 @@ def as_lua() -> str:
     ]
     terminal = ", ".join(f"{state} = true" for state in sorted(TERMINAL))
     return "\n".join(["local LEGAL = {", *rows, "}", f"local TERMINAL = {{ {terminal} }}", f"local SCHEMA = {SCHEMA}"])
+
+
+def as_mermaid() -> str:
+    """The table as a mermaid state diagram, for docs/states.md (a test keeps the two the same)."""
+    edges = [f"    {before} --> {after}" for before, afters in TRANSITIONS.items() for after in sorted(afters)]
+    ends = [f"    {state} --> [*]" for state in sorted(TERMINAL)]
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {State.QUEUED}", *edges, *ends])

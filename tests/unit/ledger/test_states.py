@@ -1,9 +1,10 @@
 """The one table of transitions, and that Lua gets the very same one."""
 
 import re
+from pathlib import Path
 
 from ledger.scripts import script_names, script_text
-from ledger.states import PUBLIC_STATUS, TERMINAL, TRANSITIONS, State, as_lua, is_legal
+from ledger.states import PUBLIC_STATUS, TERMINAL, TRANSITIONS, State, as_lua, as_mermaid, is_legal
 
 
 def test_every_state_has_a_row_and_a_public_word() -> None:
@@ -32,3 +33,8 @@ def test_every_script_opens_with_the_table_and_has_its_own_header() -> None:
     for name in names:
         assert script_text(name).startswith("local LEGAL = {")
         assert script_text(name).count("--[[") == 2, f"{name}.lua has no header"
+
+
+def test_the_documented_diagram_is_the_table() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "states.md").read_text()
+    assert as_mermaid() in page
