@@ -6,13 +6,13 @@ Every sweep is bounded, and harmless if two processes should run it at once: eac
 import os
 import random
 import socket
-import threading
 
 import redis
 import structlog
 
 from ledger import Kind, LedgerError, nudges
 from ledger.nudges import Nudge
+from workers.background import BackgroundService
 from workers.broker import Broker
 from workers.resources import Resources
 
@@ -23,30 +23,18 @@ DUTY = "reconciler"
 LEASE_SWEEPS = 5
 
 
-class Reconciler:
-    """Sweeps until it is stopped. start, ready, stop; may be stopped twice."""
+class Reconciler(BackgroundService):
+    """Sweeps until it is stopped. Ready after its first round, whether or not the duty is its own."""
 
     def __init__(self, open_ends: Resources, broker: Broker | None = None) -> None:
+        super().__init__("reconciler")
         self._open = open_ends
         self._broker = broker or Broker(open_ends.settings)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
-        self._stopping = threading.Event()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
-
-    def start(self) -> None:
-        """Begin to sweep, in a thread of its own."""
-        self._thread.start()
-
-    def ready(self, timeout_s: float) -> bool:
-        """Wait until the first round is through (whether or not the duty is ours)."""
-        return self._ready.wait(timeout_s)
 
     def stop(self) -> None:
         """Stop, and lay the duty down."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=10)
+        super().stop()
         self._broker.close()
 
     def sweep(self) -> None:
@@ -105,8 +93,9 @@ class Reconciler:
             if not self._open.nudger.send(nudge):
                 return
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
+    def run(self) -> None:
+        """Sweep again and again."""
+        while not self.stopping.is_set():
             try:
                 self.sweep()
             except LedgerError as error:
@@ -114,8 +103,8 @@ class Reconciler:
             except Exception:
                 # The sweeps are what repairs everything else; they must outlive any surprise.
                 log.exception("reconciler.sweep_failed")
-            self._ready.set()
-            self._stopping.wait(self._open.settings.sweep_every_s)
+            self.is_ready.set()
+            self.stopping.wait(self._open.settings.sweep_every_s)
         try:
             self._open.ledger.sweeps.resign(DUTY, owner=self._owner)
         except LedgerError as error:

@@ -1,0 +1,31 @@
+"""A background service starts, is ready, stops, and may be stopped twice or unstarted."""
+
+from workers.background import BackgroundService
+
+
+class _Counts(BackgroundService):
+    def __init__(self) -> None:
+        super().__init__("counts")
+        self.ended = False
+
+    def run(self) -> None:
+        self.is_ready.set()
+        self.stopping.wait()
+        self.ended = True
+
+
+def test_it_runs_until_it_is_stopped_and_may_be_stopped_twice() -> None:
+    service = _Counts()
+    assert not service.ready(0)
+    service.start()
+    assert service.ready(5)
+    assert not service.ended
+    service.stop()
+    service.stop()
+    assert service.ended
+
+
+def test_one_that_was_never_started_can_be_stopped() -> None:
+    service = _Counts()
+    service.stop()
+    assert not service.ended
