@@ -1,0 +1,68 @@
+"""What every service gets: the store, the clock, the ids, the settings, the places of things."""
+
+import os
+import string
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+if TYPE_CHECKING:
+    from modal_local.settings import Settings
+    from modal_local.store import Store
+
+DEFAULT_ENVIRONMENT = "main"
+_ALPHABET = (string.ascii_letters + string.digits).encode()
+# One letter for each byte: a fifth of the time of choosing letters one by one, for two ids in each spawn.
+_LETTERS = bytes(_ALPHABET[byte % len(_ALPHABET)] for byte in range(256))
+_ID_LENGTH = 22
+
+
+class Ids:
+    """Makes object ids in Modal's form: a prefix of two letters, a dash, 22 letters and digits."""
+
+    def new(self, prefix: str) -> str:
+        """A fresh id such as `vo-3kXf...`."""
+        return f"{prefix}-{os.urandom(_ID_LENGTH).translate(_LETTERS).decode()}"
+
+
+class Clock:
+    """Wall-clock time in unix seconds, which faults can skew."""
+
+    def __init__(self) -> None:
+        self.skew_s = 0.0
+
+    def now(self) -> float:
+        """Unix time in seconds, with the skew."""
+        return time.time() + self.skew_s
+
+
+@dataclass(slots=True)
+class Context:
+    """What services share. One for each server.
+
+    Attributes:
+        store: tables that survive a restart.
+        clock: unix time in seconds; services use no other clock for what they store or report.
+        ids: makes object ids.
+        settings: what the server was started with.
+        state_dir: a directory for files (blobs, volumes, mounts). Always there; temporary if no state was asked for.
+        http_base_url: where the HTTP server listens, without a slash at the end; set before the first RPC.
+        logger: a structlog logger.
+    """
+
+    store: "Store"
+    settings: "Settings"
+    state_dir: Path
+    clock: Clock = field(default_factory=Clock)
+    ids: Ids = field(default_factory=Ids)
+    http_base_url: str = ""
+    logger: Any = field(default_factory=lambda: structlog.get_logger("modal_local"))
+    service_url: Callable[[], str] = field(default=lambda: "")
+
+    def environment(self, name: str) -> str:
+        """The environment's name, with the default for an empty one."""
+        return name or DEFAULT_ENVIRONMENT

@@ -1,0 +1,20 @@
+# ruff: noqa: INP001 - python looks for this very file, outside any package
+"""Runs first in each container: takes the deployer's working tree off the import path.
+
+An editable installation puts the working tree on the path by a `.pth` file. A container must run what was deployed,
+and nothing else of the deployer's, or a test here would pass that fails on Modal.
+"""
+
+import os
+import sys
+
+
+def _ours(path: str) -> bool:
+    return path in allowed or any(path.startswith(root + os.sep) for root in roots)
+
+
+allowed = set(os.environ.get("PYTHONPATH", "").split(os.pathsep))
+roots = {os.path.realpath(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)} | {sys.prefix, sys.base_prefix}
+roots.discard("/usr")
+sys.path[:] = [p for p in sys.path if _ours(p) or p.startswith(("/usr/lib", "/usr/local/lib", "/usr/lib64"))]
+sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("__editable__")]

@@ -1,0 +1,269 @@
+"""Containers as processes: the SDK's own entrypoint on this machine's interpreter.
+
+Each runs in a session of its own, so that what it starts can be ended with it, and asks the kernel to be killed when
+the server dies. It sees the deployed source and this machine's packages, but no `.pth` directory of the deployer's,
+so not the working tree. Volumes are bind-mounted at their paths in a mount namespace of the container's own.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from modal_proto import api_pb2
+
+from modal_local.context import Context
+from modal_local.contracts import SecretEnvironments, VolumeMounts
+from modal_local.errors import ModalLocalError
+from modal_local.handles import app_layout
+from modal_local.logs import STDERR, STDOUT, LogBook
+from modal_local.records import ContainerRecord
+from modal_local.registry import Registry
+from modal_local.rpc import Caller, Credentials, override_headers
+from modal_local.services.images import ImageService
+from modal_local.services.mounts import MountService
+
+_LINE_LIMIT_BYTES = 1024 * 1024
+_RESTORE_STATE = "restore-state.json"
+_TOLD_LINES = 5  # of a failed container's output, in the server's own log
+_ISOLATION = Path(__file__).parent / "isolation"
+# What a container inherits of the server's environment: where programs and certificates are, and the language.
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+class ProcessLauncher:
+    """Starts containers as processes. Implements Launcher."""
+
+    def __init__(
+        self,
+        context: Context,
+        registry: Registry,
+        credentials: Credentials,
+        logs: LogBook,
+        *,
+        images: ImageService,
+        mounts: MountService,
+        secret_environments: SecretEnvironments,
+        volumes: VolumeMounts,
+    ) -> None:
+        self._context = context
+        self._registry = registry
+        self._credentials = credentials
+        self._logs = logs
+        self._images = images
+        self._mounts = mounts
+        self._secrets = secret_environments
+        self._volumes = volumes
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._watchers: set[asyncio.Task[None]] = set()
+
+    async def launch(self, container: ContainerRecord, ended: Callable[[ContainerRecord, int | None], None]) -> None:
+        """Starts the container's process; `ended` is called when it is gone.
+
+        Raises:
+            ModalLocalError: the machine lacks what it takes.
+            OSError: the process could not be started.
+        """
+        home = self._home(container.task_id)
+        function = self._registry.functions[container.function_id]
+        definition = self._registry.definition(function)
+        source = self._mounts.lay_out([*self._images.context_mounts(definition.image_id), *definition.mount_ids])
+        work = home / "root"
+        work.mkdir(parents=True)
+        for entry in source.iterdir():
+            (work / entry.name).symlink_to(entry)
+        arguments = home / "arguments.pb"
+        arguments.write_bytes((await self._arguments(container, definition)).SerializeToString())
+        secret = secrets.token_hex(16)
+        self._credentials.container_secrets[container.task_id] = secret
+        environment = self._environment(container, definition, source)
+        environment["MODAL_CONTAINER_ARGUMENTS_PATH"] = str(arguments)
+        environment["MODAL_OVERRIDE_HEADERS"] = override_headers(container.task_id, secret)
+        if definition.checkpointing_enabled:
+            environment["MODAL_ENABLE_SNAP_RESTORE"] = "1"
+            environment["MODAL_RESTORE_STATE_PATH"] = str(home / _RESTORE_STATE)
+        command = await self._command(container, definition)
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=work,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            limit=_LINE_LIMIT_BYTES,
+        )
+        self._processes[container.task_id] = process
+        self._context.logger.info("container.started", container_id=container.task_id, function=function.tag)
+        watcher = asyncio.create_task(self._watch(container, process, ended))
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+
+    def kill(self, container: ContainerRecord) -> None:
+        """SIGKILL to the container and all that it has started."""
+        self.signal(container, signal.SIGKILL)
+
+    def interrupt(self, container: ContainerRecord) -> None:
+        """SIGINT to the container itself, as a preemption does."""
+        process = self._processes.get(container.task_id)
+        if process is not None and process.returncode is None:
+            process.send_signal(signal.SIGINT)
+
+    def restore(self, container: ContainerRecord) -> None:
+        """Lets a container that has been told to snapshot itself go on. Nothing is frozen here."""
+        home = self._home(container.task_id)
+        state = {"task_id": container.task_id, "function_id": container.function_id}
+        part = home / f"{_RESTORE_STATE}.part"
+        part.write_text(json.dumps(state))
+        part.replace(home / _RESTORE_STATE)
+
+    def stop_container(self, container: ContainerRecord) -> None:
+        """SIGSTOP: it hangs, heartbeats and all."""
+        self.signal(container, signal.SIGSTOP)
+
+    def signal(self, container: ContainerRecord, number: signal.Signals) -> None:
+        """A signal to the container's whole process group."""
+        process = self._processes.get(container.task_id)
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+
+    async def stop(self) -> None:
+        """Waits until every process is gone. May be called twice."""
+        for process in list(self._processes.values()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        if self._watchers:
+            await asyncio.gather(*self._watchers, return_exceptions=True)
+
+    def _home(self, task_id: str) -> Path:
+        return self._context.state_dir / "containers" / task_id
+
+    async def _arguments(self, container: ContainerRecord, definition: api_pb2.Function) -> api_pb2.ContainerArguments:
+        function = self._registry.functions[container.function_id]
+        app = self._registry.app(container.app_id)
+        runs = api_pb2.Function()
+        runs.CopyFrom(definition)
+        # GPU memory cannot be frozen without Modal's runtime; the SDK would look for it in /proc/gvisor.
+        runs.ClearField("_experimental_enable_gpu_snapshot")
+        checkpoint_id = None
+        if definition.checkpointing_enabled:
+            # The SDK then goes the whole way of a snapshot: it drops its connection and waits to be restored.
+            runs.is_checkpointing_function = True
+            checkpoint_id = f"cp-{container.task_id.partition('-')[2]}"
+        layout = app_layout(self._registry, app)
+        layout.objects.extend(await self._dependencies(layout, definition))
+        return api_pb2.ContainerArguments(
+            task_id=container.task_id,
+            function_id=container.function_id,
+            app_id=app.app_id,
+            function_def=runs,
+            serialized_params=function.serialized_params,
+            environment_name=app.environment,
+            app_layout=layout,
+            checkpoint_id=checkpoint_id,
+        )
+
+    async def _dependencies(self, layout: api_pb2.AppLayout, definition: api_pb2.Function) -> list[api_pb2.Object]:
+        """The other objects that the function's module names: images, mounts, secrets, volumes and the like."""
+        known = {entry.object_id for entry in layout.objects}
+        objects: list[api_pb2.Object] = []
+        for dependency in definition.object_dependencies:
+            object_id = dependency.object_id
+            if object_id in known:
+                continue
+            known.add(object_id)
+            entry = api_pb2.Object(object_id=object_id)
+            if object_id.startswith("vo-"):
+                request = api_pb2.VolumeGetByIdRequest(volume_id=object_id)
+                found = await self._volumes.VolumeGetById(request, Caller("client"))
+                entry.volume_metadata.CopyFrom(found.metadata)
+            elif object_id.startswith("mo-"):
+                entry.mount_handle_metadata.CopyFrom(api_pb2.MountHandleMetadata())
+            objects.append(entry)
+        return objects
+
+    def _environment(self, container: ContainerRecord, definition: api_pb2.Function, source: Path) -> dict[str, str]:
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        environment.update(self._images.environment_of(definition.image_id))
+        environment.update(self._secrets.env_for(list(definition.secret_ids)))
+        app = self._registry.app(container.app_id)
+        path = [str(_ISOLATION), str(source), *filter(None, [environment.get("PYTHONPATH")])]
+        environment.update(
+            {
+                "PYTHONPATH": os.pathsep.join(path),
+                "PYTHONSAFEPATH": "1",
+                "PYTHONUNBUFFERED": "1",
+                "MODAL_LOCAL_SOURCE": str(source),
+                "MODAL_IS_REMOTE": "1",
+                "MODAL_SERVER_URL": self._context.service_url(),
+                "MODAL_CONFIG_PATH": os.devnull,
+                "MODAL_DISABLE_API_PROXY": "1",
+                "MODAL_TASK_ID": container.task_id,
+                "MODAL_ENVIRONMENT": app.environment,
+                "MODAL_IMAGE_ID": definition.image_id,
+                "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOCAL",
+                "MODAL_REGION": "local",
+            }
+        )
+        return environment
+
+    async def _command(self, container: ContainerRecord, definition: api_pb2.Function) -> list[str]:
+        entrypoint = [sys.executable, "-m", "modal._container_entrypoint"]
+        bound_to_server = ["setpriv", "--pdeathsig", "KILL"]
+        if shutil.which("setpriv") is None:
+            raise ModalLocalError("Containers are started by `setpriv` of util-linux, which is not on the PATH.")
+        plan = await self._volumes.prepare_mounts(container.task_id, definition.volume_mounts)
+        # Twice where a prefix stands before it: a shell that waits for a mount must not outlive the server either.
+        leading = bound_to_server if plan.command_prefix else []
+        return [*leading, *plan.command_prefix, *bound_to_server, *entrypoint]
+
+    async def _watch(
+        self,
+        container: ContainerRecord,
+        process: asyncio.subprocess.Process,
+        ended: Callable[[ContainerRecord, int | None], None],
+    ) -> None:
+        readers = [
+            asyncio.create_task(self._read(container, stream, descriptor))
+            for stream, descriptor in ((process.stdout, STDOUT), (process.stderr, STDERR))
+            if stream is not None
+        ]
+        code = await process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it left behind
+        self._processes.pop(container.task_id, None)
+        self._credentials.container_secrets.pop(container.task_id, None)
+        await asyncio.wait(readers, timeout=1.0)
+        for reader in readers:
+            reader.cancel()
+        await self._volumes.detach(container.task_id, commit=code == 0)
+        said = self._logs.last(container.app_id, container.task_id, _TOLD_LINES) if code else []
+        self._context.logger.info(
+            "container.ended", container_id=container.task_id, exit_code=code, reason=container.end_reason, said=said
+        )
+        ended(container, 128 - code if code < 0 else code)
+        await asyncio.to_thread(shutil.rmtree, self._home(container.task_id), ignore_errors=True)
+
+    async def _read(self, container: ContainerRecord, stream: asyncio.StreamReader, descriptor: int) -> None:
+        while True:
+            try:
+                line = await stream.readline()
+            except ValueError:  # longer than the limit; what was read is dropped
+                continue
+            if not line:
+                return
+            self._logs.add(
+                container.app_id,
+                container.function_id,
+                container.task_id,
+                self._context.clock.now(),
+                descriptor,
+                line.decode(errors="replace"),
+            )

@@ -1,0 +1,6 @@
+"""Which container runs what, when one starts, and when one stops.
+
+`autoscale` and `placement` decide and are pure: what they are told is all that they know. `pool` holds what one
+function (or one variant of it) has waiting and running. `engine` acts: it hands inputs out, takes outputs in, and
+starts and stops containers as decided. An input leaves here only by an output: whatever dies, it comes back.
+"""

@@ -1,0 +1,222 @@
+"""Functions: declared, defined, looked up, varied by options and parameters, and steered."""
+# ruff: noqa: N802 - methods have the names and the shape of the RPCs that they serve
+
+import base64
+import hashlib
+from typing import Protocol
+
+from modal_proto import api_pb2
+
+from modal_local.context import Context
+from modal_local.errors import InvalidArgumentError, NotFoundError
+from modal_local.handles import function_data, function_metadata, method_metadata
+from modal_local.records import FunctionRecord
+from modal_local.registry import Registry, merge_options, normal_gpu_type
+from modal_local.rpc import Caller
+from modal_local.services.apps import definition_id
+
+
+class PoolFigures(Protocol):
+    """What the scheduler tells about the pool of a function."""
+
+    def stats(self, function_id: str) -> api_pb2.FunctionStats:
+        """Backlog, containers, running inputs."""
+
+    def reconsider(self, function_id: str) -> None:
+        """The pool's settings have changed."""
+
+
+class FunctionService:
+    """Serves FunctionPrecreate, Create, Get, BindParams and the scheduling parameters."""
+
+    def __init__(self, context: Context, registry: Registry, pools: PoolFigures) -> None:
+        self._context = context
+        self._registry = registry
+        self._pools = pools
+
+    async def FunctionPrecreate(
+        self, request: api_pb2.FunctionPrecreateRequest, caller: Caller
+    ) -> api_pb2.FunctionPrecreateResponse:
+        """Gives a function its id before it is defined."""
+        self._registry.app(request.app_id)
+        function = self._existing(request.app_id, request.existing_function_id, request.function_name)
+        metadata = api_pb2.FunctionHandleMetadata(
+            app_id=request.app_id,
+            function_name=request.function_name,
+            function_type=request.function_type,
+            function_schema=request.function_schema,
+            supported_input_formats=request.supported_input_formats,
+            supported_output_formats=request.supported_output_formats,
+        )
+        for name, method in request.method_definitions.items():
+            metadata.method_handle_metadata[name].CopyFrom(method_metadata(request.app_id, "", name, method))
+        function.precreated = metadata
+        self._registry.save_function(function)
+        return api_pb2.FunctionPrecreateResponse(function_id=function.function_id, handle_metadata=metadata)
+
+    def _existing(self, app_id: str, function_id: str, tag: str) -> FunctionRecord:
+        found = self._registry.functions.get(function_id)
+        if found is not None and found.app_id == app_id:
+            return found
+        return FunctionRecord(function_id=self._context.ids.new("fu"), app_id=app_id, tag=tag)
+
+    async def FunctionCreate(
+        self, request: api_pb2.FunctionCreateRequest, caller: Caller
+    ) -> api_pb2.FunctionCreateResponse:
+        """Takes a definition in; it takes effect when the app is published."""
+        self._registry.app(request.app_id)
+        if request.HasField("function_data") and request.function_data.ranked_functions:
+            # Several GPU types in order of preference: the first one is what runs here.
+            definition = request.function_data.ranked_functions[0].function
+        else:
+            definition = request.function
+        if definition.resources.gpu_config.count:
+            normal_gpu_type(definition.resources.gpu_config.gpu_type)
+        tag = definition.function_name
+        function = self._existing(request.app_id, request.existing_function_id, tag)
+        function.tag = tag
+        function.staged = api_pb2.Function()
+        function.staged.CopyFrom(definition)
+        function.staged_id = definition_id(definition)
+        self._registry.save_function(function)
+        return api_pb2.FunctionCreateResponse(
+            function_id=function.function_id,
+            function=definition,
+            function_data=function_data(definition),
+            handle_metadata=function_metadata(self._registry, function, staged=True),
+        )
+
+    async def FunctionGet(self, request: api_pb2.FunctionGetRequest, caller: Caller) -> api_pb2.FunctionGetResponse:
+        """Looks up a function of a deployed app by name."""
+        environment = self._context.environment(request.environment_name)
+        app = self._registry.deployed_app(request.app_name, environment)
+        if app is None:
+            raise NotFoundError(f"App '{request.app_name}' not found in environment '{environment}'")
+        function_id = app.function_ids.get(request.object_tag)
+        if function_id is None:
+            raise NotFoundError(f"App '{request.app_name}' has no Function '{request.object_tag}'")
+        function = self._registry.function(function_id)
+        return api_pb2.FunctionGetResponse(
+            function_id=function_id,
+            handle_metadata=function_metadata(self._registry, function),
+            function=function_data(self._registry.definition(function)),
+        )
+
+    async def FunctionGetById(
+        self, request: api_pb2.FunctionGetByIdRequest, caller: Caller
+    ) -> api_pb2.FunctionGetByIdResponse:
+        """Looks up a function by id."""
+        function = self._registry.function(request.function_id)
+        return api_pb2.FunctionGetByIdResponse(
+            function=function_data(self._registry.definition(function)),
+            handle_metadata=function_metadata(self._registry, function),
+        )
+
+    async def FunctionBindParams(
+        self, request: api_pb2.FunctionBindParamsRequest, caller: Caller
+    ) -> api_pb2.FunctionBindParamsResponse:
+        """The variant of a function with these parameters and options; the same ones give the same id."""
+        base = self._registry.base(self._registry.function(request.function_id))
+        options = request.function_options if request.HasField("function_options") else None
+        if options is not None and options.resources.gpu_config.count:
+            normal_gpu_type(options.resources.gpu_config.gpu_type)
+        self._check(base, options)
+        variant_id = _variant_id(base.function_id, request.serialized_params, options)
+        variant = self._registry.functions.get(variant_id)
+        if variant is None:
+            variant = FunctionRecord(
+                function_id=variant_id,
+                app_id=base.app_id,
+                tag=base.tag,
+                base_id=base.function_id,
+                serialized_params=request.serialized_params,
+            )
+            if options is not None:
+                variant.options = api_pb2.FunctionOptions()
+                variant.options.CopyFrom(options)
+            self._registry.save_function(variant)
+            self._pools.reconsider(variant_id)
+        return api_pb2.FunctionBindParamsResponse(
+            bound_function_id=variant_id, handle_metadata=function_metadata(self._registry, variant)
+        )
+
+    def _check(self, base: FunctionRecord, options: api_pb2.FunctionOptions | None) -> None:
+        if options is None:
+            return
+        merged = merge_options(self._registry.definition(base), options)
+        limit = merged.autoscaler_settings.max_containers
+        if limit and merged.autoscaler_settings.min_containers > limit:
+            raise InvalidArgumentError(
+                f"min_containers ({merged.autoscaler_settings.min_containers}) is more than max_containers ({limit})."
+            )
+
+    async def FunctionListVariants(
+        self, request: api_pb2.FunctionListVariantsRequest, caller: Caller
+    ) -> api_pb2.FunctionListVariantsResponse:
+        """The variants of a function."""
+        base = self._registry.base(self._registry.function(request.function_id))
+        response = api_pb2.FunctionListVariantsResponse()
+        for function in self._registry.functions_of(base.app_id):
+            if function.base_id == base.function_id:
+                response.infos.add(
+                    function_id=function.function_id,
+                    serialized_params=function.serialized_params,
+                    function_options=function.options,
+                )
+        return response
+
+    async def FunctionGetCurrentStats(
+        self, request: api_pb2.FunctionGetCurrentStatsRequest, caller: Caller
+    ) -> api_pb2.FunctionStats:
+        """Backlog and containers of a function's pool."""
+        return self._pools.stats(self._registry.function(request.function_id).function_id)
+
+    async def FunctionUpdateSchedulingParams(
+        self, request: api_pb2.FunctionUpdateSchedulingParamsRequest, caller: Caller
+    ) -> api_pb2.FunctionUpdateSchedulingParamsResponse:
+        """Changes a pool's limits while it runs; a redeploy of the app resets them."""
+        function = self._registry.function(request.function_id)
+        override = api_pb2.AutoscalerSettings()
+        if function.autoscaler is not None:
+            override.CopyFrom(function.autoscaler)
+        override.MergeFrom(request.settings)
+        settings = self._current(function, override)
+        if settings.max_containers and settings.min_containers > settings.max_containers:
+            raise InvalidArgumentError(
+                f"min_containers ({settings.min_containers}) is more than max_containers ({settings.max_containers})."
+            )
+        function.autoscaler = override
+        self._registry.save_function(function)
+        self._pools.reconsider(function.function_id)
+        return api_pb2.FunctionUpdateSchedulingParamsResponse(current_settings=settings)
+
+    async def FunctionGetSchedulingParams(
+        self, request: api_pb2.FunctionGetSchedulingParamsRequest, caller: Caller
+    ) -> api_pb2.FunctionGetSchedulingParamsResponse:
+        """The limits that hold, those of the definition, and what overrides them."""
+        function = self._registry.function(request.function_id)
+        static = self._registry.definition(function).autoscaler_settings
+        return api_pb2.FunctionGetSchedulingParamsResponse(
+            autoscaler_configuration=api_pb2.AutoscalerConfiguration(
+                settings=self._current(function, function.autoscaler),
+                static_settings=static,
+                override_settings=function.autoscaler,
+            )
+        )
+
+    def _current(
+        self, function: FunctionRecord, override: api_pb2.AutoscalerSettings | None
+    ) -> api_pb2.AutoscalerSettings:
+        settings = api_pb2.AutoscalerSettings()
+        settings.CopyFrom(self._registry.definition(function).autoscaler_settings)
+        if override is not None:
+            settings.MergeFrom(override)
+        return settings
+
+
+def _variant_id(base_id: str, params: bytes, options: api_pb2.FunctionOptions | None) -> str:
+    digest = hashlib.sha256(base_id.encode() + b"\0" + len(params).to_bytes(8, "big") + params)
+    if options is not None:
+        digest.update(options.SerializeToString(deterministic=True))
+    text = base64.b32encode(digest.digest()).decode().strip("=")
+    return f"fu-{text[:22]}"

@@ -1,0 +1,73 @@
+"""The command and its sub-commands."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from overspill.cli import demo, doctor, jobs, up
+from overspill.cli.surroundings import FAILED, INTERRUPTED, adopt_running_stack, err
+
+app = typer.Typer(
+    name="overspill",
+    help="In-house GPUs first, Modal when the queue overflows.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _surroundings(
+    context: typer.Context,
+    state: Annotated[Path, typer.Option(envvar="OVERSPILL_STATE", help="Folder of the stack that `up` runs.")] = Path(
+        ".overspill"
+    ),
+) -> None:
+    """In-house GPUs first, Modal when the queue overflows.
+
+    Commands speak to the stack that OVERSPILL_LEDGER_URL and the other variables name; without them, to the one that
+    `overspill up` runs in the state folder.
+    """
+    if context.invoked_subcommand not in ("up", "demo"):  # these bring their own
+        adopt_running_stack(state)
+
+
+app.command(short_help="Run everything on this machine, until Ctrl-C.")(up.up)
+app.command(short_help="See a burst spill over to Modal, in a minute.")(demo.demo)
+app.command(short_help="Have a video rendered.")(jobs.submit)
+app.command("jobs", short_help="List jobs, newest first.")(jobs.list_jobs)
+app.command(short_help="Show a job's progress until it ends.")(jobs.watch)
+app.command(short_help="End a job, from whatever state.")(jobs.cancel)
+app.command(short_help="Check every dependency, and say how to mend it.")(doctor.doctor)
+
+
+@app.command(
+    short_help="A Modal on loopback, for development and tests.",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def modal(context: typer.Context) -> None:
+    """A Modal on loopback, for development and tests: see `overspill modal --help`."""
+    from modal_local.cli import app as modal_app  # noqa: PLC0415 - it has a server with it
+
+    modal_app(args=context.args, prog_name="overspill modal")
+
+
+def main() -> None:
+    """Entry of the command `overspill`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # whoever reads us through a pipe reads along
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        code = INTERRUPTED
+    except typer.TyperException as error:
+        said = error.format_message() if hasattr(error, "format_message") else str(error)
+        err.print(f"overspill: {said}", markup=False)
+        code = getattr(error, "exit_code", FAILED)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code)

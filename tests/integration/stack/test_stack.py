@@ -1,0 +1,239 @@
+"""The whole stack as processes, and the commands that speak to it."""
+
+import io
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import pytest
+
+from ledger import Kind, LedgerSettings
+from ledger.store import Ledger
+from overspill.cli.checks.finding import Health
+from overspill.dev.errors import AlreadyRunning
+from overspill.dev.procfile import read_procfile
+from overspill.dev.stack import Stack, StackOptions
+from overspill.dev.state_folder import read_environment
+from tests.support.stack import REPOSITORY, overspill_command, processes_of, running_stack
+
+pytestmark = pytest.mark.timeout(240)
+
+
+class Answer:
+    """What a command said."""
+
+    def __init__(self, stack: Stack, *arguments: str) -> None:
+        folder = stack.folder.path
+        process = overspill_command("--state", str(folder), *arguments, cwd=folder)
+        self.out, self.err = process.communicate(timeout=90)
+        self.code = process.returncode
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def test_a_job_goes_the_whole_way_by_the_command_line(stack: Stack) -> None:
+    # given a running stack / when a video is submitted and waited for
+    answer = Answer(stack, "submit", "a kite over the dunes", "--size", "320x180", "--seconds", "1", "--wait")
+    # then the id is all that stands on stdout, and it completed
+    assert answer.code == 0, answer.err
+    job_id = answer.out.strip()
+    assert job_id.startswith("video_")
+    assert "completed (in-house)" in answer.err
+    # and the list has it, with what it cost
+    [row] = [row for row in Answer(stack, "jobs", "--json").json if row["id"] == job_id]
+    assert (row["state"], row["pool"], row["attempt"]) == ("completed", "inhouse", 1)
+    assert row["cost_usd_micros"] > 0
+    assert row["request"]["prompt"] == "a kite over the dunes"
+    # and the API gives the video, through S3
+    video = httpx.get(
+        f"{stack.api_url}/v1/videos/{job_id}/content",
+        headers={"Authorization": f"Bearer {stack.api_key}"},
+        follow_redirects=True,
+        trust_env=False,
+    )
+    with av.open(io.BytesIO(video.content)) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (320, 180)
+
+
+def test_a_job_on_modal_goes_the_whole_way(stack: Stack) -> None:
+    # given a running stack / when a job must run on Modal
+    answer = Answer(
+        stack, "submit", "a whale", "--size", "320x180", "--seconds", "1", "--burst", "always", "--wait", "--json"
+    )
+    # then it did, on a GPU class, for dollars
+    assert answer.code == 0, answer.err
+    assert answer.json["pool"] == "modal"
+    assert answer.json["gpu"]
+    assert answer.json["cost_usd_micros"] > 0
+
+
+def test_cancelling_and_watching(stack: Stack) -> None:
+    # given a job that takes long
+    job_id = Answer(stack, "submit", "a long journey", "--size", "1792x1024", "--seconds", "20").out.strip()
+    # when it is cancelled / then that is said, and a second time there is nothing to cancel
+    assert Answer(stack, "cancel", job_id).code == 0
+    again = Answer(stack, "cancel", job_id)
+    assert again.code == 1
+    assert again.err.count("\n") == 1
+    assert "had ended already: it is cancelled" in again.err
+    # and watching it says how it ended, by the exit code too
+    watched = Answer(stack, "watch", job_id)
+    assert watched.code == 1
+    assert "cancelled" in watched.err
+
+
+def test_the_doctor_is_content_with_the_stack(stack: Stack) -> None:
+    # given a running stack / when the doctor looks at it
+    answer = Answer(stack, "doctor", "--json")
+    # then nothing is wrong
+    assert [finding for finding in answer.json if finding["health"] != Health.OK] == []
+    assert answer.code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["submit", ""], "prompt"),
+        (["submit", "x", "--seconds", "0"], "seconds"),
+        (["submit", "x", "--seconds", "abc"], "--seconds"),
+        (["submit", "x", "--size", "1x1"], "size"),
+        (["submit", "x", "--burst", "maybe"], "burst"),
+        (["watch", "video_unknown"], "video_unknown"),
+        (["cancel", "video_unknown"], "video_unknown"),
+        (["jobs", "--state", "lost"], "--state"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_no_trace(stack: Stack, arguments: list[str], names: str) -> None:
+    # given the jobs that there are
+    with ledger_of(stack) as ledger:
+        before = len(ledger.desk.page(Kind.RENDER, limit=100).records)
+        # when a command is given wrongly
+        answer = Answer(stack, *arguments)
+        # then one sentence on stderr names what is wrong, and nothing else happens
+        assert answer.code in (1, 2)
+        assert answer.out == ""
+        assert answer.err.startswith("overspill: ")
+        assert names in answer.err
+        assert answer.err.count("\n") == 1
+        assert len(ledger.desk.page(Kind.RENDER, limit=100).records) == before
+
+
+def ledger_of(stack: Stack) -> Ledger:
+    return Ledger(LedgerSettings.model_validate({"ledger_url": stack.environment["OVERSPILL_LEDGER_URL"]}))
+
+
+def test_flower_asks_for_its_password_and_shows_the_workers(stack: Stack) -> None:
+    # given Flower of the stack
+    url = stack.environment["OVERSPILL_FLOWER_URL"]
+    user, _, password = stack.environment["FLOWER_BASIC_AUTH"].partition(":")
+    # then a stranger is refused, and so is a wrong password
+    assert httpx.get(url, trust_env=False).status_code == 401
+    assert httpx.get(url, auth=(user, "wrong"), trust_env=False).status_code == 401
+    # and with the password it knows the workers, by their events
+    until = time.monotonic() + 60
+    shown = ""
+    while not all(name in shown for name in ("gpu-1@", "dispatch@", "overflow@")):
+        assert time.monotonic() < until, shown[:2000]
+        answer = httpx.get(f"{url}/workers?json=1", auth=(user, password), trust_env=False, timeout=20)
+        assert answer.status_code == 200
+        shown = answer.text
+
+
+def test_flower_does_not_run_open(stack: Stack) -> None:
+    # given the Procfile's own line, without a password in the environment
+    environment = {name: value for name, value in stack.process_environment.items() if name != "FLOWER_BASIC_AUTH"}
+    command = read_procfile(REPOSITORY / "Procfile")["flower"]
+    # when it is run / then it refuses, and says why
+    ended = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env=environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "FLOWER_BASIC_AUTH" in ended.stderr
+
+
+def test_a_second_stack_in_the_same_folder_is_refused(stack: Stack) -> None:
+    # given a running stack / when another is started in its folder
+    second = Stack(StackOptions(folder=stack.folder.path, root=REPOSITORY))
+    # then it is refused, and the first is not disturbed
+    with pytest.raises(AlreadyRunning):
+        second.start()
+    second.stop()
+    assert stack.dead_service() is None
+    assert httpx.get(f"{stack.api_url}/readyz", trust_env=False).status_code == 200
+    assert read_environment(stack.folder.path)["OVERSPILL_API_URL"] == stack.api_url
+
+
+def test_a_killed_worker_comes_back(stack: Stack) -> None:
+    # given the in-house worker
+    assert stack.supervisor is not None
+    worker = stack.supervisor["gpu.1"]
+    starts = worker.starts
+    # when it is killed as a crash would
+    worker.process.signal(signal.SIGKILL)
+    # then it is started again, and work is done by it
+    answer = Answer(stack, "submit", "again", "--size", "320x180", "--seconds", "1", "--burst", "never", "--wait")
+    assert answer.code == 0, answer.err
+    assert worker.starts == starts + 1
+
+
+@pytest.mark.chaos
+def test_up_leaves_nothing_when_it_is_killed(tmp_path: Path) -> None:
+    # given `overspill up`, ready
+    folder = tmp_path / "state"
+    up = overspill_command("--state", str(folder), "up", "--slots", "1", "--no-flower", "--no-logs", cwd=tmp_path)
+    try:
+        assert up.stdout is not None
+        lines = []
+        for line in up.stdout:
+            lines.append(line)
+            if line == "ready\n":
+                break
+        names = [line.split()[0] for line in lines]
+        assert names[:2] == ["api", "api_key"]
+        assert names[-1] == "ready"
+        assert len(processes_of(folder)) > 8
+    finally:
+        # when it gets SIGKILL, which nobody can handle
+        up.kill()
+        up.communicate(timeout=20)
+    # then all its processes end, and the folder can be used again
+    until = time.monotonic() + 20
+    while left := processes_of(folder):
+        assert time.monotonic() < until, left
+        time.sleep(0.05)
+    with running_stack(folder) as stack:
+        assert httpx.get(f"{stack.api_url}/readyz", trust_env=False).status_code == 200
+    assert processes_of(folder) == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_stops_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
+    # given `overspill up` that is being started: the most awkward moment
+    folder = tmp_path / "state"
+    up = overspill_command("--state", str(folder), "up", "--slots", "1", "--no-flower", "--no-logs", cwd=tmp_path)
+    assert up.stderr is not None
+    for line in up.stderr:
+        if line.startswith("... starting"):
+            break
+    # when it is asked to stop
+    up.send_signal(number)
+    _, err = up.communicate(timeout=60)
+    # then it does, without a traceback, and nothing is left
+    assert up.returncode == 0, err
+    assert "Traceback" not in err
+    assert err.endswith("... stopped\n")
+    assert processes_of(folder) == {}

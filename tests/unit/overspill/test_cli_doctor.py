@@ -1,0 +1,117 @@
+"""What the doctor finds: each dependency wrong in turn, against real servers where there are any."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from overspill.cli.checks import machine, outside
+from overspill.cli.checks import redis as redis_checks
+from overspill.cli.checks.finding import Finding, Health
+from tests.support.redis_server import RedisServer
+from workers.settings import Settings
+
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+def settings(**values: object) -> Settings:
+    return Settings.model_validate(values)
+
+
+@pytest.fixture
+def server(redis_server: RedisServer) -> Iterator["redis.Redis"]:
+    """The session's Redis, put back as it was."""
+    with redis.Redis.from_url(redis_server.url(3), decode_responses=True) as client:
+        yield client
+        client.flushdb()
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("appendfsync", "everysec")
+
+
+def by_name(findings: Iterator[Finding]) -> dict[str, Finding]:
+    return {finding.name: finding for finding in findings}
+
+
+def test_a_good_redis_is_well(server: "redis.Redis", redis_server: RedisServer) -> None:
+    # given a Redis as it should be / when it is looked at / then all is well
+    found = by_name(redis_checks.ledger(settings(ledger_url=redis_server.url(3))))
+    assert set(found) == {"ledger", "durability", "eviction", "clock"}
+    assert {finding.health for finding in found.values()} == {Health.OK}
+    assert redis_checks.broker(settings(broker_url=redis_server.url(3))).health is Health.OK
+
+
+def test_a_redis_that_forgets_is_wrong(server: "redis.Redis", redis_server: RedisServer) -> None:
+    # given a Redis that evicts, seldom syncs, and has its clock moved
+    server.config_set("maxmemory-policy", "allkeys-lru")
+    server.config_set("appendfsync", "no")
+    server.hset("{overspill}:meta", "clock_offset_ms", 5_000)
+    # when it is looked at
+    found = by_name(redis_checks.ledger(settings(ledger_url=redis_server.url(3))))
+    # then each is found, with what mends it
+    assert found["eviction"].health is Health.WRONG
+    assert "config set maxmemory-policy noeviction" in found["eviction"].remedy
+    assert found["durability"].health is Health.NOTE
+    assert found["clock"].health is Health.WRONG
+    assert "hdel '{overspill}:meta' clock_offset_ms" in found["clock"].remedy
+
+
+def test_durability_off_or_unknown() -> None:
+    # given Redis without a file, and one that does not tell / then the first is wrong, the second to be looked at
+    assert redis_checks.durability("no", "everysec").health is Health.WRONG
+    assert redis_checks.durability(None, None).health is Health.NOTE
+    assert redis_checks.eviction(None).health is Health.NOTE
+    assert redis_checks.durability("yes", "always").health is Health.OK
+
+
+def test_a_redis_that_is_away_is_one_finding() -> None:
+    # given no Redis / when it is looked at / then that is all that is said of it
+    [finding] = redis_checks.ledger(settings(ledger_url=NOWHERE))
+    assert (finding.name, finding.health) == ("ledger", Health.WRONG)
+    assert "127.0.0.1:1/0" in finding.detail
+    assert redis_checks.broker(settings(broker_url=NOWHERE)).health is Health.WRONG
+    assert outside.slots(settings(ledger_url=NOWHERE)).health is Health.WRONG
+
+
+def test_nobody_works(server: "redis.Redis", redis_server: RedisServer) -> None:
+    # given an empty ledger and no worker / then both are found
+    url = redis_server.url(3)
+    assert "no in-house GPU worker lives" in outside.slots(settings(ledger_url=url)).detail
+    finding = outside.queues(settings(ledger_url=url, broker_url=url))
+    assert finding.health is Health.WRONG
+    assert "nobody reads" in finding.detail
+
+
+def test_an_s3_that_is_away_is_found() -> None:
+    # given an S3 address at which nobody listens / then it is named
+    finding = outside.s3(
+        settings(s3_endpoint_url="http://127.0.0.1:1", s3_access_key_id="AKIATEST", s3_secret_access_key="x" * 20)
+    )
+    assert finding.health is Health.WRONG
+    assert "http://127.0.0.1:1" in finding.detail
+
+
+def test_modal_needs_a_token_unless_it_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given no token / then it is wrong, unless nothing may run there
+    assert outside.modal(settings()).health is Health.WRONG
+    assert outside.modal(settings(max_modal_attempts=0)).health is Health.NOTE
+
+
+@pytest.mark.parametrize(
+    ("keys", "auth", "health"),
+    [("", "required", Health.WRONG), ("team=k1,k2", "required", Health.OK), ("", "off", Health.NOTE)],
+)
+def test_somebody_must_have_a_key(keys: str, auth: str, health: Health) -> None:
+    # given keys / when they are looked at / then none is wrong, and the keys themselves are never shown
+    finding = machine.api_keys(settings(api_keys=keys, api_auth=auth))
+    assert finding.health is health
+    assert "k1" not in finding.detail
+
+
+def test_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # given this machine / then it is well; with an old Python and no redis-server it is not
+    assert machine.python().health is Health.OK
+    assert machine.codecs().health is Health.OK
+    assert machine.python((3, 10)).health is Health.WRONG
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "apt-get install redis-server" in machine.redis_server().remedy
