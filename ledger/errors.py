@@ -13,7 +13,7 @@ class LedgerUnavailable(LedgerError):
         self.reason = reason
         self.retry_after_s = retry_after_s
         super().__init__(
-            f"expected an answer from Redis at {address}, got: {reason}. Try again in {retry_after_s:g} s; "
+            f"expected an answer from Redis at {address}, got: {reason.rstrip('.')}. Try again in {retry_after_s:g} s; "
             "if it stays so, run `overspill doctor`."
         )
 

@@ -91,6 +91,10 @@ class Placing:
             case other:
                 raise UnknownOutcome("place", other)
 
+    def note_spill(self, kind: Kind, *, was: SpillState, now: SpillState) -> None:
+        """A policy changed its mind about spilling without deciding about a job; somebody else's change stands."""
+        self._runner.call("note_spill", kind=kind, active=now.active, was_since_ms=was.since_ms)
+
 
 def _kind_view(row: dict[str, Any]) -> KindView:
     return KindView(

@@ -14,6 +14,7 @@ from ledger import Kind, LedgerError, nudges
 from ledger.nudges import Nudge
 from workers.background import BackgroundService
 from workers.broker import Broker
+from workers.dispatch import policy_from
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -30,6 +31,7 @@ class Reconciler(BackgroundService):
         super().__init__("reconciler")
         self._open = open_ends
         self._broker = broker or Broker(open_ends.settings)
+        self._policy = policy_from(open_ends.settings)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
     def stop(self) -> None:
@@ -64,9 +66,20 @@ class Reconciler(BackgroundService):
             self._open.nudger.send(nudge)
         for stray in ledger.sweeps.stray_reservations(limit=settings.sweep_batch):
             log.error("reservation.stray", attempt_of=stray)
+        self._tick_policy()
         self._retire()
         for nudge, waiting in ledger.sweeps.overdue_nudges(limit=settings.sweep_batch):
             self._nudge_again(nudge, waiting)
+
+    def _tick_policy(self) -> None:
+        """Spilling ends when the queue has run short, and not only when the next job comes."""
+        view = self._open.ledger.placing.view()
+        for kind in Kind:
+            was = view.of(kind).spill
+            now = self._policy.spill_state(kind, view)
+            if now != was:
+                self._open.ledger.placing.note_spill(kind, was=was, now=now)
+                log.info("spill.changed", kind=str(kind), active=now.active)
 
     def _retire(self) -> None:
         """Forget what ended long ago: the records first, then the objects that nothing points to any more."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ledger.decisions import Decision, Receipt, SpillState
-from ledger.models import JobRecord
+from ledger.models import JobRecord, Kind
 from ledger.view import ClusterView
 
 
@@ -28,6 +28,9 @@ class Policy(Protocol):
 
     def decide(self, job: JobRecord, view: ClusterView) -> Verdict:
         """Where a job that has just arrived (or failed an attempt, or was held) runs."""
+
+    def spill_state(self, kind: Kind, view: ClusterView) -> SpillState:
+        """The policy's memory as of now: a tick may change it although no job arrives."""
 
     def recheck(self, view: ClusterView) -> Sequence[Verdict]:
         """On every tick and completion: which placed jobs should run elsewhere after all."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ledger.decisions import Decision, Receipt, RunInhouse, SpillState
-from ledger.models import BurstMode, JobRecord
+from ledger.models import BurstMode, JobRecord, Kind
 from ledger.view import ClusterView, KindView
 from workers.placement.gpu import GpuNeeds
 from workers.placement.policy import Verdict
@@ -35,7 +35,7 @@ class WatermarkPolicy:
     def decide(self, job: JobRecord, view: ClusterView) -> Verdict:
         """In-house or Modal, by the depth of the in-house queue of the job's kind."""
         here = view.of(job.kind)
-        spill = next_spill_state(here, now_ms=view.now_ms, high=self.high, low=self.low, min_dwell_s=self.min_dwell_s)
+        spill = self.spill_state(job.kind, view)
         rule, decision = self._rule(job, here, spill)
         receipt = Receipt(
             policy=self.name,
@@ -54,6 +54,12 @@ class WatermarkPolicy:
             },
         )
         return Verdict(job.id, decision, receipt, spill if spill != here.spill else None)
+
+    def spill_state(self, kind: Kind, view: ClusterView) -> SpillState:
+        """Whether to spill from now on: the queue may have run short since the last job came."""
+        return next_spill_state(
+            view.of(kind), now_ms=view.now_ms, high=self.high, low=self.low, min_dwell_s=self.min_dwell_s
+        )
 
     def recheck(self, view: ClusterView) -> Sequence[Verdict]:
         """Nothing: this policy decides at arrival only."""

@@ -11,7 +11,6 @@ import openai
 import pytest
 
 from ledger import Kind, Pool, RenderJob, State
-from ledger.decisions import SpillState
 from ledger.nudges import decide
 from tests.integration.flow.conftest import Whole
 from tests.support.waiting import until
@@ -125,10 +124,6 @@ def test_a_train_job_ends_with_an_honest_reason_while_there_is_no_engine(whole: 
     assert "render" in (record.error_message or "")
 
 
-def test_the_spill_state_goes_back_when_the_queue_is_short(whole: Whole) -> None:
-    job_id = _submit(whole)
-    _nudge(whole)
-    whole.ended(job_id)
-    spill = whole.ledger.placing.view().of(Kind.RENDER).spill
-    assert isinstance(spill, SpillState)
-    assert not spill.active
+def test_spilling_ends_when_the_queue_is_short_though_no_job_comes(whole: Whole) -> None:
+    until(lambda: whole.ledger.placing.view().of(Kind.RENDER), lambda here: here.waiting_inhouse == 0, timeout_s=60)
+    until(lambda: whole.ledger.placing.view().of(Kind.RENDER).spill, lambda spill: not spill.active, timeout_s=15)
