@@ -39,7 +39,7 @@ def _kill_tree(pid: int) -> None:
 
 def test_a_killed_gpu_worker_loses_its_attempt_and_not_the_job(whole: Whole) -> None:
     # Given a long render that is under way in-house
-    job_id = _submit(whole, seconds=20, size="1280x720", burst="never")
+    job_id = _submit(whole, seconds=8, size="1280x720", burst="never")
     running = whole.when(job_id, lambda record: record.state is State.RUNNING and record.progress > 5)
     assert running.worker is not None
     victim = running.worker.split("@")[0].replace("gpu-", "gpu.")
@@ -77,7 +77,7 @@ def test_a_killed_redis_stalls_everything_and_loses_nothing(whole: Whole) -> Non
 
 def test_a_killed_overflow_worker_leaves_its_calls_to_the_next(whole: Whole) -> None:
     # Given a call on Modal
-    job_id = _submit(whole, seconds=12, size="1280x720", burst="always")
+    job_id = _submit(whole, seconds=6, size="1280x720", burst="always")
     whole.when(job_id, lambda record: record.call_id is not None)
     # When the only follower is killed
     pid = whole.stack.supervisor["overflow.1"].pid
@@ -108,7 +108,7 @@ def test_a_cancelled_modal_job_stops_its_gpu_and_gives_its_money_back(whole: Who
 
 def test_a_call_that_nobody_recorded_is_found_and_stopped(whole: Whole) -> None:
     # Given a spawner that dies between the spawn and its record: the ledger has the intent, Modal has the call
-    job = RenderJob(prompt="an orphan", seconds=20, size="1792x1024", burst=BurstMode.ALWAYS)
+    job = RenderJob(prompt="an orphan", seconds=1, size="320x180", burst=BurstMode.ALWAYS)
     job_id = whole.ledger.desk.submit(job, source="client").job_id
     (claimed,) = whole.ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=5)
     receipt = Receipt(policy="test", rule="test", decision="test")
