@@ -47,7 +47,7 @@ def main() -> None:
                         "submissions_per_s": round(jobs / (submitted - started)),
                         "lives_per_s": round(jobs / (ended - submitted)),
                         "bytes_per_finished_job": round(held / jobs),
-                        "redis": ledger.server().version,
+                        "redis": ledger.client.info("server")["redis_version"],
                     }
                 )
             )

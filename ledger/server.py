@@ -39,33 +39,6 @@ class EvictingServer(LedgerError):
         )
 
 
-@dataclass(frozen=True)
-class ServerFacts:
-    """What a server says of itself. None: it does not let us ask."""
-
-    version: str
-    maxmemory_policy: str | None
-    append_only: bool
-    #: always, everysec or no.
-    appendfsync: str | None
-    #: The test clock's offset, milliseconds; anything but 0 is refused in production.
-    clock_offset_ms: int
-
-    def durability(self) -> str:
-        """What a crash of Redis itself can cost, in words."""
-        if not self.append_only:
-            return "AOF is off: a crash of Redis loses every accepted job since its last snapshot"
-        match self.appendfsync:
-            case "always":
-                return "AOF always: a crash of Redis loses no accepted job"
-            case "everysec":
-                return "AOF everysec: a crash of Redis's host loses up to one second of accepted jobs"
-            case None:
-                return "AOF is on; the server does not say how often it is synced"
-            case other:
-                return f"AOF {other}: a crash of Redis's host loses what the system had not written, often 30 s"
-
-
 def connect(settings: LedgerSettings) -> "redis.Redis":
     """A client for the ledger's Redis. It connects when first used, and again after every outage.
 
@@ -115,28 +88,6 @@ def address_of(url: str) -> str:
     return f"{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def facts(client: "redis.Redis", *, prefix: str = "") -> ServerFacts:
-    """What the server says of itself.
-
-    Raises:
-        redis.exceptions.RedisError: it does not answer.
-    """
-    info: dict[str, object] = client.info()
-    try:
-        config: dict[str | None, str | None] = client.config_get("appendfsync")
-    except redis.exceptions.ResponseError:
-        config = {}
-    offset = client.hget(f"{prefix}:meta", "clock_offset_ms") if prefix else None
-    policy = info.get("maxmemory_policy")
-    return ServerFacts(
-        version=str(info.get("redis_version", "unknown")),
-        maxmemory_policy=str(policy) if policy is not None else None,
-        append_only=str(info.get("aof_enabled", "0")) == "1",
-        appendfsync=config.get("appendfsync"),
-        clock_offset_ms=int(str(offset or 0)),
-    )
-
-
 def refuse_eviction(client: "redis.Redis", *, address: str) -> None:
     """Raise unless the server keeps every key.
 
@@ -144,9 +95,11 @@ def refuse_eviction(client: "redis.Redis", *, address: str) -> None:
         EvictingServer: it may evict.
         redis.exceptions.RedisError: it does not answer.
     """
-    policy = facts(client).maxmemory_policy
-    if policy not in ("noeviction", None):
-        raise EvictingServer(address, str(policy))
+    # INFO says it where CONFIG is not allowed (hosted Redis).
+    info: dict[str, object] = client.info("memory")
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction":
+        raise EvictingServer(address, policy)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ledger.decisions import Limits
 from ledger.desk import Desk
 from ledger.placing import Placing
 from ledger.scripts import ScriptRunner
-from ledger.server import ServerFacts, address_of, connect, facts, refuse_eviction
+from ledger.server import address_of, connect, refuse_eviction
 from ledger.settings import LedgerSettings
 from ledger.sweeps import Sweeps
 
@@ -52,11 +52,6 @@ class Ledger:
             LedgerUnavailable: none came in time.
         """
         self.runner.guarded(self.client.ping)
-
-    def server(self) -> ServerFacts:
-        """What the Redis server says of itself: version, eviction, durability."""
-        found: ServerFacts = self.runner.guarded(lambda: facts(self.client, prefix=self.prefix))
-        return found
 
     def refuse_eviction(self) -> None:
         """Raise unless the server keeps every key.

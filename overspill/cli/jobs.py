@@ -75,9 +75,13 @@ def list_jobs(
     kind: Annotated[Kind, typer.Option(help="Which jobs.")] = Kind.RENDER,
     state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, newest first.")] = 20,
+    quarantined: Annotated[bool, typer.Option("--quarantined", help="Those whose record cannot be read.")] = False,
     json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
+    if quarantined:
+        _list_quarantined(in_json=json)
+        return
     with mistakes_said():
         records, now_ms = _newest(kind, state, limit)
     if json:
@@ -88,6 +92,19 @@ def list_jobs(
         return
     console = out if out.is_terminal else Console(width=_UNBOUNDED)
     console.print(_table(records, now_ms, width=console.width))
+
+
+def _list_quarantined(*, in_json: bool) -> None:
+    """What was put aside, and why."""
+    with mistakes_said(), open_ledger() as ledger:
+        found = ledger.desk.quarantined()
+    if in_json:
+        print_json([{"id": job_id, "reason": reason} for job_id, reason in sorted(found.items())])
+    elif not found:
+        err.print("no job is in quarantine", markup=False)
+    else:
+        for job_id, reason in sorted(found.items()):
+            out.print(f"{job_id}  {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _newest(kind: Kind, state: State | None, limit: int) -> tuple[list[JobRecord], int]:

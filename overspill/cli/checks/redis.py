@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from ledger import Ledger
-from ledger.server import address_of
+from ledger.server import address_of, client_for
 from overspill.cli.checks.finding import Finding, note, ok, wrong
 from workers.settings import Settings
 
@@ -42,8 +42,11 @@ def ledger(settings: Settings) -> Iterator[Finding]:
 def broker(settings: Settings) -> Finding:
     """Celery's Redis."""
     url = settings.broker_url.get_secret_value()
-    client = redis.Redis.from_url(
-        url, socket_timeout=settings.ledger_timeout_s, socket_connect_timeout=settings.ledger_connect_timeout_s
+    client = client_for(
+        url,
+        timeout_s=settings.ledger_timeout_s,
+        connect_timeout_s=settings.ledger_connect_timeout_s,
+        name="overspill-doctor",
     )
     with client:
         try:

@@ -1,5 +1,7 @@
 """A record that cannot be read is put aside with a reason, and everything else goes on."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -62,3 +64,20 @@ def test_it_is_put_aside_wherever_it_is_met(ledger: Ledger, where: str) -> None:
     assert ledger.sweeps.expire_leases(limit=5, max_attempts=9) == []
     assert ledger.sweeps.due_held(limit=5) == ([], [])
     assert "schema 9" in ledger.desk.quarantined()[job_id]
+
+
+def test_the_command_line_shows_what_was_put_aside(ledger: Ledger) -> None:
+    job_id = submit(ledger)
+    ledger.client.hset(f"{ledger.prefix}:job:{job_id}", "schema", "2")
+    ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=5)
+    listed = subprocess.run(
+        [sys.executable, "-m", "overspill.cli", "jobs", "--quarantined"],
+        env={
+            "PATH": "/usr/bin:/bin",
+            "OVERSPILL_LEDGER_URL": ledger.settings.ledger_url.get_secret_value(),
+            "OVERSPILL_LEDGER_PREFIX": ledger.prefix,
+        },
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert job_id in listed.stdout
+    assert "schema 2" in listed.stdout

@@ -3,7 +3,7 @@
 import pytest
 
 from ledger import LedgerSettings
-from ledger.server import ServerFacts, WrongLedgerAddress, address_of, connect, parse_sentinel
+from ledger.server import WrongLedgerAddress, address_of, connect, parse_sentinel
 
 
 def test_a_sentinel_address_has_hosts_service_and_database() -> None:
@@ -26,15 +26,3 @@ def test_an_address_is_shown_without_its_password() -> None:
     assert address_of("redis://user:hush@host:1/2") == "host:1/2"
     assert address_of("sentinel://user:hush@a:1,b:2/m/0") == "a:1,b:2/m/0"
     assert address_of("unix:///run/redis.sock") == "/run/redis.sock"
-
-
-@pytest.mark.parametrize(
-    ("append_only", "fsync", "says"),
-    [
-        (False, "always", "off"), (True, "always", "no accepted job"), (True, "everysec", "one second"),
-        (True, "no", "30 s"), (True, None, "does not say"),
-    ],
-)  # fmt: skip
-def test_durability_is_said_plainly(append_only: bool, fsync: str | None, says: str) -> None:
-    facts = ServerFacts("7", "noeviction", append_only=append_only, appendfsync=fsync, clock_offset_ms=0)
-    assert says in facts.durability()
