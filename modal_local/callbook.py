@@ -10,6 +10,7 @@ from modal_local.errors import NotFoundError
 from modal_local.records import CallRecord, InputRecord, InputState
 
 RESULT_LIFETIME_S = 7 * 24 * 3600.0
+_UNARY = api_pb2.FUNCTION_CALL_TYPE_UNARY
 _CALLS, _INPUTS, _OUTPUTS = "calls", "inputs", "outputs"
 
 
@@ -48,6 +49,7 @@ class CallBook:
             parent_input_id=request.parent_input_id,
             created_at=self._context.clock.now(),
             idempotency_key=idempotency_key,
+            total=(len(request.pipelined_inputs) or None) if request.function_call_type == _UNARY else None,
         )
         self._keep_call(call)
         self._remember(call)

@@ -30,10 +30,15 @@ class Ids:
 
 
 class Clock:
-    """Wall-clock time in unix seconds, which faults can skew."""
+    """Two times in seconds: the wall clock's, which faults can skew, and a steady one for durations and deadlines."""
 
     def __init__(self) -> None:
         self.skew_s = 0.0
+        self._ahead_s = time.time() - time.monotonic()
+
+    def steady(self) -> float:
+        """Seconds that only ever go forward, at the wall clock's value when the server started."""
+        return time.monotonic() + self._ahead_s
 
     def now(self) -> float:
         """Unix time in seconds, with the skew."""
@@ -46,7 +51,7 @@ class Context:
 
     Attributes:
         store: tables that survive a restart.
-        clock: unix time in seconds; services use no other clock for what they store or report.
+        clock: `now()` for what is stored or reported, `steady()` for durations; services use no other clock.
         ids: makes object ids.
         settings: what the server was started with.
         state_dir: a directory for files (blobs, volumes, mounts). Always there; temporary if no state was asked for.

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from modal_proto import api_pb2
@@ -89,19 +89,32 @@ class ProcessLauncher:
             environment["MODAL_ENABLE_SNAP_RESTORE"] = "1"
             environment["MODAL_RESTORE_STATE_PATH"] = str(home / _RESTORE_STATE)
         command = await self._command(container, definition)
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=work,
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            limit=_LINE_LIMIT_BYTES,
-        )
+        # Pipes of our own: asyncio's wait() waits for its pipes too, which a child of the container may hold open.
+        out, err = _Pipe(), _Pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                cwd=work,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out.write_end,
+                stderr=err.write_end,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(out.read_end)
+            os.close(err.read_end)
+            raise
+        finally:
+            os.close(out.write_end)
+            os.close(err.write_end)
         self._processes[container.task_id] = process
         self._context.logger.info("container.started", container_id=container.task_id, function=function.tag)
-        watcher = asyncio.create_task(self._watch(container, process, ended))
+        readers = [
+            asyncio.create_task(self._read(container, pipe, descriptor))
+            for pipe, descriptor in ((out, STDOUT), (err, STDERR))
+        ]
+        watcher = asyncio.create_task(self._watch(container, process, readers, ended))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
 
@@ -228,13 +241,9 @@ class ProcessLauncher:
         self,
         container: ContainerRecord,
         process: asyncio.subprocess.Process,
+        readers: list[asyncio.Task[None]],
         ended: Callable[[ContainerRecord, int | None], None],
     ) -> None:
-        readers = [
-            asyncio.create_task(self._read(container, stream, descriptor))
-            for stream, descriptor in ((process.stdout, STDOUT), (process.stderr, STDERR))
-            if stream is not None
-        ]
         code = await process.wait()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # what it left behind
@@ -251,19 +260,39 @@ class ProcessLauncher:
         ended(container, 128 - code if code < 0 else code)
         await asyncio.to_thread(shutil.rmtree, self._home(container.task_id), ignore_errors=True)
 
-    async def _read(self, container: ContainerRecord, stream: asyncio.StreamReader, descriptor: int) -> None:
-        while True:
-            try:
-                line = await stream.readline()
-            except ValueError:  # longer than the limit; what was read is dropped
-                continue
-            if not line:
-                return
-            self._logs.add(
-                container.app_id,
-                container.function_id,
-                container.task_id,
-                self._context.clock.now(),
-                descriptor,
-                line.decode(errors="replace"),
-            )
+    async def _read(self, container: ContainerRecord, pipe: "_Pipe", descriptor: int) -> None:
+        async with pipe.lines() as stream:
+            while True:
+                try:
+                    line = await stream.readline()
+                except ValueError:  # longer than the limit; what was read is dropped
+                    continue
+                if not line:
+                    return
+                self._logs.add(
+                    container.app_id,
+                    container.function_id,
+                    container.task_id,
+                    self._context.clock.now(),
+                    descriptor,
+                    line.decode(errors="replace"),
+                )
+
+
+class _Pipe:
+    """A pipe whose read end belongs to the event loop."""
+
+    def __init__(self) -> None:
+        self.read_end, self.write_end = os.pipe()
+
+    @contextlib.asynccontextmanager
+    async def lines(self) -> AsyncIterator[asyncio.StreamReader]:
+        """A reader of what is written; closes the read end at last."""
+        stream = asyncio.StreamReader(limit=_LINE_LIMIT_BYTES)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(self.read_end, "rb", buffering=0)
+        )
+        try:
+            yield stream
+        finally:
+            transport.close()

@@ -215,6 +215,7 @@ class ContainerRecord:
         cancels: inputs to be cancelled with the next heartbeat.
         cancelling: inputs that it was told to cancel and has not let go of yet.
         failure: what it reported when its import or @enter failed.
+        idle_since: by the steady clock, as is `last_heartbeat`; the other times are the wall clock's.
     """
 
     task_id: str

@@ -26,7 +26,7 @@ class Registry:
         for key, value in context.store.items(_APPS):
             self.apps[key] = AppRecord(**json.loads(value))
             # Nobody could send a heartbeat while the server was away.
-            self.apps[key].last_heartbeat = context.clock.now()
+            self.apps[key].last_heartbeat = context.clock.steady()
         for key, value in context.store.items(_FUNCTIONS):
             self.functions[key] = _function_from_json(json.loads(value))
         for key, value in context.store.items(_CLASSES):

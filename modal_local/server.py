@@ -94,6 +94,7 @@ class ModalLocal:
         self._address: Address | None = None
         self._services: Sequence[Any] = ()
         self._lock_file: IO[str] | None = None
+        self._store: Store | None = None
 
     @property
     def address(self) -> Address:
@@ -138,7 +139,8 @@ class ModalLocal:
             self._lock(state_dir)
             shutil.rmtree(state_dir / "containers", ignore_errors=True)
             database = state_dir / "state.sqlite"
-        self.context = context = Context(store=Store(database), settings=settings, state_dir=state_dir, logger=log)
+        self._store = Store(database)
+        self.context = context = Context(store=self._store, settings=settings, state_dir=state_dir, logger=log)
         self.registry = registry = Registry(context)
         self.book = book = CallBook(context)
         self.logs = LogBook()
@@ -254,7 +256,7 @@ class ModalLocal:
     def _reap_silent(self) -> None:
         if self._settings.simulate:  # a simulated container lives in this process, and so as long as it
             return
-        limit = self.context.clock.now() - self._settings.heartbeat_timeout_s
+        limit = self.context.clock.steady() - self._settings.heartbeat_timeout_s
         for container in list(self.scheduler.containers.values()):
             self.lifetimes.seen(container)
             if container.ready_at and container.last_heartbeat < limit:
@@ -282,7 +284,8 @@ class ModalLocal:
         if self._http is not None:
             await self._http.stop()
             self._http = None
-        self.context.store.close()
+        if self._store is not None:
+            self._store.close()
         if self._lock_file is not None:
             self._lock_file.close()
         if self._temporary is not None:

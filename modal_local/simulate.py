@@ -112,7 +112,7 @@ class SimulatedLauncher:
         async with asyncio.TaskGroup() as group:
             while True:
                 await slots.acquire()
-                container.last_heartbeat = self._context.clock.now()
+                container.last_heartbeat = self._context.clock.steady()
                 response = await dispatcher.next_inputs(container.task_id, request)
                 if not response.inputs or response.inputs[0].kill_switch:
                     return

@@ -9,10 +9,13 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_COMMIT_PAUSE_S = 0.002
+# A writer that is alone does not wait for others; a burst's writers do, for so long.
+_COMMIT_PAUSE_S = 0.004
+_FEW_WRITES = 4
 
 
 class Store:
@@ -133,15 +136,16 @@ class Store:
             while True:
                 self._wake.wait()
                 self._wake.clear()
-                self._commit(connection)
+                written = self._commit(connection)
                 if self._closing:
                     self._commit(connection)
                     return
-                threading.Event().wait(_COMMIT_PAUSE_S)  # lets a burst of RPCs share the next commit
+                if written > _FEW_WRITES:
+                    time.sleep(_COMMIT_PAUSE_S)  # lets a burst of RPCs share the next commit
         finally:
             connection.close()
 
-    def _commit(self, connection: sqlite3.Connection) -> None:
+    def _commit(self, connection: sqlite3.Connection) -> int:
         with self._lock:
             self._committing, self._pending = self._pending, {}
             batch = self._committing
@@ -169,3 +173,4 @@ class Store:
         for waiter in waiters:
             with contextlib.suppress(RuntimeError):  # the loop that waited is closed
                 waiter(error)
+        return len(batch)

@@ -61,7 +61,7 @@ class FaultInjector:
         Raises:
             NotFoundError: a one-shot fault has nothing to strike.
         """
-        now = self._context.clock.now()
+        now = self._context.clock.steady()
         ends_at = None if fault.for_s is None else now + fault.for_s
         active = ActiveFault(self._context.ids.new("ft"), fault, ends_at, fault.count, tokens=fault.burst)
         active.tokens_at = now
@@ -70,7 +70,7 @@ class FaultInjector:
         else:
             self._active[active.fault_id] = active
             self._begin(active)
-        self.history.append((now, active.fault_id, fault))
+        self.history.append((self._context.clock.now(), active.fault_id, fault))
         self._context.logger.info("fault.injected", fault_id=active.fault_id, kind=fault.kind)
         return active
 
@@ -88,7 +88,7 @@ class FaultInjector:
         return len(ended)
 
     def _sweep(self) -> None:
-        now = self._context.clock.now()
+        now = self._context.clock.steady()
         for fault_id in [one.fault_id for one in self._active.values() if one.over(now)]:
             self._end(self._active.pop(fault_id))
 
@@ -188,7 +188,7 @@ class FaultInjector:
                     continue
 
     def _limit(self, active: ActiveFault) -> None:
-        fault, now = active.fault, self._context.clock.now()
+        fault, now = active.fault, self._context.clock.steady()
         active.tokens = min(fault.burst, active.tokens + max(0.0, now - active.tokens_at) * fault.per_s)
         active.tokens_at = now
         if active.tokens < 1:

@@ -112,7 +112,7 @@ class ActiveFault:
     """A fault in force.
 
     Attributes:
-        ends_at: unix time in seconds.
+        ends_at: by the steady clock, in seconds.
         left: strikes that are left.
         strikes: how often it has struck.
     """

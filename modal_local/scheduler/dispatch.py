@@ -117,7 +117,7 @@ class Dispatcher:
         container.waiter = waiter
         pool.waiting[task_id] = container
         if not container.running:
-            container.idle_since = self._context.clock.now()
+            container.idle_since = self._context.clock.steady()
             pool.idle[task_id] = container
         self._pump(pool)
         self._hooks.wake()

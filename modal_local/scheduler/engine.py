@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,12 +14,15 @@ from modal_local.registry import Registry
 from modal_local.scheduler.autoscale import backoff_s, plan
 from modal_local.scheduler.dispatch import Dispatcher, Hooks, kill_switch
 from modal_local.scheduler.endings import CrashPolicy, EndWith, RunAgain, after_death, cancelled_result, death_result
-from modal_local.scheduler.placement import Room, StartRequest, allot, evict
+from modal_local.scheduler.placement import StartRequest, allot, evict
 from modal_local.scheduler.pool import Pool
+from modal_local.scheduler.room import RoomKeeper
 
 # A container that was told to end may take this long (its @exit hooks run), then it is killed.
 EXIT_GRACE_S = 30.0
 _LONGEST_SLEEP_S = 5.0
+# What happens within this time is looked at once: hundreds of spawns in a second need no hundreds of looks.
+_GATHER_S = 0.005
 
 
 class Launcher(Protocol):
@@ -76,10 +78,7 @@ class Scheduler:
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._starting: set[asyncio.Task[None]] = set()
-        self._tokens = context.settings.start_rate_per_s
-        self._tokens_at = 0.0
-        self._exhausted: set[str] = set()
-        self._gpus_used: Counter[str] = Counter()
+        self._room = RoomKeeper(context.settings)
         self._stopping = False
         self.on_handed: Callable[[ContainerRecord, InputRecord], None] = _nothing
         self.crash_policy: Callable[[], tuple[CrashPolicy, int]] = self._settled_policy
@@ -132,6 +131,7 @@ class Scheduler:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
+            await asyncio.sleep(_GATHER_S)
             self._wake.clear()
             try:
                 pause = self._tick()
@@ -140,7 +140,7 @@ class Scheduler:
                 pause = 1.0
 
     def _tick(self) -> float:
-        now = self._context.clock.now()
+        now = self._context.clock.steady()
         requests: list[StartRequest] = []
         pause = _LONGEST_SLEEP_S
         for pool in list(self.dispatcher.pools.values()):
@@ -150,7 +150,7 @@ class Scheduler:
             for task_id in decided.stop:
                 self.drain(pool, pool.containers[task_id], "scaledown")
             if decided.start:
-                waiting_since = pool.queue[0].created_at if pool.queue else now
+                waiting_since = pool.queue[0].created_at if pool.queue else self._context.clock.now()
                 requests.append(
                     StartRequest(
                         pool.function_id,
@@ -165,29 +165,14 @@ class Scheduler:
         return max(0.005, pause)
 
     def _place(self, requests: list[StartRequest], now: float) -> float:
-        allotment = allot(requests, self._room(now))
+        allotment = allot(requests, self._room.room(now, {request.gpu_type for request in requests}))
         for pool_id in allotment.starts:
-            self._tokens -= 1
             self._begin(self.dispatcher.pools[pool_id])
         if allotment.short_of_containers:
             self._make_room(requests)
         if allotment.short_of_starts:
-            return (1.0 - self._tokens) / self._context.settings.start_rate_per_s
+            return self._room.next_start_s()
         return _LONGEST_SLEEP_S
-
-    def _room(self, now: float) -> Room:
-        settings = self._context.settings
-        self._tokens = min(
-            max(1.0, settings.start_rate_per_s),
-            self._tokens + max(0.0, now - self._tokens_at) * settings.start_rate_per_s,
-        )
-        self._tokens_at = now
-        used = self._gpus_used
-        kinds = {pool.settings.gpu_type for pool in self.dispatcher.pools.values()}
-        gpus = {
-            kind: 0 if kind in self._exhausted else settings.gpu_capacity(kind) - used.get(kind, 0) for kind in kinds
-        }
-        return Room(containers=settings.container_cap - len(self.containers), starts=int(self._tokens), gpus=gpus)
 
     def _make_room(self, requests: list[StartRequest]) -> None:
         idle = [
@@ -217,8 +202,8 @@ class Scheduler:
         delay = self._cold_start(pool.settings.snapshots, pool.starts)
         pool.add(container)
         self.containers[container.task_id] = container
-        self._gpus_used[container.settings.gpu_type] += container.settings.gpu_count
-        container.last_heartbeat = now
+        self._room.occupy(container)
+        container.last_heartbeat = self._context.clock.steady()
         self._log.started(container)
         task = asyncio.create_task(self._start_container(container, delay))
         self._starting.add(task)
@@ -295,7 +280,7 @@ class Scheduler:
         container.ended_at = self._context.clock.now()
         container.exit_code = exit_code
         self.containers.pop(container.task_id, None)
-        self._gpus_used[container.settings.gpu_type] -= container.settings.gpu_count
+        self._room.release(container)
         self._log.ended(container)
         pool = self.dispatcher.pools.get(container.function_id)
         if pool is None or self._stopping:
@@ -317,7 +302,7 @@ class Scheduler:
         preempted = container.end_reason in ("preempted", "cancelled", "did not cancel")
         if not preempted:
             pool.crashes += 1
-            pool.blocked_until = self._context.clock.now() + backoff_s(pool.crashes - 2)
+            pool.blocked_until = self._context.clock.steady() + backoff_s(pool.crashes - 2)
         for record in reversed(lost):
             if preempted:
                 self.dispatcher.run_again(record, 0.0)
@@ -332,7 +317,7 @@ class Scheduler:
     def _start_failed(self, pool: Pool, container: ContainerRecord) -> None:
         settings = self._context.settings
         pool.init_failures += 1
-        pool.blocked_until = self._context.clock.now() + backoff_s(pool.init_failures)
+        pool.blocked_until = self._context.clock.steady() + backoff_s(pool.init_failures)
         if pool.init_failures < settings.init_failure_limit:
             return
         if container.failure is not None:
@@ -404,7 +389,7 @@ class Scheduler:
 
     def exhaust_gpu(self, gpu_type: str, *, exhausted: bool) -> None:
         """Fault: no card of this type is to be had."""
-        (self._exhausted.add if exhausted else self._exhausted.discard)(gpu_type)
+        self._room.exhaust(gpu_type, exhausted=exhausted)
         self._wake.set()
 
     def running_containers(self, app_id: str) -> int:

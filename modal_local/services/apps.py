@@ -70,7 +70,7 @@ class AppService:
             environment=self._context.environment(environment),
             state=state or api_pb2.APP_STATE_INITIALIZING,
             created_at=now,
-            last_heartbeat=now,
+            last_heartbeat=self._context.clock.steady(),
         )
 
     def _page(self, app_id: str) -> str:
@@ -175,7 +175,7 @@ class AppService:
 
     async def AppHeartbeat(self, request: api_pb2.AppHeartbeatRequest, caller: Caller) -> Empty:
         """The client of an ephemeral app is there."""
-        self._registry.app(request.app_id).last_heartbeat = self._context.clock.now()
+        self._registry.app(request.app_id).last_heartbeat = self._context.clock.steady()
         return Empty()
 
     async def AppClientDisconnect(self, request: api_pb2.AppClientDisconnectRequest, caller: Caller) -> Empty:
@@ -204,7 +204,7 @@ class AppService:
 
     def reap(self) -> None:
         """Stops ephemeral apps whose client has gone silent."""
-        limit = self._context.clock.now() - EPHEMERAL_TIMEOUT_S
+        limit = self._context.clock.steady() - EPHEMERAL_TIMEOUT_S
         for app in list(self._registry.apps.values()):
             if app.ephemeral and app.last_heartbeat < limit:
                 self.stop_app(app)

@@ -51,8 +51,6 @@ class CallService:
         for item in request.pipelined_inputs:
             record = self._accept(call, item)
             response.pipelined_inputs.add(idx=item.idx, input_id=record.input_id, input_jwt=record.input_id)
-        if request.pipelined_inputs and request.function_call_type == api_pb2.FUNCTION_CALL_TYPE_UNARY:
-            call.total = len(request.pipelined_inputs)
         return response
 
     def _accept(self, call: CallRecord, item: api_pb2.FunctionPutInputsItem) -> InputRecord:

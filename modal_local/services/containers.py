@@ -58,7 +58,7 @@ class ContainerService:
     ) -> api_pb2.ContainerHeartbeatResponse:
         """A long poll that tells which inputs to cancel."""
         container = self._container(caller)
-        container.last_heartbeat = self._context.clock.now()
+        container.last_heartbeat = self._context.clock.steady()
         if not container.cancels:
             container.cancel_event.clear()
             with contextlib.suppress(TimeoutError):

@@ -145,3 +145,19 @@ def test_environments(fresh: Target, project: Path) -> None:
     fresh.cli("deploy", "-m", "basic_app.app", "--env", "other", project=str(project))
     square = modal.Function.from_name("basic", "square", environment_name="other", client=fresh.client)
     assert square.remote(3) == 9
+
+
+def test_a_deploy_may_replace_containers_at_once(fresh: Target, project: Path) -> None:
+    # given a container of the first version
+    deploy(fresh, project)
+    where = modal.Function.from_name("basic", "where", client=fresh.client)
+    before = where.remote()["task"]
+
+    # when the next version is deployed with the strategy `recreate`
+    engine = project / "basic_engine" / "__init__.py"
+    engine.write_text(engine.read_text().replace('"one"', '"three"'))
+    fresh.cli("deploy", "-m", "basic_app.app", "--strategy", "recreate", project=str(project))
+
+    # then no old one is left
+    assert before not in fresh.cli("container", "list").stdout
+    assert where.remote()["version"] == "three"

@@ -251,11 +251,21 @@ def test_a_cut_connection_is_made_again(faulty: Target, admin: AdminClient) -> N
     assert results == ["slept"]
 
 
-def test_a_skewed_clock_shows_in_what_the_server_tells(faulty: Target, admin: AdminClient) -> None:
-    admin.inject("clock_skew", seconds=-3600.0)
+@pytest.mark.parametrize("seconds", [-3600.0, 3600.0])
+def test_a_skewed_clock_shows_in_what_the_server_tells_and_disturbs_nothing(
+    faulty: Target, admin: AdminClient, seconds: float
+) -> None:
+    # given a call that runs while the clock jumps
+    running_call = faulty.function("nap").spawn(3.0)
+    running(faulty, running_call)
+    admin.inject("clock_skew", seconds=seconds)
+
+    # then what begins now says so, and what ran goes on undisturbed
     call = faulty.function("square").spawn(2)
     assert call.get(timeout=WAIT_S) == 4
-    assert admin.call(call.object_id)["created_at"] < time.time() - 3000
+    assert abs(admin.call(call.object_id)["created_at"] - time.time() - seconds) < 60
+    assert running_call.get(timeout=WAIT_S) == "slept"
+    assert admin.call(running_call.object_id)["inputs"][0]["attempt"] == 1
 
 
 def test_a_script_plays_in_time_and_random_faults_lose_nothing(tmp_path: Path) -> None:

@@ -67,3 +67,12 @@ def test_no_container_outlives_the_server(how: signal.Signals) -> None:
         assert gone(pid)
     finally:
         server.stop()
+
+
+def test_what_a_container_has_started_ends_with_it(local_target: Target) -> None:
+    # given a container with a process of its own
+    child = int(local_target.function("leave_a_child").remote())
+    os.kill(child, 0)
+
+    # when the container is scaled down, then its child is gone too
+    assert gone(child, 30.0)

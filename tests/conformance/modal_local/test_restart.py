@@ -117,3 +117,34 @@ def test_a_port_that_is_taken_is_told_in_one_line() -> None:
         assert make_client(server) is not None
     finally:
         server.stop()
+
+
+def test_handles_go_on_over_a_restart_on_the_same_port(tmp_path: Path) -> None:
+    # given a handle, and a call that waits for a card
+    server, target = restarted(tmp_path / "state", gpus="H100=0")
+    target.cli("deploy", "-m", "basic_app.app")
+    port = server.server_url.rsplit(":", 1)[1]
+    worker = target.cls("Worker").with_options(gpu="H100")()
+    call = worker.greet.spawn("you")
+
+    # when the server dies (then the client says so), and one with a card takes its place
+    server.kill()
+    with pytest.raises(modal.exception.ConnectionError):
+        call.get(timeout=0)
+    server, _ = restarted(tmp_path / "state", gpus="H100=1", port=port)
+
+    # then the call ends well, and the old handles make new calls
+    try:
+        assert call.get(timeout=60) == "hello you 42 one"
+        assert worker.greet.remote("again") == "hello again 42 one"
+    finally:
+        server.stop()
+
+
+def test_two_servers_do_not_share_a_state_directory(tmp_path: Path) -> None:
+    server = start_modal_local(tmp_path / "state")
+    try:
+        with pytest.raises(RuntimeError, match="in use by another server"):
+            start_modal_local(tmp_path / "state")
+    finally:
+        server.stop()

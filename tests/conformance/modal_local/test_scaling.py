@@ -76,10 +76,7 @@ def test_min_and_buffer_containers_by_the_autoscaler(target: Target) -> None:
 
 
 def test_concurrent_inputs_share_a_container(target: Target) -> None:
-    together = target.function("together")
-    together.remote(0.0)
-    calls = [together.spawn(1.0) for _ in range(15)]
-    assert len({call.get(timeout=30) for call in calls}) == 1
+    assert len(set(target.function("together").map([1.0] * 15))) == 1
 
 
 def test_batched_inputs_come_together(target: Target) -> None:
@@ -101,9 +98,7 @@ def test_snapshot_hooks_run_in_order(target: Target) -> None:
 
 def test_with_concurrency_shares_a_container(target: Target) -> None:
     worker = target.cls("Worker").with_concurrency(max_inputs=10).with_options(gpu="T4")()
-    worker.task.remote()
-    calls = [worker.task.spawn(0.5) for _ in range(6)]
-    assert len({call.get(timeout=30) for call in calls}) == 1
+    assert len(set(worker.task.map([0.5] * 6))) == 1
 
 
 def test_with_batching_takes_several(target: Target) -> None:

@@ -140,9 +140,11 @@ def test_a_server_that_evicts_is_refused_by_ledger_and_worker(tmp_path: Path) ->
     with running_redis(tmp_path) as server:
         with redis.Redis(port=server.port) as raw:
             raw.config_set("maxmemory-policy", "allkeys-lru")
-        with Ledger(LedgerSettings.model_validate({"ledger_url": server.url()})) as ledger:
-            with pytest.raises(EvictingServer, match="CONFIG SET maxmemory-policy noeviction"):
-                ledger.refuse_eviction()
+        with (
+            Ledger(LedgerSettings.model_validate({"ledger_url": server.url()})) as ledger,
+            pytest.raises(EvictingServer, match="CONFIG SET maxmemory-policy noeviction"),
+        ):
+            ledger.refuse_eviction()
         refused = subprocess.run(
             [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-Q", "overflow", "-P", "threads"],
             env={

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -196,3 +197,8 @@ class SlowStart:
     @modal.method()
     def run(self) -> int:
         return 1
+
+
+@app.function(scaledown_window=2)
+def leave_a_child() -> int:
+    return subprocess.Popen(["sleep", "300"]).pid
