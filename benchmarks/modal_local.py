@@ -91,10 +91,12 @@ async def spawns_and_polls(count: int) -> list[bool]:
         try:
             client = await asyncio.to_thread(deployed, server)
             worker = modal.Cls.from_name("basic", "Worker", client=client).with_options(gpu="H100")()
-            calls: list[modal.FunctionCall[Any]] = [await worker.task.spawn.aio() for _ in range(20)]
+            # Bound once, as a caller in a hurry does: looking the method up copies its options each time.
+            task = worker.task
+            calls: list[modal.FunctionCall[Any]] = [await task.spawn.aio() for _ in range(20)]
 
             async def spawn(_: int) -> None:
-                calls.append(await worker.task.spawn.aio())
+                calls.append(await task.spawn.aio())
 
             async def poll(number: int) -> None:
                 try:

@@ -6,7 +6,8 @@ not at all.
 
 What lives here
     states, models, decisions, view   pure: words, bounds and the one table of legal transitions
-    keys, scripts, lua/               where it is kept, and the scripts that change it (each opens with its key map)
+    containers                        how Modal containers come to dollars
+    scripts, lua/                     where it is kept, and the scripts that change it (each opens with its key map)
     desk, placing, attempts, calls, sweeps   the verbs, grouped by who uses them
     store                             `Ledger`: all verbs on one connection
 

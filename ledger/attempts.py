@@ -5,11 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from ledger import nudges
+from ledger.containers import Usage
 from ledger.errors import UnknownOutcome
 from ledger.models import Artifact, JobRecord, Kind, record_from_fields
 from ledger.outcomes import Completed, Delivering, Failed, Lost, Renewed, Requeued, Stale
 from ledger.retries import RULES, Cause, RetryRule
 from ledger.scripts import ScriptRunner
+
+#: How long a follower that delivers holds its call: longer than a delivery takes, seconds.
+DELIVERY_LEASE_S = 60.0
 
 
 class Attempts:
@@ -42,7 +46,9 @@ class Attempts:
 
     def begin_delivery(self, job_id: str, attempt: int) -> Delivering | Stale:
         """Say that the result is there and is about to be put into S3."""
-        answer = self._runner.call("begin_delivery", id=job_id, attempt=attempt)
+        answer = self._runner.call(
+            "begin_delivery", id=job_id, attempt=attempt, delivery_lease_ms=int(DELIVERY_LEASE_S * 1000)
+        )
         match answer["outcome"]:
             case "delivering":
                 return Delivering()
@@ -58,9 +64,13 @@ class Attempts:
         *,
         artifact: Artifact,
         measurements: Mapping[str, object],
-        cost_usd_micros: int,
+        cost_usd_micros: int = 0,
+        usage: Usage | None = None,
     ) -> Completed | Stale:
-        """Publish the artifact: from here on the job points to it. Only the newest attempt can."""
+        """Publish the artifact: from here on the job points to it. Only the newest attempt can.
+
+        What it cost is `cost_usd_micros` (in-house), or the Modal containers of `usage`.
+        """
         answer = self._runner.call(
             "complete",
             id=job_id,
@@ -68,6 +78,7 @@ class Attempts:
             artifact=json.dumps(asdict(artifact)),
             measurements=json.dumps(dict(measurements)),
             cost_usd_micros=cost_usd_micros,
+            usage=usage.to_wire() if usage else None,
         )
         match answer["outcome"]:
             case "completed":
@@ -90,6 +101,7 @@ class Attempts:
         jitter: float,
         rule: RetryRule | None = None,
         cost_usd_micros: int = 0,
+        usage: Usage | None = None,
         call_may_run: bool = False,
     ) -> Requeued | Failed | Stale:
         """End an attempt without a result.
@@ -102,7 +114,8 @@ class Attempts:
             max_attempts: attempts that the job may have in all, whatever the causes.
             jitter: a random share, 0.0 to 1.0, for the pause before another attempt.
             rule: how often this cause is forgiven; None: as ledger/retries.py says.
-            cost_usd_micros: what the attempt cost.
+            cost_usd_micros: what the attempt cost, in-house.
+            usage: the Modal containers that it cost.
             call_may_run: its Modal call may still be running; a follower will stop it and settle then.
         """
         answer = self._runner.call(
@@ -115,6 +128,7 @@ class Attempts:
             jitter=jitter,
             max_attempts=max_attempts,
             cost_usd_micros=cost_usd_micros,
+            usage=usage.to_wire() if usage else None,
             must_stop=call_may_run,
         )
         match answer["outcome"]:

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from ledger.containers import Usage
 from ledger.errors import UnknownOutcome
 from ledger.models import JobRecord, Kind, record_from_fields
 from ledger.outcomes import DueCall, DueCancel, Stale
@@ -121,6 +122,12 @@ class Calls:
         )
         return fields[0] is None or fields[1] is not None
 
-    def settle_cancel(self, job_id: str, attempt: int, *, cost_usd_micros: int) -> None:
-        """A call that had to be stopped has ended: book its cost, give back its reservation."""
-        self._runner.call("settle_cancel", id=job_id, attempt=attempt, cost_usd_micros=cost_usd_micros)
+    def settle_cancel(self, job_id: str, attempt: int, *, cost_usd_micros: int = 0, usage: Usage | None = None) -> None:
+        """A call that had to be stopped has ended: book what its containers cost, give back its reservation."""
+        self._runner.call(
+            "settle_cancel",
+            id=job_id,
+            attempt=attempt,
+            cost_usd_micros=cost_usd_micros,
+            usage=usage.to_wire() if usage else None,
+        )

@@ -53,6 +53,10 @@ class Sweeps:
         answer = self._runner.call("overdue_nudges", queues=list(by_queue), limit=limit)
         return [(by_queue[queue], int(number)) for queue, number in dict(answer["counts"] or {}).items()]
 
+    def idle_containers(self, *, limit: int) -> int:
+        """Book the idle tails of containers that are certainly gone; returns how many."""
+        return int(self._runner.call("idle_containers", limit=limit)["count"])
+
     def stray_reservations(self, *, limit: int) -> list[str]:
         """Give back reservations that no attempt will ever settle; returns whose they were (there should be none)."""
         found: list[str] = []

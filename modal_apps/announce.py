@@ -7,7 +7,7 @@ plane compares the entries with its ledger, with Modal's public API alone.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import modal
@@ -17,14 +17,23 @@ ANNOUNCEMENTS_DICT = "overspill-announcements"
 
 
 @dataclass(frozen=True)
+class ContainerStart:
+    """A container that worked on a call, and when it began: seconds since 1970, by its own clock."""
+
+    container_id: str
+    started_at: float
+
+
+@dataclass(frozen=True)
 class Announcement:
-    """One call that has begun: whose it is, and its id."""
+    """One call that has begun: whose it is, its id, and the containers that it has run in, in order."""
 
     job_id: str
     attempt: int
     call_id: str
     #: Seconds since 1970, by the container's clock.
     announced_at: float
+    containers: tuple[ContainerStart, ...] = ()
 
     @property
     def key(self) -> str:
@@ -37,23 +46,40 @@ def announcement_key(job_id: str, attempt: int) -> str:
     return f"{job_id}:{attempt}"
 
 
-def announce(job_id: str, attempt: int) -> bool:
-    """Say that this call works on an attempt. False: another call of the same attempt does already; leave.
+def announce(job_id: str, attempt: int, here: ContainerStart) -> Announcement | None:
+    """Say that this call works on an attempt. None: another call of the same attempt does already; leave.
 
+    When Modal starts the call's input again in another container, the announcement grows by that container.
     Runs inside a Modal container only.
     """
-    mine = modal.current_function_call_id()
     book = modal.Dict.from_name(ANNOUNCEMENTS_DICT, create_if_missing=True)
-    key = announcement_key(job_id, attempt)
-    if book.put(key, {"call_id": mine, "announced_at": time.time()}, skip_if_exists=True):
-        return True
-    entry = book.get(key)
-    return isinstance(entry, dict) and entry.get("call_id") == mine
+    mine = Announcement(job_id, attempt, str(modal.current_function_call_id()), time.time(), (here,))
+    if book.put(mine.key, _entry(mine), skip_if_exists=True):
+        return mine
+    found = parse_entry(mine.key, book.get(mine.key))
+    if found is None or found.call_id != mine.call_id:
+        return None
+    if here not in found.containers:
+        found = replace(found, containers=(*found.containers, here))
+        book.put(found.key, _entry(found))
+    return found
+
+
+def _entry(announcement: Announcement) -> dict[str, Any]:
+    return {
+        "call_id": announcement.call_id,
+        "announced_at": announcement.announced_at,
+        "containers": [(start.container_id, start.started_at) for start in announcement.containers],
+    }
 
 
 def parse_entry(key: object, entry: Any) -> Announcement | None:
-    """An entry of the Dict; None if somebody else wrote it."""
+    """An entry of the Dict; None if there is none, or somebody else wrote it."""
     job_id, _, attempt = str(key).rpartition(":")
     if not job_id or not attempt.isdigit() or not isinstance(entry, dict) or not isinstance(entry.get("call_id"), str):
         return None
-    return Announcement(job_id, int(attempt), entry["call_id"], float(entry.get("announced_at") or 0))
+    try:
+        containers = tuple(ContainerStart(str(name), float(at)) for name, at in entry.get("containers", ()))
+        return Announcement(job_id, int(attempt), entry["call_id"], float(entry.get("announced_at") or 0), containers)
+    except (TypeError, ValueError):
+        return None

@@ -53,6 +53,8 @@ class Envelope:
     peak_gpu_memory_bytes: int | None = None
     value: Mapping[str, Any] | None = None
     error: RemoteError | None = None
+    #: Containers that worked on the same call before and died at it: (id, when it began).
+    earlier: tuple[tuple[str, float], ...] = ()
 
     def to_wire(self) -> dict[str, Any]:
         """As plain types that any Python can unpickle."""
@@ -66,6 +68,7 @@ class Envelope:
             "cold_start": self.cold_start,
             "peak_memory_bytes": self.peak_memory_bytes,
             "peak_gpu_memory_bytes": self.peak_gpu_memory_bytes,
+            "earlier": [list(one) for one in self.earlier],
         }
 
 
@@ -100,6 +103,7 @@ def parse(wire: object) -> Envelope:
             peak_gpu_memory_bytes=wire["peak_gpu_memory_bytes"],
             value=wire["value"],
             error=RemoteError(**error) if error is not None else None,
+            earlier=tuple((str(name), float(at)) for name, at in wire.get("earlier", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as cause:
         raise BadEnvelope(f"one with a wrong or missing part ({cause!r})") from cause

@@ -14,7 +14,7 @@ import modal
 from engines.render.contract import RenderRequest
 from engines.render.errors import InvalidRenderRequest, RenderCancelled, RenderOutOfMemory, UnknownEngine
 from engines.render.registry import get_engine
-from modal_apps.announce import announce
+from modal_apps.announce import ContainerStart, announce
 from modal_apps.envelope import Envelope, RemoteError, Timings
 from modal_apps.images import render_image
 from modal_apps.names import RENDERER_APP
@@ -50,7 +50,7 @@ class Renderer:
     @modal.enter()
     def start(self) -> None:
         """Import what a render needs before the first request is taken."""
-        self.container_started_at = time.time()
+        self.container_started_at = _process_started_at()
         self.inputs_seen = 0
         get_engine("procedural")
 
@@ -64,17 +64,36 @@ class Renderer:
         """
         started_at = time.time()
         self.inputs_seen += 1
-        value, error = _render(request) if attempt_of is None or announce(*attempt_of) else (None, SUPERSEDED)
+        here = ContainerStart(os.environ.get("MODAL_TASK_ID", ""), self.container_started_at)
+        announced = announce(*attempt_of, here) if attempt_of is not None else None
+        wanted = attempt_of is None or announced is not None
+        value, error = _render(request) if wanted else (None, SUPERSEDED)
         envelope = Envelope(
             timings=Timings(self.container_started_at, started_at, time.time()),
-            container_id=os.environ.get("MODAL_TASK_ID", ""),
+            container_id=here.container_id,
             cold_start=self.inputs_seen == 1,
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             peak_gpu_memory_bytes=None if value is None else value["measurements"].get("peak_gpu_memory_bytes"),
             value=value,
             error=error,
+            earlier=tuple(
+                (start.container_id, start.started_at)
+                for start in (announced.containers if announced else ())
+                if start.container_id != here.container_id
+            ),
         )
         return envelope.to_wire()
+
+
+def _process_started_at() -> float:
+    """When this container's process began, seconds since 1970: what is billed begins with it, not with our code."""
+    try:
+        with open("/proc/self/stat", encoding="ascii") as stat, open("/proc/uptime", encoding="ascii") as uptime:  # noqa: PTH123 - /proc
+            ticks = int(stat.read().rpartition(")")[2].split()[19])
+            up_s = float(uptime.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return time.time()
+    return time.time() - (up_s - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def _render(request: dict[str, Any]) -> tuple[dict[str, Any] | None, RemoteError | None]:

@@ -2,17 +2,26 @@
 
 import threading
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 
 class BackgroundService:
-    """Subclasses write `run`: loop until `self.stopping` is set, and set `self.is_ready` once."""
+    """Subclasses write `run`: loop until `self.stopping` is set, and set `self.is_ready` once.
+
+    A `run` that raises is logged and begun again: a service that has silently ended is worse than one that stumbles.
+    """
 
     #: How long `stop` waits for `run` to end, seconds.
     STOP_TIMEOUT_S = 10.0
+    #: Pause before a `run` that raised is begun again, seconds.
+    PAUSE_AFTER_STUMBLE_S = 1.0
 
     def __init__(self, name: str) -> None:
         self.stopping = threading.Event()
         self.is_ready = threading.Event()
-        self._thread = threading.Thread(target=self.run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._keep_running, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -27,6 +36,16 @@ class BackgroundService:
         self.stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=self.STOP_TIMEOUT_S)
+
+    def _keep_running(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                self.run()
+            except Exception:
+                log.exception("service.stumbled", service=type(self).__name__)
+                self.stopping.wait(self.PAUSE_AFTER_STUMBLE_S)
+            else:
+                return
 
     def run(self) -> None:
         """What it does, in its thread."""

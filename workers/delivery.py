@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from ledger import Ledger
+from ledger.containers import Usage
 from ledger.models import JobRecord
 from ledger.outcomes import Completed, Delivering, Stale
 from workers.artifacts import ArtifactStore, Video
@@ -34,7 +35,8 @@ def deliver(
     video: Video,
     *,
     measurements: Mapping[str, object],
-    cost_usd_micros: int,
+    cost_usd_micros: int = 0,
+    usage: Usage | None = None,
 ) -> Delivered | TooLate:
     """Publish the result of an attempt, if it is still the newest.
 
@@ -57,12 +59,13 @@ def deliver(
             artifact=artifact,
             measurements=measurements,
             cost_usd_micros=cost_usd_micros,
+            usage=usage,
         ),
         for_s=PATIENCE_S,
     )
     match published:
         case Completed():
-            log.info("job.completed", size_bytes=artifact.size_bytes, cost_usd_micros=cost_usd_micros)
+            log.info("job.completed", size_bytes=artifact.size_bytes)
             return Delivered()
         case Stale(state, attempt):
             log.info("delivery.lost_the_race", job_state=state, newest_attempt=attempt)

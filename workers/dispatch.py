@@ -32,7 +32,7 @@ def policy_from(settings: Settings) -> Policy:
                         vram_gib=settings.render_vram_gib,
                         headroom_ratio=settings.vram_headroom_ratio,
                         needs_fp8=settings.render_needs_fp8,
-                        call_estimate_s=settings.render_call_estimate_s,
+                        call_estimate_s=settings.render_call_estimate_s + settings.modal_scaledown_window_s,
                     )
                 },
             )

@@ -64,6 +64,7 @@ class Reconciler(BackgroundService):
         to_send = {*held_nudges, *(nudges.decide(lease.kind) for lease in expired)}
         for nudge in to_send:
             self._open.nudger.send(nudge)
+        ledger.sweeps.idle_containers(limit=settings.sweep_batch)
         for stray in ledger.sweeps.stray_reservations(limit=settings.sweep_batch):
             log.error("reservation.stray", attempt_of=stray)
         self._tick_policy()

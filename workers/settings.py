@@ -82,9 +82,15 @@ class Settings(LedgerSettings):
     render_call_estimate_s: float = Field(
         default=180.0, gt=0, description="Upper estimate of a render's seconds on Modal; sizes the reservation."
     )
+    modal_scaledown_window_s: float = Field(
+        default=60.0,
+        ge=2,
+        le=3600,
+        description="How long an idle Modal container stays, seconds; the deployed renderer reads the same variable.",
+    )
     spawn_batch: int = Field(default=20, ge=1, le=500, description="Attempts that one overflow task spawns.")
     spawn_timeout_s: float = Field(
-        default=30.0, gt=0, description="Longest wait for one spawn, seconds; also its lease."
+        default=10.0, gt=0, description="Longest wait for one spawn, seconds; also its lease."
     )
     call_deadline_s: float = Field(default=1800.0, gt=0, description="Our own wall clock for a Modal call, seconds.")
     poll_first_s: float = Field(default=0.5, gt=0, description="First look at a call after its spawn, seconds.")

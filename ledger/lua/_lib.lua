@@ -29,7 +29,11 @@ Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TI
   P:slots:<kind>            zset    in-house slots, score = lease_until
   P:spill:<kind>            hash    active (0|1), since_ms: the watermark policy's memory
   P:money                   hash    reserved_usd_micros; spent:<pool>:<YYYY-MM> in micro-dollars
-  P:reservations            zset    "<id>:<n>" whose attempt is not settled, score = reserved micro-dollars
+  P:reservations            zset    what is set aside, score = micro-dollars: "<id>:<n>" for an attempt that is not
+                                    settled, "container:<id>" for the idle tail of a container
+  P:containers              hash    container id -> {kind, rate (nano-dollars a second), booked_ms, window_ms}
+  P:containers:idle         zset    containers that may be idle, score = when their tail is over
+  P:containers:gone         zset    containers that are paid for, score = when they are forgotten
   P:quarantine              hash    id -> why its record cannot be read; it is a member of nothing else
   P:counters                hash    "<metric>|<label>=<value>|..." -> whole number
   P:events                  stream  every transition
@@ -197,12 +201,13 @@ local function enter(job)
   end
 end
 
-local function record_event(job, event, detail)
-  local entry = { at_ms = now_ms, event = event, state = job.state, attempt = tonumber(job.attempt),
+local function record_event(job, event, detail, attempt)
+  attempt = attempt or job.attempt
+  local entry = { at_ms = now_ms, event = event, state = job.state, attempt = tonumber(attempt),
     pool = job.pool, gpu = job.gpu, detail = detail }
   redis.call('RPUSH', K('history:' .. job.id), cjson.encode(entry))
   redis.call('XADD', K('events'), 'MAXLEN', '~', a.events_kept, '*', 'event', event, 'id', job.id, 'kind', job.kind,
-    'tenant', job.tenant, 'state', job.state, 'attempt', job.attempt, 'pool', job.pool or '', 'gpu', job.gpu or '',
+    'tenant', job.tenant, 'state', job.state, 'attempt', attempt, 'pool', job.pool or '', 'gpu', job.gpu or '',
     'detail', detail or '')
 end
 
@@ -253,8 +258,49 @@ local function settle(job, n, cost_usd_micros)
   if cost_usd_micros > 0 then
     redis.call('HINCRBY', K('money'), 'spent:' .. got[1] .. ':' .. month_of(now_ms), whole(cost_usd_micros))
     redis.call('HINCRBY', job_key(job.id), 'cost_usd_micros', whole(cost_usd_micros))
-    count('cost_usd_micros_total', 'kind=' .. job.kind .. '|pool=' .. got[1], cost_usd_micros)
+    count('cost_usd_micros_total', 'component=execution|kind=' .. job.kind .. '|pool=' .. got[1], cost_usd_micros)
   end
+end
+
+-- The idle tail that is reserved for a container is given back; returns how much it was, micro-dollars.
+local function give_back_tail(id)
+  local member = 'container:' .. id
+  local tail = tonumber(redis.call('ZSCORE', K('reservations'), member) or '0')
+  if tail > 0 then redis.call('HINCRBY', K('money'), 'reserved_usd_micros', whole(-tail)) end
+  redis.call('ZREM', K('reservations'), member)
+  return tail
+end
+
+-- What a call's containers cost that is not paid yet, micro-dollars (see ledger/containers.py).
+local function charge_containers(kind, usage)
+  local nanos_ms = 0
+  for _, use in ipairs(usage.containers) do
+    local known = redis.call('HGET', K('containers'), use.container_id)
+    local c = known and cjson.decode(known) or { kind = kind, booked_ms = use.started_ms }
+    local upto_ms = math.max(c.booked_ms, use.finished_ms)
+    nanos_ms = nanos_ms + (upto_ms - c.booked_ms) * usage.usd_nanos_per_s
+    c.booked_ms, c.rate, c.window_ms = upto_ms, usage.usd_nanos_per_s, usage.idle_window_ms
+    redis.call('HSET', K('containers'), use.container_id, cjson.encode(c))
+    give_back_tail(use.container_id)
+    if use.gone then
+      redis.call('ZREM', K('containers:idle'), use.container_id)
+      redis.call('ZADD', K('containers:gone'), whole(now_ms + 86400000), use.container_id)
+    else
+      local tail = math.ceil(usage.usd_nanos_per_s * usage.idle_window_ms / 1e6)
+      redis.call('ZADD', K('containers:idle'), whole(now_ms + usage.idle_window_ms), use.container_id)
+      if tail > 0 then
+        redis.call('ZADD', K('reservations'), whole(tail), 'container:' .. use.container_id)
+        redis.call('HINCRBY', K('money'), 'reserved_usd_micros', whole(tail))
+      end
+    end
+  end
+  return math.ceil(nanos_ms / 1e6)
+end
+
+-- The cost of an attempt that ends: its containers' seconds, or, in-house, what the caller says.
+local function cost_of_end(job)
+  if is_null(a.usage) then return a.cost_usd_micros end
+  return charge_containers(job.kind, a.usage)
 end
 
 local function end_attempt(job, outcome)

@@ -9,7 +9,12 @@ local parts = redis.call('ZRANGE', K('reservations'), 0, -1, 'WITHSCORES')
 for i = 1, #parts, 2 do
   local id, n = string.match(parts[i], '^(.*):(%d+)$')
   reserved = reserved + tonumber(parts[i + 1])
-  if redis.call('HGET', attempt_key(id, n), 'settled') then say(4, id, 'attempt ' .. n .. ' is settled and still reserved') end
+  if not id then
+    local container = string.match(parts[i], '^container:(.*)$')
+    if not container or not redis.call('ZSCORE', K('containers:idle'), container) then
+      say(4, '', parts[i] .. ' has a reservation that nobody will book')
+    end
+  elseif redis.call('HGET', attempt_key(id, n), 'settled') then say(4, id, 'attempt ' .. n .. ' is settled and still reserved') end
 end
 local money = redis.call('HMGET', K('money'), 'reserved_usd_micros', 'spent:modal:' .. month_of(now_ms))
 local booked, spent = tonumber(money[1] or '0'), tonumber(money[2] or '0')

@@ -1,5 +1,5 @@
 --[[ Publish the artifact of the winning attempt, and settle what the attempt cost.
-a: id, attempt, artifact (JSON text), measurements (JSON text), cost_usd_micros
+a: id, attempt, artifact (JSON text), measurements (JSON text), cost_usd_micros, usage?
 -> completed | already | stale (state, attempt) ]]
 work_may_end()
 local job = load(a.id)
@@ -10,7 +10,7 @@ if job.state == 'completed' then return reply({ outcome = 'already' }) end
 if job.state ~= 'delivering' then return reply({ outcome = 'stale', state = job.state, attempt = tonumber(job.attempt) }) end
 redis.call('HSET', attempt_key(a.id, job.attempt), 'measurements', a.measurements)
 end_attempt(job, 'completed')
-settle(job, job.attempt, a.cost_usd_micros)
+settle(job, job.attempt, cost_of_end(job))
 if job.deadline_ms and tonumber(job.deadline_ms) < now_ms then
   count('deadlines_missed_total', 'kind=' .. job.kind .. '|pool=' .. (job.pool or 'none'))
 end

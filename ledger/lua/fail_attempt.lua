@@ -1,5 +1,6 @@
 --[[ An attempt ended without a result.
-a: id, attempt, cause, message, rule, jitter, max_attempts, cost_usd_micros, must_stop (its Modal call may still run)
+a: id, attempt, cause, message, rule, jitter, max_attempts, cost_usd_micros, usage?,
+   must_stop (its Modal call may still run)
 -> requeued | failed | stale (state, attempt) ]]
 work_may_end()
 local job = load(a.id)
@@ -9,7 +10,7 @@ if not live then
   return reply({ outcome = 'stale', state = job and job.state or 'unknown', attempt = job and tonumber(job.attempt) or 0 })
 end
 local n = job.attempt
-if a.must_stop then must_stop(job, n) else settle(job, n, a.cost_usd_micros) end
+if a.must_stop then must_stop(job, n) else settle(job, n, cost_of_end(job)) end
 local outcome = fail_attempt(job, a.cause, a.message, a.rule)
 if type(outcome) == 'table' then return outcome end
 return reply({ outcome = outcome, kind = job.kind })

@@ -13,5 +13,5 @@ redis.call('HSET', attempt_key(a.id, n), 'call_id', a.call_id, 'spawned_ms', who
 redis.call('HDEL', attempt_key(a.id, n), 'settled')
 must_stop(job, n)
 count('orphans_total', 'kind=' .. job.kind)
-record_event(job, 'call.orphan_found', a.call_id)
+record_event(job, 'call.orphan_found', a.call_id, n)
 return reply({ outcome = 'stopping' })

@@ -6,10 +6,11 @@ local ids = {}
 local members = redis.call('ZRANGE', K('reservations'), a.after, a.after + a.limit - 1)
 for _, member in ipairs(members) do
   local id, n = string.match(member, '^(.*):(%d+)$')
-  local job = load(id)
+  local job = id and load(id)
   local live = job and job.attempt == n
     and (job.state == 'placed' or job.state == 'running' or job.state == 'delivering')
-  if not live and not redis.call('ZSCORE', K('cancels'), member) then
+  -- (A container's tail is no attempt's: it is booked when its time is over.)
+  if id and not live and not redis.call('ZSCORE', K('cancels'), member) then
     if job then
       settle(job, n, 0)
     else

@@ -47,8 +47,8 @@ class Probes:
         gpus = [f"gpu-{number}" for number in range(1, self._slots + 1)]
         signs: dict[str, Callable[[], bool]] = {
             "gpu": lambda: self.slots_live() and self.workers_answer(gpus),
-            "dispatch": lambda: self.workers_answer(["dispatch"]),
-            "overflow": lambda: self.workers_answer(["overflow"]),
+            "dispatch": lambda: self.workers_answer(["dispatch-1"]),
+            "overflow": lambda: self.workers_answer(["overflow-1"]),
             "api": lambda: _http_status(self._environment["OVERSPILL_API_URL"] + "/readyz") == httpx.codes.OK,
         }
         if flower:

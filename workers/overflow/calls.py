@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import modal
 from modal.exception import Error as ModalError
 
-from modal_apps.announce import ANNOUNCEMENTS_DICT, Announcement, parse_entry
+from modal_apps.announce import ANNOUNCEMENTS_DICT, Announcement, announcement_key, parse_entry
 from modal_apps.names import RENDERER_CLASS
 
 
@@ -49,6 +49,9 @@ class ModalCalls(Protocol):
 
     async def announced(self) -> list[Announcement]:
         """Calls that have said that they began and have not been forgotten since."""
+
+    async def announcement(self, job_id: str, attempt: int) -> Announcement | None:
+        """What an attempt's call has said of itself, if it began; None too if Modal cannot be asked."""
 
     async def forget(self, announcement: Announcement) -> None:
         """Remove an announcement that has served."""
@@ -127,6 +130,14 @@ class ModalRenderer:
             if announcement is not None:
                 found.append(announcement)
         return found
+
+    async def announcement(self, job_id: str, attempt: int) -> Announcement | None:
+        """What an attempt's call has said of itself."""
+        key = announcement_key(job_id, attempt)
+        try:
+            return parse_entry(key, await self._announcements().get.aio(key))
+        except (ModalError, OSError):
+            return None
 
     async def forget(self, announcement: Announcement) -> None:
         """Remove an announcement; one that is gone already is fine."""

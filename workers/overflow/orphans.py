@@ -12,7 +12,7 @@ import time
 
 import structlog
 
-from ledger import Ledger
+from ledger import Ledger, LedgerError
 from modal_apps.announce import Announcement
 from workers.logs import bound
 from workers.overflow.calls import ModalCalls
@@ -48,7 +48,12 @@ class OrphanSweep:
             return
         for announcement in found:
             with bound(job_id=announcement.job_id, attempt=announcement.attempt, call_id=announcement.call_id):
-                await self._compare(announcement)
+                try:
+                    await self._compare(announcement)
+                except LedgerError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - the same: one entry's trouble is not another's
+                    log.warning("orphans.not_compared", error=f"{type(error).__name__}: {error}")
 
     async def _compare(self, announcement: Announcement) -> None:
         outcome = await asyncio.to_thread(

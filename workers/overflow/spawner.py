@@ -20,8 +20,8 @@ from workers.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-#: How many spawn times a claim lasts beyond the spawns themselves: room for the ledger's own calls.
-_CLAIM_MARGIN_S = 10.0
+#: How long a claim lasts beyond its spawn, seconds: room for the ledger's own calls.
+_CLAIM_MARGIN_S = 5.0
 
 
 class Spawner:

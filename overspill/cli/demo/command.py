@@ -23,6 +23,8 @@ SETTINGS = {
     "OVERSPILL_LEASE_S": "6",
     "OVERSPILL_POLL_FIRST_S": "0.5",
     "OVERSPILL_POLL_MAX_S": "1",
+    # Idle containers go at once, so that the dollars at the end are all of them, and scale to zero is seen.
+    "OVERSPILL_MODAL_SCALEDOWN_WINDOW_S": "2",
     "OVERSPILL_LOG_FORMAT": "json",
 }
 #: As many containers at once as two cores bear beside two in-house slots.

@@ -8,6 +8,7 @@ import pytest
 
 from ledger import Ledger
 from ledger.models import JobRecord
+from ledger.view import ClusterView
 from overspill.dev.stack import Stack, StackOptions
 from tests.support.waiting import until
 from workers.settings import Settings
@@ -31,6 +32,14 @@ class Whole:
     def when(self, job_id: str, seen: Callable[[JobRecord], bool], *, timeout_s: float = 60) -> JobRecord:
         """Wait until a job looks so."""
         return until(lambda: self.ledger.desk.get(job_id), seen, timeout_s=timeout_s)
+
+    def settled(self, *, timeout_s: float = 30) -> ClusterView:
+        """Wait until no dollar is set aside any more: calls are settled, and idle tails booked."""
+        return until(
+            self.ledger.placing.view,
+            lambda view: view.money.reserved_usd_micros == 0 and view.modal_attempts == 0,
+            timeout_s=timeout_s,
+        )
 
     def objects(self, job_id: str) -> list[str]:
         """Keys in S3 of all attempts of a job."""
@@ -58,6 +67,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         "OVERSPILL_MIN_DWELL_S": "0.5",
         "OVERSPILL_NUDGE_AGAIN_S": "3",
         "OVERSPILL_ORPHAN_SWEEP_EVERY_S": "2",
+        "OVERSPILL_MODAL_SCALEDOWN_WINDOW_S": "2",
         "OVERSPILL_LOG_FORMAT": "json",
     }
     stack = Stack(StackOptions(folder=tmp_path_factory.mktemp("stack"), slots=2, settings=settings))

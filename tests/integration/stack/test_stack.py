@@ -140,7 +140,7 @@ def test_flower_asks_for_its_password_and_shows_the_workers(stack: Stack) -> Non
     # and with the password it knows the workers, by their events
     until = time.monotonic() + 60
     shown = ""
-    while not all(name in shown for name in ("gpu-1@", "dispatch@", "overflow@")):
+    while not all(name in shown for name in ("gpu-1@", "dispatch-1@", "overflow-1@")):
         assert time.monotonic() < until, shown[:2000]
         answer = httpx.get(f"{url}/workers?json=1", auth=(user, password), trust_env=False, timeout=20)
         assert answer.status_code == 200

@@ -29,3 +29,26 @@ def test_one_that_was_never_started_can_be_stopped() -> None:
     service = _Counts()
     service.stop()
     assert not service.ended
+
+
+class _StumblesOnce(BackgroundService):
+    PAUSE_AFTER_STUMBLE_S = 0.01
+
+    def __init__(self) -> None:
+        super().__init__("stumbles")
+        self.runs = 0
+
+    def run(self) -> None:
+        self.runs += 1
+        if self.runs == 1:
+            raise RuntimeError("once")
+        self.is_ready.set()
+        self.stopping.wait()
+
+
+def test_one_that_stumbles_is_begun_again() -> None:
+    service = _StumblesOnce()
+    service.start()
+    assert service.ready(5)
+    assert service.runs == 2
+    service.stop()
