@@ -5,12 +5,12 @@ class is chosen by the caller (`with_options(gpu=...)`); each class is a pool of
 """
 
 import os
-import resource
 import time
 from typing import Any
 
 import modal
 
+from engines.memory import peak_memory_bytes
 from engines.render.contract import RenderRequest
 from engines.render.errors import InvalidRenderRequest, RenderCancelled, RenderOutOfMemory, UnknownEngine
 from engines.render.registry import get_engine
@@ -72,7 +72,7 @@ class Renderer:
             timings=Timings(self.container_started_at, started_at, time.time()),
             container_id=here.container_id,
             cold_start=self.inputs_seen == 1,
-            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_memory_bytes=peak_memory_bytes(),
             peak_gpu_memory_bytes=None if value is None else value["measurements"].get("peak_gpu_memory_bytes"),
             value=value,
             error=error,

@@ -31,7 +31,7 @@ class Bill:
     Attributes:
         compared: which part of the bill `off_percent` is about.
         ledger: the ledger's Modal spend, as its money key has it.
-        attempts: the same, added up from the attempts.
+        attempts: the same, added up from the attempts and from the counter of idle tails.
         without_envelope: of `attempts`, those whose call returned nothing that says how long it ran.
         starts: from each container's start to its first input.
         inputs: from each input's hand-out to its answer, of calls that the ledger knows.
@@ -102,7 +102,7 @@ def compare(ledger: LedgerFacts, modal: ModalFacts, *, of: BillOf) -> Bill:
     return Bill(
         compared=of,
         ledger=ledger.spent_modal_usd_micros,
-        attempts=sum(int(row.get("cost_usd_micros", 0)) for row in attempts),
+        attempts=sum(int(row.get("cost_usd_micros", 0)) for row in attempts) + ledger.idle_usd_micros,
         without_envelope=sum(int(row.get("cost_usd_micros", 0)) for row in attempts if "measurements" not in row),
         starts=round(sum(price * seconds.starts for price, seconds in parts)),
         inputs=round(sum(price * seconds.inputs for price, seconds in parts)),

@@ -231,7 +231,7 @@ def _bill(evidence: Evidence) -> Check:
     adds_up = bill.ledger == bill.attempts
     figure = f"{bill.off_percent:+.1f} % (tolerance {evidence.bill_tolerance_percent:g} %)"
     if not adds_up:
-        figure += f"; the attempts add up to {bill.attempts}, the ledger says {bill.ledger}"
+        figure += f"; attempts and idle tails add up to {bill.attempts}, the ledger says {bill.ledger}"
     return Check(f"the ledger's Modal spend is the bill ({bill.compared})", within and adds_up, figure)
 
 

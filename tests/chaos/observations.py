@@ -76,6 +76,8 @@ class LedgerFacts:
     spent_modal_usd_micros: int
     cancels: Sequence[str]
     quarantined: Mapping[str, str] = field(default_factory=dict)
+    #: Of the Modal spend, what the ledger's counters say was booked for idle tails.
+    idle_usd_micros: int = 0
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,13 @@ class RawLedger:
             spent_modal_usd_micros=sum(int(v) for name, v in money.items() if name.startswith("spent:modal:")),
             cancels=self._zrange("cancels"),
             quarantined=quarantined,
+            idle_usd_micros=self._idle(),
         )
+
+    def _idle(self) -> int:
+        counters: Any = self.client.hgetall(self.key("counters"))
+        idle = "cost_usd_micros_total|component=idle|"
+        return sum(int(value) for name, value in counters.items() if name.startswith(idle))
 
     def _idempotency(self) -> dict[str, str]:
         prefix = self.key("idempotency:")

@@ -9,9 +9,9 @@ from tests.chaos.run import Options, run
 
 #: Deals, among others, a dead GPU worker, a dead and a silent Redis, an S3 that says no after it did, and a cancel.
 SEED = 2
-#: Most calls here are over in a third of a second. What the ledger cannot see of a call (a container's start before
-#: its code runs, the way of the input and of the answer) is then as long as the call; the long form says what is off.
-BILL_TOLERANCE_PERCENT = 100.0
+#: The ledger books a container's whole idle tail, also if a fault ends it early: nothing public tells of that sooner
+#: than the billing report. With a dozen faults in half a minute that is a large part of so small a bill.
+BILL_TOLERANCE_PERCENT = 60.0
 
 
 @pytest.mark.chaos

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import resource
-import sys
 import time
 from dataclasses import dataclass, field
 
 import av
 from av.video.reformatter import Colorspace, VideoReformatter
 
+from engines.memory import peak_memory_bytes
 from engines.render.contract import CancelCheck, ProgressCallback, RenderMeasurements, RenderRequest, RenderResult
 from engines.render.encode import Mp4Encoder, thumbnail_webp
 from engines.render.errors import RenderCancelled, RenderOutOfMemory
@@ -96,7 +95,7 @@ def _render(request: RenderRequest, on_progress: ProgressCallback, is_cancelled:
         render_s=watch.render_s,
         encode_s=watch.encode_s,
         total_s=time.perf_counter() - watch.started_s,
-        peak_memory_bytes=_peak_memory_bytes(),
+        peak_memory_bytes=peak_memory_bytes(),
         peak_gpu_memory_bytes=None,
         bytes_out=len(mp4),
     )
@@ -109,8 +108,3 @@ def _report(on_progress: ProgressCallback, index: int, frames: int) -> None:
     before, after = index * _PROGRESS_STEPS // frames, (index + 1) * _PROGRESS_STEPS // frames
     if after > before and after < _PROGRESS_STEPS:
         on_progress(after / _PROGRESS_STEPS)
-
-
-def _peak_memory_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB (getrusage(2))

@@ -24,7 +24,7 @@ def test_a_burst_is_split_at_the_watermark_and_each_attempt_gets_its_nudge(ledge
 def test_a_spent_budget_holds_and_then_sheds_with_an_honest_reason(ledger: Ledger) -> None:
     # Given a budget for one call, and no in-house slot
     dispatcher, _ = _dispatcher(
-        ledger, month_cap_usd=0.25, render_call_estimate_s=180, hold_again_s=5, hold_timeout_s=12
+        ledger, month_cap_usd=0.4, render_call_estimate_s=180, hold_again_s=5, hold_timeout_s=12
     )
     first, second = submit(ledger), submit(ledger)
     # When two jobs come, then one is placed and the other held, with a receipt that says both
@@ -43,7 +43,7 @@ def test_a_spent_budget_holds_and_then_sheds_with_an_honest_reason(ledger: Ledge
     record = ledger.desk.get(second)
     assert (record.state, record.error_code) == (State.FAILED, "budget_exhausted")
     assert ledger.desk.get(first).state is State.PLACED
-    assert ledger.audit(settings_for(ledger, month_cap_usd=0.25).limits) == []
+    assert ledger.audit(settings_for(ledger, month_cap_usd=0.4).limits) == []
 
 
 def test_held_jobs_go_on_when_there_is_room_again(ledger: Ledger) -> None:
