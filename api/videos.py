@@ -1,6 +1,6 @@
 """`/v1/videos`, as openai-python 3.54.0 calls it.
 
-What DELETE means here, for now: a job that has not ended is cancelled, and its GPU stops. The record stays (it is the
+What DELETE means here: a job that has not ended is cancelled, and its GPU stops. The record stays (it is the
 proof of what was spent) and a finished video stays too; `deleted` says honestly whether there is no video: true for
 a job that was cancelled or has failed, false for one that had completed. Asking twice gives the same answer.
 """
