@@ -2,15 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
-
-
-class HoldReason(StrEnum):
-    """Why a job that should run on Modal waits instead."""
-
-    BUDGET = "budget_exhausted"
-    CALLS = "modal_calls_at_cap"
-    BREAKER = "modal_breaker_open"
 
 
 @dataclass(frozen=True)

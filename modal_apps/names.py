@@ -2,6 +2,5 @@
 
 #: The app that renders.
 RENDERER_APP = "overspill-renderer"
-#: Its class, and the method that takes a request and returns an envelope.
+#: Its class; the method `render` takes a request and returns an envelope.
 RENDERER_CLASS = "Renderer"
-RENDER_METHOD = "render"

@@ -6,7 +6,6 @@ import structlog
 
 from ledger import Kind, Ledger
 from ledger.decisions import Hold, Receipt
-from ledger.nudges import Nudge
 from ledger.outcomes import ClaimedJob, Held, Placed, PlaceOutcome, Refused, Stale, WasShed
 from workers.logs import bound
 from workers.nudging import CeleryNudger
@@ -67,7 +66,7 @@ class Dispatcher:
         match outcome:
             case Placed(attempt, nudge):
                 log.info("job.placed", attempt=attempt, queue=nudge.queue, rule=verdict.receipt.rule)
-                self._send(nudge)
+                self._nudger.send(nudge)
                 return "placed_" + ("modal" if nudge.queue == "overflow" else "inhouse")
             case Held():
                 log.info("job.held")
@@ -99,6 +98,3 @@ class Dispatcher:
             signals={**verdict.receipt.signals, "wanted": verdict.receipt.rule},
         )
         return Verdict(verdict.job_id, hold, receipt, verdict.spill)
-
-    def _send(self, nudge: Nudge) -> None:
-        self._nudger.send(nudge)

@@ -12,7 +12,7 @@ from typing import Self
 
 import structlog
 
-from ledger import JobNotFound, Ledger, LedgerError
+from ledger import Ledger, LedgerError
 from ledger.models import JobRecord
 from ledger.outcomes import Lost, Renewed
 from workers.logs import bound
@@ -60,8 +60,6 @@ class LeaseKeeper:
                     outcome = self._ledger.attempts.renew(
                         self._record.id, self._record.attempt, lease_s=self._lease_s, progress=self._progress
                     )
-                except JobNotFound:
-                    outcome = Lost("unknown", 0)
                 except LedgerError as error:
                     log.warning("lease.not_renewed", error=str(error))
                     continue

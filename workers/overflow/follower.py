@@ -65,6 +65,8 @@ class Follower:
 
     async def run(self) -> None:
         """Take what is due, again and again, until stopped. What takes long never holds up the rest."""
+        # Of this loop: a follower that stumbled is begun again in a new one, where an old semaphore would not open.
+        self._at_once = asyncio.Semaphore(self._settings.follow_concurrency)
         in_hand: set[asyncio.Task[None]] = set()
         while not self._stopping.is_set():
             try:
@@ -85,12 +87,19 @@ class Follower:
         if room <= 0:
             await asyncio.wait(in_hand, timeout=IDLE_S, return_when=asyncio.FIRST_COMPLETED)
             return 0
-        due = await asyncio.to_thread(self._ledger.calls.claim_due, limit=room, lease_s=CLAIM_S)
-        cancels = await asyncio.to_thread(self._ledger.calls.claim_cancels, limit=room, again_in_s=STOP_AGAIN_S)
-        for work in (*map(self._look_at, due), *map(self._stop_one, cancels)):
+
+        def begin(work: Coroutine[None, None, None]) -> None:
             task = asyncio.create_task(work)
             in_hand.add(task)
             task.add_done_callback(in_hand.discard)
+
+        # Each claim is begun before the next is made: should the ledger go away in between, none stands idle.
+        due = await asyncio.to_thread(self._ledger.calls.claim_due, limit=room, lease_s=CLAIM_S)
+        for call in due:
+            begin(self._look_at(call))
+        cancels = await asyncio.to_thread(self._ledger.calls.claim_cancels, limit=room, again_in_s=STOP_AGAIN_S)
+        for cancel in cancels:
+            begin(self._stop_one(cancel))
         return len(due) + len(cancels)
 
     async def _look_at(self, call: DueCall) -> None:
