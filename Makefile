@@ -15,6 +15,11 @@ $(SETUP_STAMP): requirements.lock pyproject.toml scripts/setup.sh
 setup: $(SETUP_STAMP) ## Virtual environment, pinned packages, redis-server
 	@bash scripts/setup.sh --check
 
+.PHONY: setup-tests
+setup-tests: setup # What only tests need: PyTorch, Prometheus, Alertmanager, Chromium
+	@bash scripts/setup.sh --tests
+	@bash scripts/setup.sh --torch
+
 .PHONY: demo
 demo: setup ## The main job on embedded defaults: a burst of 12 renders, in-house first, the rest on Modal
 	@$(BIN)/overspill demo
@@ -24,7 +29,7 @@ up: setup ## The whole stack for development, until Ctrl-C
 	@$(BIN)/overspill up
 
 .PHONY: test
-test: setup lint ## Lint, types, import contracts, and every test
+test: setup-tests lint ## Lint, types, import contracts, and every test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: chaos

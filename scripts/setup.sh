@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Sets a fresh machine up: a virtual environment with the pinned packages, and redis-server. Safe to run again.
-# With --check it only makes sure that redis-server is still there.
+#   --check   only make sure that redis-server is still there
+#   --tests   make sure of what the tests and the development stack's monitoring add: Prometheus, Alertmanager, Chromium
+#   --torch   add PyTorch, for train jobs; it is an extra, for it weighs hundreds of megabytes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -59,5 +61,27 @@ make_environment() {
   say "ready"
 }
 
-ensure_redis
-[ "${1:-}" = "--check" ] || make_environment
+# Only torch comes from outside requirements.lock: which build fits (CPU, or which CUDA) is the machine's to say.
+# Everything else that it needs on a CPU is in the lock and installed by now.
+ensure_torch() {
+  .venv/bin/python -c 'import torch' 2>/dev/null && return
+  say "installing torch"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 ||
+    die "torch 2.13.0 could not be installed. Train jobs need it: .venv/bin/pip install torch==2.13.0"
+}
+
+ensure_test_programs() {
+  local missing=()
+  command -v promtool >/dev/null 2>&1 || missing+=(prometheus)
+  command -v amtool >/dev/null 2>&1 || missing+=(prometheus-alertmanager)
+  command -v chromium >/dev/null 2>&1 || missing+=(chromium)
+  [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}" ||
+    say "could not install ${missing[*]}: the tests that need them will be skipped"
+}
+
+case "${1:-}" in
+  --check) ensure_redis ;;
+  --tests) ensure_test_programs ;;
+  --torch) ensure_torch ;;
+  *) ensure_redis; make_environment ;;
+esac
