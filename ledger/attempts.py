@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Literal
 
 from ledger import nudges
 from ledger.containers import Usage
 from ledger.errors import UnknownOutcome
 from ledger.models import Artifact, JobRecord, Kind, record_from_fields
 from ledger.outcomes import Completed, Delivering, Failed, Lost, Renewed, Requeued, Stale
-from ledger.retries import RULES, Cause, RetryRule
+from ledger.retries import RULES, Cause, RetryRule, memory_named_in
 from ledger.scripts import ScriptRunner
 
 #: How long a follower that delivers holds its call: longer than a delivery takes, seconds.
@@ -103,6 +104,7 @@ class Attempts:
         cost_usd_micros: int = 0,
         usage: Usage | None = None,
         call_may_run: bool = False,
+        where: Literal["cuda", "host"] | None = None,
     ) -> Requeued | Failed | Stale:
         """End an attempt without a result.
 
@@ -117,7 +119,10 @@ class Attempts:
             cost_usd_micros: what the attempt cost, in-house.
             usage: the Modal containers that it cost.
             call_may_run: its Modal call may still be running; a follower will stop it and settle then.
+            where: which memory ran out, for `Cause.OUT_OF_MEMORY`; None: as far as the message tells.
         """
+        if cause is Cause.OUT_OF_MEMORY and where is None:
+            where = memory_named_in(message)
         answer = self._runner.call(
             "fail_attempt",
             id=job_id,
@@ -130,6 +135,7 @@ class Attempts:
             cost_usd_micros=cost_usd_micros,
             usage=usage.to_wire() if usage else None,
             must_stop=call_may_run,
+            where=where,
         )
         match answer["outcome"]:
             case "requeued":

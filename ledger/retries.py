@@ -7,6 +7,7 @@ about (its own error, its memory) only a few times; one that no repetition mends
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 
 class Cause(StrEnum):
@@ -84,3 +85,9 @@ RULES: Mapping[Cause, RetryRule] = {
     Cause.NO_ENGINE: RetryRule(0),
     Cause.BAD_ENVELOPE: RetryRule(0),
 }
+
+
+def memory_named_in(message: str) -> Literal["cuda", "host"]:
+    """Which memory ran out, as far as the error's own words tell: the GPU's (`cuda`), else the host's."""
+    words = message.lower()
+    return "cuda" if "cuda" in words or "gpu" in words or "hip out of memory" in words else "host"

@@ -10,6 +10,7 @@ import redis
 from redis.commands.core import Script
 
 from ledger.errors import IllegalTransition, LedgerFull, LedgerUnavailable
+from ledger.metrics import as_lua as buckets_as_lua
 from ledger.models import BurstMode, Kind
 from ledger.states import as_lua
 
@@ -32,7 +33,7 @@ def script_text(name: str) -> str:
     library = folder.joinpath("_lib.lua").read_text(encoding="utf-8")
     body = folder.joinpath(f"{name}.lua").read_text(encoding="utf-8")
     words = f"local KINDS = {_as_set(Kind)}\nlocal BURSTS = {_as_set(BurstMode)}"
-    return f"{as_lua()}\n{words}\n{library}\n{body}"
+    return f"{as_lua()}\n{words}\n{buckets_as_lua()}\n{library}\n{body}"
 
 
 def _as_set(words: Iterable[str]) -> str:

@@ -36,6 +36,7 @@ Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TI
   P:containers:gone         zset    containers that are paid for, score = when they are forgotten
   P:quarantine              hash    id -> why its record cannot be read; it is a member of nothing else
   P:counters                hash    "<metric>|<label>=<value>|..." -> whole number
+  P:histograms, P:exemplars, P:gauges   hash   see ledger/metrics.py
   P:events                  stream  every transition
   P:idempotency:<tenant>:<key>  string  job id, expires
   P:retry:<tenant>:<digest>     string  job id of a request without a key, expires soon
@@ -61,8 +62,23 @@ local function reply(t)
   return cjson.encode(t)
 end
 
+-- Counters and histograms are raised in the same script as what they count, so they cannot disagree with it.
+-- labels: "kind=render|pool=modal", sorted by name, of bounded values (never an id).
 local function count(metric, labels, by)
   redis.call('HINCRBY', K('counters'), metric .. '|' .. labels, whole(by or 1))
+end
+
+-- One value into a histogram. job_id, if given, is kept as the bucket's newest example. What is no sensible number
+-- (a measurement that a container sent) is left out: nothing that is counted may stop what it counts.
+local function observe(metric, labels, value, job_id)
+  if not (value >= 0 and value < 1e9) then return end
+  local series = metric .. '|' .. labels
+  local bucket = series .. '|le=' .. bucket_of(metric, value)
+  redis.call('HINCRBY', K('histograms'), bucket, 1)
+  redis.call('HINCRBY', K('histograms'), series .. '|sum', whole(value * 1e6))
+  if job_id then
+    redis.call('HSET', K('exemplars'), bucket, job_id .. string.format(' %.6g ', value) .. whole(now_ms))
+  end
 end
 
 -- When Redis is at its maxmemory it refuses a script's first write that may need memory, and allows all that follow a
@@ -211,6 +227,32 @@ local function record_event(job, event, detail, attempt)
     'detail', detail or '')
 end
 
+-- What a job's end, or its first start, is to those who watch; `started_before` is its started_ms before this change.
+local function count_change(job, from, to, started_before)
+  local kind = 'kind=' .. job.kind
+  count('transitions_total', 'from=' .. from .. '|' .. kind .. '|to=' .. to)
+  if to == 'running' then
+    if not started_before then
+      observe('job_wait_seconds', kind .. '|pool=' .. job.pool, (now_ms - job.created_ms) / 1000, job.id)
+    end
+    return
+  end
+  if not TERMINAL[to] then return end
+  local pool = '|pool=' .. (job.pool or 'none')
+  count('jobs_total', kind .. '|outcome=' .. to .. pool)
+  if to == 'completed' then
+    observe('job_run_seconds', kind .. pool, (now_ms - job.started_ms) / 1000, job.id)
+    observe('job_total_seconds', kind .. pool, (now_ms - job.created_ms) / 1000, job.id)
+  elseif to == 'failed' then
+    count('failures_total', kind .. pool .. '|reason=' .. (job.error_code or 'unknown'))
+  end
+  -- A job that failed has missed its deadline too; one that was cancelled had none any more.
+  if job.deadline_ms and to ~= 'cancelled' then
+    local in_time = to == 'completed' and now_ms <= tonumber(job.deadline_ms)
+    count(in_time and 'deadlines_met_total' or 'deadlines_missed_total', kind .. pool)
+  end
+end
+
 -- The only place where a job's state changes: table checked, memberships moved, event and counter written.
 local function transition(job, to, fields, detail)
   local from = job.state
@@ -218,6 +260,7 @@ local function transition(job, to, fields, detail)
     return redis.error_reply('ILLEGAL transition ' .. from .. ' -> ' .. to .. ' of job ' .. job.id)
   end
   leave(job)
+  local started_before = job.started_ms
   local flat = { 'state', to, 'changed_ms', whole(now_ms) }
   for name, value in pairs(fields or {}) do
     if is_null(value) then
@@ -238,10 +281,7 @@ local function transition(job, to, fields, detail)
   redis.call('HSET', job_key(job.id), unpack(flat))
   enter(job)
   record_event(job, 'job.' .. to, detail)
-  count('transitions_total', 'from=' .. from .. '|kind=' .. job.kind .. '|to=' .. to)
-  if TERMINAL[to] then
-    count('jobs_total', 'kind=' .. job.kind .. '|outcome=' .. to .. '|pool=' .. (job.pool or 'none'))
-  end
+  count_change(job, from, to, started_before)
   return nil
 end
 
@@ -306,6 +346,10 @@ end
 local function end_attempt(job, outcome)
   redis.call('HSET', attempt_key(job.id, job.attempt), 'outcome', outcome, 'ended_ms', whole(now_ms))
   count('attempts_total', 'kind=' .. job.kind .. '|outcome=' .. outcome .. '|pool=' .. (job.pool or 'none'))
+  if outcome == 'out_of_memory' then
+    count('out_of_memory_total', 'gpu=' .. (job.gpu or 'inhouse') .. '|kind=' .. job.kind .. '|pool='
+      .. (job.pool or 'none') .. '|where=' .. (is_null(a.where) and 'host' or a.where))
+  end
 end
 
 -- A Modal call that nobody waits for any more: a follower will stop it and settle what it cost.

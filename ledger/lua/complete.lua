@@ -11,8 +11,13 @@ if job.state ~= 'delivering' then return reply({ outcome = 'stale', state = job.
 redis.call('HSET', attempt_key(a.id, job.attempt), 'measurements', a.measurements)
 end_attempt(job, 'completed')
 settle(job, job.attempt, cost_of_end(job))
-if job.deadline_ms and tonumber(job.deadline_ms) < now_ms then
-  count('deadlines_missed_total', 'kind=' .. job.kind .. '|pool=' .. (job.pool or 'none'))
+local measured = cjson.decode(a.measurements)
+local gpu = 'gpu=' .. (job.gpu or 'inhouse') .. '|kind=' .. job.kind
+if job.pool == 'modal' and (tonumber(measured.startup_s) or 0) > 0 then
+  observe('cold_start_seconds', gpu, tonumber(measured.startup_s), job.id)
+end
+if tonumber(measured.peak_gpu_memory_ratio) then
+  observe('gpu_memory_peak_ratio', gpu .. '|pool=' .. job.pool, tonumber(measured.peak_gpu_memory_ratio), job.id)
 end
 local err = transition(job, 'completed', { artifact = a.artifact, progress = 100 }, nil)
 return err or reply({ outcome = 'completed' })

@@ -1,6 +1,6 @@
 --[[ An attempt ended without a result.
 a: id, attempt, cause, message, rule, jitter, max_attempts, cost_usd_micros, usage?,
-   must_stop (its Modal call may still run)
+   must_stop (its Modal call may still run), where? (cuda | host: which memory ran out)
 -> requeued | failed | stale (state, attempt) ]]
 work_may_end()
 local job = load(a.id)

@@ -36,6 +36,7 @@ if d.to == 'hold' then
     next_check_ms = math.min(now_ms + d.again_in_ms, until_ms) }, d.reason)
   return err or reply({ outcome = 'held' })
 elseif d.to == 'shed' then
+  count('shed_total', 'kind=' .. job.kind .. '|reason=' .. d.code)
   local err = transition(job, 'failed', { error_code = d.code, error_message = d.message }, d.code)
   return err or reply({ outcome = 'shed' })
 end

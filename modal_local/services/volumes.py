@@ -164,7 +164,7 @@ class VolumeService(VolumeFileRpcs):
                 link_target(bind.target, bind.source)
             return MountPlan()
         self._mount_paths.use(task_id, [bind.target for bind in binds])
-        return MountPlan(command_prefix(binds), tuple(binds))
+        return plan_for(binds)
 
     async def attach(self, task_id: str, volume_id: str, *, read_only: bool) -> Path:
         """Makes the container's own view of the last committed state, once; returns its directory.

@@ -48,10 +48,15 @@ class MountPlan:
     Attributes:
         command_prefix: to be put before the container's command; it ends in an `exec`, so the process id stays.
         mounts: what the prefix will mount; empty where directories are shared.
+        native: a process with the server's rights may do without the prefix, and mount them itself.
     """
 
     command_prefix: tuple[str, ...] = ()
     mounts: tuple[BindMount, ...] = ()
+    native: bool = True
+
+
+_WITH_OUR_RIGHTS: Final = ("unshare", "--mount")
 
 
 @functools.cache
@@ -59,7 +64,7 @@ def namespace_command() -> tuple[str, ...] | None:
     """The command that gives a process a mount table of its own, or None where that is not allowed."""
     if shutil.which("unshare") is None:
         return None
-    for command in (("unshare", "--mount"), ("unshare", "--map-root-user", "--mount")):
+    for command in (_WITH_OUR_RIGHTS, ("unshare", "--map-root-user", "--mount")):
         probe = [*command, "sh", "-c", "mount --bind /proc /proc"]
         try:
             if subprocess.run(probe, capture_output=True, timeout=_PROBE_TIMEOUT_S, check=False).returncode == 0:  # noqa: S603 - our own words
@@ -67,6 +72,15 @@ def namespace_command() -> tuple[str, ...] | None:
         except (OSError, subprocess.TimeoutExpired):
             continue
     return None
+
+
+def plan_for(mounts: Sequence[BindMount]) -> MountPlan:
+    """How a container comes to its mounts.
+
+    Raises:
+        FailedPreconditionError: this machine does not allow mounts.
+    """
+    return MountPlan(command_prefix(mounts), tuple(mounts), not mounts or namespace_command() == _WITH_OUR_RIGHTS)
 
 
 def command_prefix(mounts: Sequence[BindMount]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import typer
 
 from overspill.cli import demo, doctor, jobs, up
 from overspill.cli.surroundings import FAILED, INTERRUPTED, adopt_running_stack, err
+from overspill.cli.why import why
 
 app = typer.Typer(
     name="overspill",
@@ -42,6 +43,7 @@ app.command(short_help="Have a video rendered.")(jobs.submit)
 app.command("jobs", short_help="List jobs, newest first.")(jobs.list_jobs)
 app.command(short_help="Show a job's progress until it ends.")(jobs.watch)
 app.command(short_help="End a job, from whatever state.")(jobs.cancel)
+app.command(short_help="Say why a job went where it went, and what it cost.")(why)
 app.command(short_help="Check every dependency, and say how to mend it.")(doctor.doctor)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -14,14 +13,22 @@ from ledger.models import JobRecord, Kind
 from ledger.outcomes import AlreadyEnded, Cancelled
 from ledger.states import State
 from overspill.cli.records import STATE_STYLES, age_s, as_json, dollars, how_it_stands, place, summary
-from overspill.cli.surroundings import FAILED, err, fail, mistakes_said, open_ledger, out, print_json
+from overspill.cli.surroundings import (
+    FAILED,
+    UNBOUNDED,
+    err,
+    fail,
+    mistakes_said,
+    open_ledger,
+    out,
+    print_json,
+    whole_lines,
+)
 
 _LOOK_EVERY_S = 0.25
 #: A state that few jobs are in is looked for among so many of the newest.
 _SCAN_AT_MOST = 2_000
 _PAGE = 100
-#: Where there is no terminal, nothing needs to fit.
-_UNBOUNDED = 400
 #: Below this width of the terminal, only the first columns are shown.
 _WIDE_ENOUGH = 110
 _NARROW_COLUMNS = 5
@@ -90,7 +97,7 @@ def list_jobs(
     if not records:
         err.print(f"no {kind} job{f' is {state}' if state else ''} yet", markup=False)
         return
-    console = out if out.is_terminal else Console(width=_UNBOUNDED)
+    console = whole_lines()
     console.print(_table(records, now_ms, width=console.width))
 
 
@@ -136,7 +143,7 @@ def _table(records: list[JobRecord], now_ms: int, *, width: int) -> Table:
     ]
     if width < _WIDE_ENOUGH:
         columns = columns[:_NARROW_COLUMNS]
-    table = Table(box=None, pad_edge=False, header_style="bold", width=width if width < _UNBOUNDED else None)
+    table = Table(box=None, pad_edge=False, header_style="bold", width=width if width < UNBOUNDED else None)
     for heading, justify, _ in columns:
         is_last = heading == "prompt"
         table.add_column(

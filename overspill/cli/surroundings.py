@@ -30,6 +30,15 @@ def fail(sentence: str, *, exit_code: int = FAILED) -> NoReturn:
     raise typer.Exit(exit_code)
 
 
+#: Where there is no terminal, nothing needs to fit.
+UNBOUNDED = 400
+
+
+def whole_lines() -> Console:
+    """Standard output as a person's terminal is, or without a bound of its width where there is none."""
+    return out if out.is_terminal else Console(width=UNBOUNDED, highlight=False)
+
+
 @contextmanager
 def mistakes_said() -> Iterator[None]:
     """Foreseeable errors become a sentence and an exit code."""

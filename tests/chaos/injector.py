@@ -16,7 +16,7 @@ from overspill.dev.errors import DevError
 from tests.chaos.messages import Messages
 from tests.chaos.observations import RawLedger
 from tests.chaos.plan import Fault, Plan, PlannedFault
-from tests.chaos.stack import ChaosStack
+from tests.chaos.stack import SKEWED, ChaosStack
 from tests.chaos.submitter import Submitter
 from tests.chaos.victims import NoVictimError, Victims, chosen, wait_for
 
@@ -74,6 +74,7 @@ class Injector:
             Fault.KILL_OVERFLOW: lambda step: self._kill("overflow", step),
             Fault.KILL_CONTAINER: self._kill_container,
             Fault.KILL_MODAL: self._kill_modal,
+            Fault.KILL_EXPORTER: lambda step: self._kill("exporter", step),
             Fault.STOP_DISPATCH: lambda step: self._stop("dispatch", step),
             Fault.STOP_GPU: lambda step: self._stop("gpu", step),
             Fault.STOP_OVERFLOW: lambda step: self._stop("overflow", step),
@@ -90,6 +91,7 @@ class Injector:
             Fault.REORDER_MESSAGES: self._reorder,
             Fault.LOSE_NUDGES: self._lose_nudges,
             Fault.JUMP_CLOCK: self._jump_clock,
+            Fault.JUMP_WORKER_CLOCK: self._jump_worker_clock,
             Fault.CANCEL: self._cancel,
         }
 
@@ -304,6 +306,11 @@ class Injector:
         with lock:
             before = wait_for(self._clock_offset_ms)
             return self._patiently(lambda: self._raw.set_clock_offset(before + step.amount), step)
+
+    def _jump_worker_clock(self, step: PlannedFault) -> Strike:
+        name, at_ms = chosen(SKEWED, step.victim), now_ms()
+        self._stack.set_clock(name, step.amount)
+        return Strike(step, f"{name} {step.amount / 1000:+.0f} s", at_ms)
 
     def _clock_offset_ms(self) -> int | None:
         try:

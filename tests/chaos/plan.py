@@ -33,6 +33,7 @@ class Fault(StrEnum):
     KILL_OVERFLOW = "kill_overflow"
     KILL_CONTAINER = "kill_container"
     KILL_MODAL = "kill_modal"
+    KILL_EXPORTER = "kill_exporter"
     # SIGSTOP for longer than a lease, then SIGCONT
     STOP_DISPATCH = "stop_dispatch"
     STOP_GPU = "stop_gpu"
@@ -55,6 +56,7 @@ class Fault(StrEnum):
     LOSE_NUDGES = "lose_nudges"
     # Time, and users
     JUMP_CLOCK = "jump_clock"
+    JUMP_WORKER_CLOCK = "jump_worker_clock"
     CANCEL = "cancel"
 
 
@@ -68,6 +70,7 @@ WEIGHTS: Mapping[Fault, int] = MappingProxyType(
         Fault.KILL_OVERFLOW: 3,
         Fault.KILL_CONTAINER: 4,
         Fault.KILL_MODAL: 1,
+        Fault.KILL_EXPORTER: 1,
         Fault.STOP_DISPATCH: 1,
         Fault.STOP_GPU: 2,
         Fault.STOP_OVERFLOW: 1,
@@ -84,6 +87,7 @@ WEIGHTS: Mapping[Fault, int] = MappingProxyType(
         Fault.REORDER_MESSAGES: 2,
         Fault.LOSE_NUDGES: 2,
         Fault.JUMP_CLOCK: 1,
+        Fault.JUMP_WORKER_CLOCK: 2,
         Fault.CANCEL: 6,
     }
 )
@@ -101,7 +105,7 @@ _OUTAGES: Mapping[Fault, tuple[float, float]] = MappingProxyType(
         Fault.REFUSE_S3: (0.5, 4.0),
     }
 )
-#: How much of it: messages, answers, milliseconds of delay; lowest and highest.
+#: How much of it: messages, answers, milliseconds of delay or of a jump; lowest and highest.
 _AMOUNTS: Mapping[Fault, tuple[int, int]] = MappingProxyType(
     {
         Fault.SLOW_REDIS: (20, 120),
@@ -112,6 +116,9 @@ _AMOUNTS: Mapping[Fault, tuple[int, int]] = MappingProxyType(
         Fault.DUPLICATE_MESSAGES: (2, 20),
         Fault.REORDER_MESSAGES: (4, 20),
         Fault.LOSE_NUDGES: (1, 10),
+        # Up to an hour, ahead or back. The ledger's clock jumps by less than a lease, for that is what leases live by;
+        # a worker's clock may be as wrong as it likes.
+        Fault.JUMP_WORKER_CLOCK: (-3_600_000, 3_600_000),
     }
 )
 
@@ -142,7 +149,7 @@ class PlannedFault:
 
     def __str__(self) -> str:
         """For the printed plan."""
-        facts = [f"lasts {self.lasts_s:.1f} s"] * (self.lasts_s > 0) + [f"amount {self.amount}"] * (self.amount > 0)
+        facts = [f"lasts {self.lasts_s:.1f} s"] * (self.lasts_s > 0) + [f"amount {self.amount}"] * (self.amount != 0)
         return f"{self.at_s:7.1f} s  #{self.number:<4d} {self.fault:<19} victim {self.victim:.2f}  {', '.join(facts)}"
 
 

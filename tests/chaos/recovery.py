@@ -43,8 +43,12 @@ def _runs_again(event: Event) -> bool:
     return event.state in {"running", "delivering", *TERMINAL}
 
 
-def _any(_: Event) -> bool:
-    return True
+def _placed(event: Event) -> bool:
+    return event.state == "placed"
+
+
+def _completed(event: Event) -> bool:
+    return event.state == "completed"
 
 
 _STRUCK_JOBS: Mapping[Fault, str] = {
@@ -56,18 +60,28 @@ _STRUCK_JOBS: Mapping[Fault, str] = {
     Fault.STOP_OVERFLOW: "what was held goes on",
     Fault.KILL_CONTAINER: "the job goes on",
 }
-_ANY_JOB: Mapping[Fault, tuple[str, _Sign]] = {
-    Fault.KILL_API: ("a job comes in by the API", lambda e: e.state == "queued" and e.detail == "api"),
-    Fault.KILL_DISPATCH: ("a job is placed", lambda e: e.state == "placed"),
-    Fault.STOP_DISPATCH: ("a job is placed", lambda e: e.state == "placed"),
-    Fault.KILL_MODAL: ("a Modal job moves", lambda e: e.pool == "modal" and e.state != "placed"),
-    Fault.KILL_REDIS: ("any job moves", _any),
-    Fault.CUT_REDIS: ("any job moves", _any),
-    Fault.REFUSE_REDIS: ("any job moves", _any),
-    Fault.SLOW_REDIS: ("any job moves", _any),
-    Fault.HOLD_REDIS: ("any job moves", _any),
-    Fault.KILL_S3: ("a job completes", lambda e: e.state == "completed"),
-    Fault.REFUSE_S3: ("a job completes", lambda e: e.state == "completed"),
+#: The way of a job: somebody takes it in, somebody decides, somebody runs it, somebody delivers it.
+_WHOLE_WAY: tuple[_Sign, ...] = (lambda e: e.state == "queued", _placed, lambda e: e.state == "running", _completed)
+#: What any job shows, and the signs of it: all of them must have been seen again.
+_ANY_JOB: Mapping[Fault, tuple[str, tuple[_Sign, ...]]] = {
+    Fault.KILL_API: ("a job comes in by the API", (lambda e: e.state == "queued" and e.detail == "api",)),
+    Fault.KILL_DISPATCH: ("a job is placed", (_placed,)),
+    Fault.STOP_DISPATCH: ("a job is placed", (_placed,)),
+    Fault.KILL_MODAL: ("a Modal job moves", (lambda e: e.pool == "modal" and e.state != "placed",)),
+    Fault.KILL_REDIS: ("one queues, one is placed, one runs, one completes", _WHOLE_WAY),
+    Fault.CUT_REDIS: ("one queues, one is placed, one runs, one completes", _WHOLE_WAY),
+    Fault.REFUSE_REDIS: ("one queues, one is placed, one runs, one completes", _WHOLE_WAY),
+    Fault.SLOW_REDIS: ("one queues, one is placed, one runs, one completes", _WHOLE_WAY),
+    Fault.HOLD_REDIS: ("one queues, one is placed, one runs, one completes", _WHOLE_WAY),
+    Fault.KILL_S3: ("a job completes", (_completed,)),
+    Fault.REFUSE_S3: ("a job completes", (_completed,)),
+    Fault.LOSE_S3_ANSWERS: ("a job completes", (_completed,)),
+    Fault.LOSE_MODAL_ANSWERS: ("a Modal job runs", (lambda e: e.pool == "modal" and e.state == "running",)),
+    Fault.DUPLICATE_MESSAGES: ("one is placed, one runs, one completes", _WHOLE_WAY[1:]),
+    Fault.REORDER_MESSAGES: ("one is placed, one runs, one completes", _WHOLE_WAY[1:]),
+    Fault.LOSE_NUDGES: ("one is placed, one runs, one completes", _WHOLE_WAY[1:]),
+    Fault.JUMP_CLOCK: ("one is placed, one runs, one completes", _WHOLE_WAY[1:]),
+    Fault.JUMP_WORKER_CLOCK: ("one is placed, one runs, one completes", _WHOLE_WAY[1:]),
 }
 
 
@@ -89,10 +103,8 @@ def _of(fault: Fault, strikes: list[Strike], ledger: LedgerFacts, by_job: Mappin
         ]
         return Recovery(fault, len(strikes), _told(found), _STRUCK_JOBS[fault])
     if fault in _ANY_JOB:
-        until, sign = _ANY_JOB[fault]
-        return Recovery(
-            fault, len(strikes), _told([_first(ledger.events, strike.at_ms, sign) for strike in strikes]), until
-        )
+        until, signs = _ANY_JOB[fault]
+        return Recovery(fault, len(strikes), _told([_all_seen(ledger.events, s.at_ms, signs) for s in strikes]), until)
     if fault is Fault.CANCEL:
         return Recovery(fault, len(strikes), _told([_settled(s, ledger) for s in strikes]), "its Modal call is settled")
     return Recovery(fault, len(strikes), (), "")
@@ -100,6 +112,13 @@ def _of(fault: Fault, strikes: list[Strike], ledger: LedgerFacts, by_job: Mappin
 
 def _first(events: Iterable[Event], at_ms: int, sign: _Sign) -> float | None:
     return next(((event.at_ms - at_ms) / 1000 for event in events if event.at_ms > at_ms and sign(event)), None)
+
+
+def _all_seen(events: Sequence[Event], at_ms: int, signs: Sequence[_Sign]) -> float | None:
+    """Seconds until each sign was seen; None if one never was (the run may have been over)."""
+    seen = [_first(events, at_ms, sign) for sign in signs]
+    told = [one for one in seen if one is not None]
+    return max(told) if len(told) == len(seen) else None
 
 
 def _settled(strike: Strike, ledger: LedgerFacts) -> float | None:

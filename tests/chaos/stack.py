@@ -1,6 +1,7 @@
 """The development stack as the suite needs it: several of each process, and proxies before Redis and S3."""
 
 import os
+import shlex
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,10 @@ from tests.support.tcp_proxy import TcpProxy
 
 REPOSITORY = Path(__file__).parents[2]
 #: How many of each process run.
-FORMATION: Mapping[str, int] = {"api": 1, "dispatch": 2, "gpu": 2, "overflow": 2}
+FORMATION: Mapping[str, int] = {"api": 1, "dispatch": 2, "gpu": 2, "overflow": 2, "exporter": 1}
+#: The clocks of these can be made to jump.
+SKEWED = ("dispatch.2", "gpu.2", "overflow.2")
+_SKEWED_CLOCK = Path(__file__).parent / "skewed_clock"
 
 
 class ChaosStack(Stack):
@@ -59,9 +63,10 @@ class ChaosStack(Stack):
 
     def _start_processes(self) -> None:
         commands = read_procfile(self.root / "Procfile")
-        names = [f"{role}.{number}" for role, count in FORMATION.items() for number in range(1, count + 1)]
+        formation = {role: count for role, count in FORMATION.items() if role in commands}
+        names = [f"{role}.{number}" for role, count in formation.items() for number in range(1, count + 1)]
         self.supervisor = Supervisor(
-            [Entry(name, commands[name.partition(".")[0]]) for name in names],
+            [Entry(name, self._with_its_clock(name, commands[name.partition(".")[0]])) for name in names],
             environment=self.process_environment,
             cwd=self.root,
             logs=self.folder.logs,
@@ -75,6 +80,22 @@ class ChaosStack(Stack):
             signs = {**probes.signs(flower=False), "the others": lambda: probes.workers_answer(others)}
             for name, sign in signs.items():
                 self._wait_for(name, sign)
+
+    def _with_its_clock(self, name: str, command: str) -> str:
+        if name not in SKEWED:
+            return command
+        paths = ":".join(filter(None, (str(_SKEWED_CLOCK), self.process_environment.get("PYTHONPATH"))))
+        set_here = {"CHAOS_CLOCK_FILE": str(self._clock_file(name)), "PYTHONPATH": paths}
+        return " ".join([*(f"{key}={shlex.quote(value)}" for key, value in set_here.items()), command])
+
+    def set_clock(self, name: str, ahead_ms: int) -> None:
+        """Let one process's wall clock jump, one of SKEWED. It stays so, also when the process is started again."""
+        written = self.folder.path / f"new-clock-of-{name}"
+        written.write_text(str(ahead_ms), encoding="ascii")
+        written.replace(self._clock_file(name))
+
+    def _clock_file(self, name: str) -> Path:
+        return self.folder.path / f"clock-of-{name}"
 
     def stop(self, *, grace_s: float = STOP_GRACE_S) -> None:
         """Stop everything. May be called twice."""

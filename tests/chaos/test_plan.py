@@ -52,6 +52,13 @@ def test_a_stop_lasts_longer_than_a_lease_and_a_clock_jumps_no_further_than_one(
     assert 0 < min(jumps) <= max(jumps) <= LEASE_S * 1000
 
 
+def test_a_workers_clock_jumps_up_to_an_hour_ahead_or_back() -> None:
+    plan = make_plan(9, jobs=0, faults=2000, lease_s=LEASE_S)
+    jumps = [step.amount for step in plan.faults if step.fault is Fault.JUMP_WORKER_CLOCK]
+    assert min(jumps) < 0 < max(jumps)
+    assert max(map(abs, jumps)) <= 3_600_000
+
+
 def test_the_number_of_jobs_changes_nothing_about_which_faults_strike() -> None:
     few = make_plan(7, jobs=10, faults=50, lease_s=LEASE_S).faults
     many = make_plan(7, jobs=1000, faults=50, lease_s=LEASE_S).faults

@@ -1,0 +1,148 @@
+"""One job's life, put in order: each step with its time, in words, and with the receipt that explains it. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.desk import Event
+from ledger.models import JobRecord
+from ledger.states import Pool, State
+from overspill.cli.records import age_s, dollars, place
+from overspill.cli.why import words
+from overspill.cli.why.tries import Try
+
+#: Where a job came in, in words.
+_DOORS = {"api": "by the HTTP API", "client": "by overspill.submit()", "celery": "by a Celery message"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a life.
+
+    Attributes:
+        at_ms: when, by Redis's clock.
+        event: its name in the ledger.
+        attempt: which attempt it is about; 0: none.
+        said: what happened, in words.
+        receipt: what explains it, if it was a decision.
+    """
+
+    at_ms: int
+    event: str
+    attempt: int
+    said: str
+    receipt: Mapping[str, Any] | None = None
+
+    @property
+    def seen(self) -> list[str]:
+        """What was looked at when it was decided."""
+        found = (self.receipt or {}).get("signals")
+        return words.signals(found) if isinstance(found, Mapping) else []
+
+
+@dataclass(frozen=True)
+class Life:
+    """Everything that the ledger knows of a job."""
+
+    record: JobRecord
+    steps: Sequence[Step]
+    tries: Sequence[Try]
+    now_ms: int
+
+    @property
+    def ending(self) -> str:
+        """How it ended and why, or how it stands."""
+        record = self.record
+        after = words.span(age_s(record, self.now_ms))
+        match record.state:
+            case State.COMPLETED:
+                return f"completed on {_pool(record)} after {after}, for {dollars(record.cost_usd_micros)}"
+            case State.FAILED:
+                why = words.cause(record.error_code or "unknown")
+                return (
+                    f"failed after {after}: {why} ({record.error_code}): {record.error_message or 'no more is known'}"
+                )
+            case State.CANCELLED:
+                return f"cancelled after {after}: {record.error_message or 'no reason was given'}"
+            case State.HELD:
+                held = words.span(max(0, self.now_ms - record.changed_ms) / 1000)
+                return f"held for {held}: {words.rule(record.held_reason or 'unknown')} ({record.held_reason})"
+            case State.QUEUED | State.PLACED | State.RUNNING | State.DELIVERING:
+                return f"{record.state} ({place(record)}), {after} after its acceptance"
+
+
+def tell(
+    record: JobRecord,
+    *,
+    history: Sequence[Event],
+    receipts: Sequence[Mapping[str, Any]],
+    tries: Sequence[Try],
+    now_ms: int,
+) -> Life:
+    """Put together what the ledger knows."""
+    steps = []
+    waiting = list(receipts)
+    before: str | None = None
+    for event in history:
+        receipt = waiting.pop(0) if waiting and _was_decided(event, before) else None
+        steps.append(Step(event.at_ms, event.event, event.attempt, _said(event, before, receipt), receipt))
+        before = event.state
+    # A receipt without its event (the history was cut) is still said, at the end.
+    steps += [Step(now_ms, "receipt", 0, _decided(left), left) for left in waiting]
+    return Life(record, steps, tries, now_ms)
+
+
+def _was_decided(event: Event, before: str | None) -> bool:
+    """Whether a decision, and so a receipt, stands behind an event."""
+    refused = event.event == "job.failed" and before == State.QUEUED
+    return event.event in ("job.placed", "job.held") or refused
+
+
+def _decided(receipt: Mapping[str, Any]) -> str:
+    return f"decided {words.plain(str(receipt.get('decision')))}, because {words.rule(str(receipt.get('rule')))}"
+
+
+def _said(event: Event, before: str | None, receipt: Mapping[str, Any] | None) -> str:
+    number, detail = event.attempt, event.detail or ""
+    match event.event:
+        case "job.queued":
+            said = _queued(event, before)
+        case "job.placed":
+            rule = str(receipt.get("rule")) if receipt else detail
+            said = f"attempt {number} placed {_at(event)}, because {words.rule(rule)} ({rule})"
+        case "job.held":
+            said = f"held, because {words.rule(detail)} ({detail})"
+        case "job.running":
+            said = f"attempt {number} runs {_at(event)}: {'worker' if event.pool == Pool.INHOUSE else 'call'} {detail}"
+        case "job.delivering":
+            said = f"attempt {number} has a result, which goes to S3"
+        case "job.completed":
+            said = "completed: the result is published"
+        case "job.failed":
+            said = f"failed: {words.cause(detail or 'unknown')} ({detail})"
+        case "job.cancelled":
+            said = f"cancelled: {detail or 'no reason was given'}"
+        case "call.orphan_found":
+            said = f"a call of attempt {number} was found that nobody waited for ({detail}); it is stopped"
+        case other:
+            about = f" of attempt {number}" if number else ""
+            said = f"{words.plain(other)}{about}" + (f": {detail}" if detail else "")
+    return said
+
+
+def _queued(event: Event, before: str | None) -> str:
+    match before:
+        case None:
+            return f"accepted {_DOORS.get(event.detail or '', event.detail or '')}".strip()
+        case State.HELD:
+            return "looked at again"
+        case _:
+            return f"attempt {event.attempt} failed: {words.cause(event.detail or 'unknown')}; another is made"
+
+
+def _at(event: Event) -> str:
+    return "in-house" if event.pool == Pool.INHOUSE else f"on Modal {event.gpu or ''}".rstrip()
+
+
+def _pool(record: JobRecord) -> str:
+    return "our own GPUs" if record.pool is Pool.INHOUSE else place(record).replace("modal", "Modal")
