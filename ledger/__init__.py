@@ -7,8 +7,9 @@ not at all.
 What lives here
     states, models, decisions, view   pure: words, bounds and the one table of legal transitions
     containers                        how Modal containers come to dollars
+    metrics                           the histograms' bounds, and how labels are written
     scripts, lua/                     where it is kept, and the scripts that change it (each opens with its key map)
-    desk, placing, attempts, calls, sweeps   the verbs, grouped by who uses them
+    desk, placing, attempts, calls, sweeps, looking, measuring   the verbs, grouped by who uses them
     store                             `Ledger`: all verbs on one connection
 
 What must hold

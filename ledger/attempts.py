@@ -23,9 +23,14 @@ class Attempts:
     def __init__(self, runner: ScriptRunner) -> None:
         self._runner = runner
 
-    def start_inhouse(self, kind: Kind, *, worker: str, lease_s: float) -> JobRecord | None:
-        """Take the in-house attempt that comes next, for `lease_s` seconds; None if none waits."""
-        answer = self._runner.call("start_inhouse", kind=kind, worker=worker, lease_ms=int(lease_s * 1000))
+    def start_inhouse(self, kind: Kind, *, worker: str, lease_s: float, usd_nanos_per_s: int = 0) -> JobRecord | None:
+        """Take the in-house attempt that comes next, for `lease_s` seconds; None if none waits.
+
+        At `usd_nanos_per_s` nano-dollars a second its time is booked, however it ends.
+        """
+        answer = self._runner.call(
+            "start_inhouse", kind=kind, worker=worker, lease_ms=int(lease_s * 1000), usd_nanos_per_s=usd_nanos_per_s
+        )
         match answer["outcome"]:
             case "started":
                 return record_from_fields(answer["job"])

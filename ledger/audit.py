@@ -40,8 +40,7 @@ def audit(runner: ScriptRunner, *, prefix: str, limits: Limits | None = None) ->
         runner.call(
             "audit_totals",
             kinds=[str(kind) for kind in Kind],
-            month_cap_usd_micros=limits.month_cap_usd_micros if limits else None,
-            max_modal_attempts=limits.max_modal_attempts if limits else None,
+            limits=limits.to_wire_whole() if limits else None,
         )
     )
     return found

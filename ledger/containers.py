@@ -20,6 +20,10 @@ class ContainerUse:
     finished_ms: int
     #: It was ended with the call, or died in it: there is no idle tail.
     gone: bool = False
+    #: When the call's method began in it; None: not known, and all of it counts as execution.
+    call_started_ms: int | None = None
+    #: No other call ran in it before: what lies between its start and the method's is its cold start.
+    first_call: bool = True
 
 
 @dataclass(frozen=True)

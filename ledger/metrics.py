@@ -76,13 +76,15 @@ def as_lua() -> str:
 
     It is a chain of comparisons rather than a table, so that a script that observes nothing pays nothing.
     """
-    rows = ["local function bucket_of(metric, value)"]
-    for metric in BOUNDS:
-        rows.append(f"  if metric == '{metric}' then {_chain(bounds_of(metric))} end")
-    rows.append(f"  if string.find(metric, '_ratio$') then {_chain(_SHARES)} end")
-    rows.append(f"  {_chain(_WORK)}")
-    rows.append("end")
-    return "\n".join(rows)
+    return "\n".join(
+        [
+            "local function bucket_of(metric, value)",
+            *(f"  if metric == '{metric}' then {_chain(bounds)} end" for metric, bounds in BOUNDS.items()),
+            f"  if string.find(metric, '_ratio$') then {_chain(_SHARES)} end",
+            f"  {_chain(_WORK)}",
+            "end",
+        ]
+    )
 
 
 def _chain(bounds: tuple[float, ...]) -> str:

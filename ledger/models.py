@@ -83,6 +83,7 @@ def _finite(value: float) -> float:
 
 
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+FiniteNumber = Annotated[float, AfterValidator(_finite)]
 
 
 class _Job(BaseModel):
@@ -130,7 +131,11 @@ class RenderJob(_Job):
 
 
 class TrainJob(_Job):
-    """A request for a training run that leaves checkpoints."""
+    """A request for a training run that leaves checkpoints.
+
+    The last fields are the engine's own (see docs/training.md); None leaves one to the recipe. The engine's bounds are
+    checked before money is spent, here only what can be known without it.
+    """
 
     kind: Literal[Kind.TRAIN] = Kind.TRAIN
     recipe: Literal["image_classifier", "diffusion_transformer"] = Field(description="Which model is trained.")
@@ -143,8 +148,39 @@ class TrainJob(_Job):
         default=1e-3, gt=0, le=10, description="Peak rate."
     )
     checkpoint_every_steps: WholeNumber = Field(default=200, ge=1, le=10_000_000, description="Steps per checkpoint.")
-    gpus: WholeNumber = Field(default=1, ge=1, le=8, description="GPUs of one host.")
+    gpus: WholeNumber | None = Field(
+        default=None, ge=1, le=8, description="GPUs of one host; None: as many as the model needs."
+    )
+    gpu: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9-]{1,32}(:[1-8])?$",
+        description="Modal GPU class such as `A100-80GB:4`; None: the cheapest that holds the model.",
+    )
     seed: WholeNumber = Field(default=0, ge=0, le=2**32 - 1, description="Same config, same seed: same weights.")
+    classifier: str | None = Field(
+        default=None, pattern=r"^ftjob_[0-9a-f]{32}$", description="A completed job whose classifier judges samples."
+    )
+    image_size: WholeNumber | None = Field(default=None, ge=8, le=512, description="Side of an image, pixels.")
+    width: WholeNumber | None = Field(default=None, ge=0, le=8_192, description="Width of the model; 0: the recipe's.")
+    depth: WholeNumber | None = Field(default=None, ge=0, le=128, description="Depth of the model; 0: the recipe's.")
+    heads: WholeNumber | None = Field(default=None, ge=1, le=128, description="Attention heads (transformer).")
+    patch_size: WholeNumber | None = Field(default=None, ge=1, le=32, description="Side of a token (transformer).")
+    warmup_steps: WholeNumber | None = Field(default=None, ge=0, le=10_000_000, description="Steps of rising rate.")
+    grad_accumulation: WholeNumber | None = Field(default=None, ge=1, le=4_096, description="Parts of a batch.")
+    eval_every_steps: WholeNumber | None = Field(default=None, ge=0, le=10_000_000, description="0: per checkpoint.")
+    eval_examples: WholeNumber | None = Field(default=None, ge=1, le=1_000_000, description="Examples per evaluation.")
+    log_every_steps: WholeNumber | None = Field(default=None, ge=1, le=10_000_000, description="Steps per progress.")
+    sample_steps: WholeNumber | None = Field(default=None, ge=1, le=1_000, description="Denoising steps.")
+    weight_decay: FiniteNumber | None = Field(default=None, ge=0, le=10, description="AdamW's.")
+    gradient_clip: FiniteNumber | None = Field(default=None, ge=0, le=1e6, description="Largest norm; 0: no clipping.")
+    ema_decay: FiniteNumber | None = Field(default=None, ge=0, lt=1, description="Of the weights' moving average.")
+    label_dropout: FiniteNumber | None = Field(default=None, ge=0, le=0.9, description="Share of hidden classes.")
+    guidance: FiniteNumber | None = Field(default=None, ge=0, le=100, description="Classifier-free guidance.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = Field(default=None, description="Of the arithmetic.")
+
+
+#: Fields of a train job that are not the engine's config.
+NOT_IN_TRAIN_CONFIG = frozenset({"kind", "tenant", "priority", "burst", "deadline_s", "gpu", "classifier"})
 
 
 Job = RenderJob | TrainJob

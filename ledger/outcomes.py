@@ -1,5 +1,6 @@
 """What the ledger answers: one frozen class per outcome, to be matched exhaustively."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger.models import JobRecord, Kind
@@ -70,6 +71,61 @@ class Stale:
     attempt: int = 0
 
 
+@dataclass(frozen=True)
+class ToppedUp:
+    """At least so much is set aside for the attempt now, micro-dollars."""
+
+    reserved_usd_micros: int
+
+
+@dataclass(frozen=True)
+class LiveCall:
+    """A live Modal attempt, as one that may have to go when a budget is spent."""
+
+    job_id: str
+    attempt: int
+    kind: Kind
+    tenant: str
+    priority: int
+    #: Milliseconds by Redis's clock.
+    placed_ms: int
+    reserved_usd_micros: int
+
+
+@dataclass(frozen=True)
+class EndedEarly:
+    """Idle containers that turned out to be gone, and what was given back of their tails, micro-dollars."""
+
+    containers: int
+    given_back_usd_micros: int
+
+
+@dataclass(frozen=True)
+class TruedUp:
+    """A billing report was compared. `used` is what the ledger had, `difference` what was booked, micro-dollars.
+
+    `already`: this very report had been booked before, and nothing changed.
+    """
+
+    difference_usd_micros: int = 0
+    used_usd_micros: int = 0
+    already: bool = False
+
+
+@dataclass(frozen=True)
+class TooEarly:
+    """The report covers hours whose use is not settled yet: ask again for one that ends at or before this instant."""
+
+    settled_until_ms: int
+
+
+@dataclass(frozen=True)
+class Superseded:
+    """A report that ends later has been booked; this one says nothing new."""
+
+    as_of_ms: int
+
+
 PlaceOutcome = Placed | Held | WasShed | Refused | Stale
 
 
@@ -114,10 +170,38 @@ class Failed:
 class DueCall:
     """A Modal call to be looked at. Times are milliseconds by Redis's clock."""
 
-    record: JobRecord
+    job_id: str
+    #: The fencing token.
+    attempt: int
+    kind: Kind
+    gpu: str
+    call_id: str
     now_ms: int
     spawned_ms: int
     call_deadline_ms: int
+    #: 0 to 100, as far as is known.
+    progress: int = 0
+    #: When it last said something of itself; None: never.
+    hinted_ms: int | None = None
+    #: When it was first known to have begun.
+    begun_ms: int | None = None
+    #: When it said that it was about to end.
+    said_ended_ms: int | None = None
+
+    def log_context(self) -> dict[str, object]:
+        """What every log line about this call carries."""
+        return {"job_id": self.job_id, "attempt": self.attempt, "kind": str(self.kind), "call_id": self.call_id}
+
+
+@dataclass(frozen=True)
+class DueCalls:
+    """What a follower has claimed, and what else there is."""
+
+    calls: Sequence[DueCall]
+    #: Calls that anybody follows.
+    in_flight: int
+    #: When the next call falls due, seconds from now; None: none waits.
+    next_in_s: float | None
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ def _wire(decision: Decision) -> dict[str, object]:
     match decision:
         case RunInhouse():
             return {"to": "inhouse"}
-        case RunOnModal(gpu, reserve_usd_micros):
-            return {"to": "modal", "gpu": gpu, "reserve_usd_micros": reserve_usd_micros}
+        case RunOnModal():
+            return {"to": "modal", **vars(decision)}
         case Hold(reason, again_in_s, timeout_s):
             return {
                 "to": "hold",
@@ -49,7 +49,12 @@ class Placing:
             kinds={Kind(name): _kind_view(row) for name, row in answer["kinds"].items()},
             modal_attempts=int(answer["modal_attempts"]),
             held=int(answer["held"]),
-            money=MoneyView(int(answer["spent_usd_micros"]), int(answer["reserved_usd_micros"])),
+            money=MoneyView(
+                int(answer["spent_usd_micros"]),
+                int(answer["reserved_usd_micros"]),
+                int(answer["day_spent_usd_micros"]),
+            ),
+            override=answer["override"],
         )
 
     def place(
@@ -70,10 +75,7 @@ class Placing:
             decision=_wire(decision),
             receipt=json.dumps(receipt.to_wire()),
             rule=receipt.rule,
-            limits={
-                "month_cap_usd_micros": limits.month_cap_usd_micros,
-                "max_modal_attempts": limits.max_modal_attempts,
-            },
+            limits=limits.to_wire(tenant=record.tenant, kind=record.kind),
             spill=None if spill is None else {"active": spill.active},
         )
         match answer["outcome"]:

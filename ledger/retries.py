@@ -21,20 +21,44 @@ class Cause(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     #: A wall clock ran out: the function's or ours.
     TIMEOUT = "timeout"
-    #: Modal took the machine away, or ended the call for reasons of its own.
+    #: Modal took the machine away.
     PREEMPTED = "preempted"
+    #: The call was cancelled, and not by us.
+    CANCELLED_REMOTELY = "cancelled_remotely"
+    #: No GPU of the class came for a long time; the next attempt takes another class.
+    GPU_EXHAUSTED = "gpu_exhausted"
+    #: The call ran longer than its reservation and the budget had no more for it.
+    BUDGET = "budget"
     #: The in-house worker stopped renewing.
     LEASE_LOST = "lease_lost"
     #: Modal refused the spawn; no call exists.
     SPAWN_REFUSED = "spawn_refused"
     #: The spawn's answer never came; a call may exist.
     SPAWN_LOST = "spawn_lost"
-    #: Modal does not know the call, or its result has expired.
+    #: Modal does not know the call any more.
     RESULT_LOST = "result_lost"
+    #: The call ended long ago, and Modal has dropped its result.
+    RESULT_EXPIRED = "result_expired"
+    #: The result is larger than may be fetched.
+    RESULT_TOO_LARGE = "result_too_large"
     #: S3 did not take the result for a long time.
     DELIVERY = "delivery"
     #: The request cannot be rendered as it is.
     INVALID_REQUEST = "invalid_request"
+    #: The dataset cannot be trained on.
+    DATASET_PROBLEM = "dataset_problem"
+    #: No checkpoint of the job can be used or written.
+    CHECKPOINT_PROBLEM = "checkpoint_problem"
+    #: The checkpoints' volume is full; the last good one is kept.
+    VOLUME_FULL = "volume_full"
+    #: The loss is no number any more.
+    TRAINING_DIVERGED = "training_diverged"
+    #: A segment of a long run is over; the next one resumes. No failure.
+    SEGMENT_ENDED = "segment_ended"
+    #: A long run comes home from Modal at a checkpoint: own GPUs are idle. No failure.
+    MOVED_HOME = "moved_home"
+    #: It waited for own GPUs until its slack was used up, and is decided about again. No failure.
+    RECALLED = "recalled"
     #: This deployment has no engine for the job's kind.
     NO_ENGINE = "no_engine"
     #: What came back is no envelope of this version.
@@ -76,12 +100,24 @@ RULES: Mapping[Cause, RetryRule] = {
     Cause.OUT_OF_MEMORY: RetryRule(2),
     Cause.TIMEOUT: RetryRule(2, first_s=5),
     Cause.PREEMPTED: RetryRule(20),
+    Cause.CANCELLED_REMOTELY: RetryRule(20),
+    Cause.GPU_EXHAUSTED: RetryRule(20, first_s=0),
+    Cause.BUDGET: RetryRule(20, first_s=1),
     Cause.LEASE_LOST: RetryRule(5, first_s=0),
     Cause.SPAWN_REFUSED: RetryRule(20, first_s=2, longest_s=120),
     Cause.SPAWN_LOST: RetryRule(8, first_s=2),
     Cause.RESULT_LOST: RetryRule(3),
+    Cause.RESULT_EXPIRED: RetryRule(3),
+    Cause.RESULT_TOO_LARGE: RetryRule(0),
     Cause.DELIVERY: RetryRule(5, first_s=10),
     Cause.INVALID_REQUEST: RetryRule(0),
+    Cause.DATASET_PROBLEM: RetryRule(0),
+    Cause.CHECKPOINT_PROBLEM: RetryRule(2),
+    Cause.VOLUME_FULL: RetryRule(0),
+    Cause.TRAINING_DIVERGED: RetryRule(0),
+    Cause.SEGMENT_ENDED: RetryRule(10_000, first_s=0),
+    Cause.MOVED_HOME: RetryRule(100, first_s=0),
+    Cause.RECALLED: RetryRule(10_000, first_s=0),
     Cause.NO_ENGINE: RetryRule(0),
     Cause.BAD_ENVELOPE: RetryRule(0),
 }

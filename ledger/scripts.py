@@ -1,6 +1,7 @@
 """The Lua scripts by name: the legal table, the shared library and the script's own file, called by their hash."""
 
 import json
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
@@ -12,7 +13,11 @@ from redis.commands.core import Script
 from ledger.errors import IllegalTransition, LedgerFull, LedgerUnavailable
 from ledger.metrics import as_lua as buckets_as_lua
 from ledger.models import BurstMode, Kind
+from ledger.stages import as_lua as stages_as_lua
 from ledger.states import as_lua
+
+#: In a script's header: the libraries that it needs beside `_lib`.
+_NEEDS = re.compile(r"^needs: ([a-z_, ]+)$", re.MULTILINE)
 
 _UNAVAILABLE = (
     redis.exceptions.ConnectionError,
@@ -29,11 +34,24 @@ def script_text(name: str) -> str:
     Raises:
         FileNotFoundError: no script has this name.
     """
-    folder = files("ledger").joinpath("lua")
-    library = folder.joinpath("_lib.lua").read_text(encoding="utf-8")
-    body = folder.joinpath(f"{name}.lua").read_text(encoding="utf-8")
     words = f"local KINDS = {_as_set(Kind)}\nlocal BURSTS = {_as_set(BurstMode)}"
-    return f"{as_lua()}\n{words}\n{buckets_as_lua()}\n{library}\n{body}"
+    return "\n".join([as_lua(), words, buckets_as_lua(), _source("_lib"), *_libraries(name), _source(name)])
+
+
+def _source(name: str) -> str:
+    return files("ledger").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _libraries(name: str) -> list[str]:
+    """The further libraries of a script, in order: what the `needs:` line of its header names, and what that needs."""
+    needed = _NEEDS.search(_source(name))
+    texts: list[str] = []
+    for library in needed.group(1).split(", ") if needed else ():
+        generated = [stages_as_lua()] if library == "money" else []
+        for text in (*generated, *_libraries(f"_{library}"), _source(f"_{library}")):
+            if text not in texts:
+                texts.append(text)
+    return texts
 
 
 def _as_set(words: Iterable[str]) -> str:

@@ -5,14 +5,19 @@ from typing import Self
 
 from ledger.attempts import Attempts
 from ledger.audit import Violation, audit
+from ledger.budget import Budget
 from ledger.calls import Calls
 from ledger.decisions import Limits
 from ledger.desk import Desk
+from ledger.following import Following
+from ledger.looking import Looking
+from ledger.measuring import Measuring
 from ledger.placing import Placing
 from ledger.scripts import ScriptRunner
 from ledger.server import address_of, connect, refuse_eviction
 from ledger.settings import LedgerSettings
 from ledger.sweeps import Sweeps
+from ledger.training import Training
 
 
 class Ledger:
@@ -22,8 +27,13 @@ class Ledger:
         desk: submit, get, list, cancel.
         placing: claim queued jobs, see the cluster, commit decisions.
         attempts: run, renew, deliver, complete and fail attempts; in-house slots.
-        calls: spawn, follow, stop and settle Modal calls.
+        calls: record, stop and settle Modal calls.
+        following: what spawners and followers share: calls that are due, hints, the breaker, the rate of spawns.
         sweeps: what the reconciler does again and again.
+        looking: what people watch: calls in flight, the newest events.
+        budget: how the caps stand, the month's book, the operator's hand, the true-up.
+        measuring: everything that is shown about it, for the exporter.
+        training: how training runs go, how fast they are, and their moves between pools.
     """
 
     def __init__(self, settings: LedgerSettings | None = None) -> None:
@@ -44,7 +54,12 @@ class Ledger:
         self.placing = Placing(self.runner)
         self.attempts = Attempts(self.runner)
         self.calls = Calls(self.runner, prefix=self.prefix)
+        self.following = Following(self.runner)
         self.sweeps = Sweeps(self.runner)
+        self.budget = Budget(self.runner)
+        self.looking = Looking(self.runner, prefix=self.prefix)
+        self.measuring = Measuring(self.runner)
+        self.training = Training(self.runner, prefix=self.prefix)
 
     def ping(self) -> None:
         """Ask Redis for a sign of life.

@@ -32,10 +32,11 @@ class KindView:
 
 @dataclass(frozen=True)
 class MoneyView:
-    """The month's dollars on Modal, micro-dollars."""
+    """Dollars on Modal, micro-dollars: spent this month (UTC), set aside now, and spent today."""
 
     spent_usd_micros: int = 0
     reserved_usd_micros: int = 0
+    day_spent_usd_micros: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class ClusterView:
     modal_attempts: int = 0
     held: int = 0
     money: MoneyView = MoneyView()
+    #: The operator's hand on spilling: `auto`, `on` (spill whatever fits) or `off` (nothing).
+    override: str = "auto"
 
     def of(self, kind: Kind) -> KindView:
         """The picture of one kind."""

@@ -4,6 +4,8 @@ What lives here
     gpus       the catalogue: VRAM, FP8 ability and price of every class; pure, imports nothing of Modal
     envelope   the shape in which a remote method answers: a value or a typed error, never a raised exception
     announce   how a call says that it has begun, so that a lost one is found
+    hints      what a call says of itself on its way: started, progress, done
+    uploads    how a container puts its files straight into S3, by addresses signed for it
     names      what is deployed under which name
     images     the container images, exactly pinned
     renderer   the deployed app: `modal deploy -m modal_apps.renderer`

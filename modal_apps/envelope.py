@@ -4,6 +4,7 @@ A remote `TimeoutError` would look like "pending" to the caller, a remote `Syste
 unpicklable one would hide what happened. So the method catches everything that it may, and says it in words.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,28 +15,42 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Timings:
-    """When what happened, by the container's clock: seconds since 1970."""
+    """When what happened, by the container's clock: seconds since 1970.
+
+    That clock may be wrong, or be set while the method works; the durations come from clocks that nobody sets. Old
+    containers give the times alone.
+    """
 
     container_started_at: float
     started_at: float
     finished_at: float
+    #: Seconds that the method ran.
+    ran_s: float | None = None
+    #: Seconds from the start of the container's process to the method's end.
+    container_age_s: float | None = None
 
     @property
     def execution_s(self) -> float:
         """Seconds that the method ran."""
-        return max(0.0, self.finished_at - self.started_at)
+        return max(0.0, self.finished_at - self.started_at if self.ran_s is None else self.ran_s)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds from the container's start to the method's end."""
+        age_s = self.finished_at - self.container_started_at if self.container_age_s is None else self.container_age_s
+        return max(self.execution_s, age_s)
 
     @property
     def startup_s(self) -> float:
         """Seconds from the container's start to the method's, as its first input sees them."""
-        return max(0.0, self.started_at - self.container_started_at)
+        return self.age_s - self.execution_s
 
 
 @dataclass(frozen=True)
 class RemoteError:
     """What went wrong, in a word of a bounded set and a sentence."""
 
-    #: invalid_request | out_of_memory | cancelled | superseded | error
+    #: invalid_request | out_of_memory | cancelled | superseded | result_too_large | upload_failed | error
     cause: str
     message: str
     retryable: bool
@@ -96,7 +111,7 @@ def parse(wire: object) -> Envelope:
     try:
         error = wire["error"]
         envelope = Envelope(
-            timings=Timings(**{name: float(value) for name, value in wire["timings"].items()}),
+            timings=_timings(wire["timings"]),
             container_id=str(wire["container_id"]),
             cold_start=bool(wire["cold_start"]),
             peak_memory_bytes=int(wire["peak_memory_bytes"]),
@@ -110,3 +125,10 @@ def parse(wire: object) -> Envelope:
     if (envelope.value is None) == (envelope.error is None):
         raise BadEnvelope("one with not exactly one of value and error")
     return envelope
+
+
+def _timings(wire: Mapping[str, Any]) -> Timings:
+    given = {name: float(value) for name, value in wire.items() if value is not None}
+    if not all(math.isfinite(value) for value in given.values()):
+        raise ValueError("a time that is no number")
+    return Timings(**given)

@@ -49,9 +49,6 @@ def spawn_overflow(self: "Task[Any, Any]", *args: Any, **kwargs: Any) -> dict[st
     kind = _kind_of(SPAWN_TASK, args, kwargs)
     if kind is None:
         return {"dropped": "invalid_nudge"}
-    from workers.overflow.shared import modal_calls  # noqa: PLC0415 - imports Modal
-    from workers.overflow.spawner import Spawner  # noqa: PLC0415
+    from workers.overflow.shared import spawner  # noqa: PLC0415 - imports Modal
 
-    open_ends = resources()
-    spawner = Spawner(open_ends.ledger, modal_calls(), open_ends.nudger, open_ends.settings)
-    return dict(spawner.run(worker=str(self.request.hostname)))
+    return dict(spawner().run(worker=str(self.request.hostname)))

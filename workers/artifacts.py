@@ -1,10 +1,11 @@
 """Artifacts in S3, under a key made of job and attempt, so that no two attempts ever write the same object."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 import structlog
@@ -12,6 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ledger.models import Artifact
+from modal_apps.uploads import UploadAddress
 from workers.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 Variant = Literal["video", "thumbnail"]
+
+#: S3's own bound of a presigned address, seconds.
+LONGEST_PRESIGN_S = 604_800
+#: What is read of an object at a time, bytes.
+READ_BYTES = 1024 * 1024
 
 
 class ArtifactStoreUnavailable(Exception):
@@ -32,6 +39,15 @@ class ArtifactStoreUnavailable(Exception):
         super().__init__(f"expected S3 to {operation} {key}, got: {reason}. `overspill doctor` checks the S3 settings.")
 
 
+class UploadNotWhole(Exception):
+    """A container said that it had put an object, and something else lies there."""
+
+    def __init__(self, key: str, found: str) -> None:
+        self.key = key
+        self.found = found
+        super().__init__(f"expected {key} as the container said it had put it, found {found}; it is rendered again.")
+
+
 @dataclass(frozen=True)
 class Video:
     """A finished render in memory."""
@@ -39,6 +55,23 @@ class Video:
     mp4: bytes
     thumbnail_webp: bytes | None
     sha256: str
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """A finished render whose container has put its files into the bucket itself.
+
+    File (`video`, `thumbnail`) -> `bytes`, `sha256`, `md5` and `was_there`, as `modal_apps.uploads.upload` says them.
+    """
+
+    files: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A result that lies in the bucket already, under its attempt's own keys: a training run's last checkpoint."""
+
+    artifact: Artifact
 
 
 class ArtifactStore:
@@ -51,6 +84,11 @@ class ArtifactStore:
     @cached_property
     def _client(self) -> "S3Client":
         return self._connect(self._settings.s3_endpoint_url)
+
+    @property
+    def client(self) -> "S3Client":
+        """For the stores that keep other things in the same bucket."""
+        return self._client
 
     @cached_property
     def _public_client(self) -> "S3Client":
@@ -75,6 +113,76 @@ class ArtifactStore:
             size_bytes=len(video.mp4),
             sha256=video.sha256,
         )
+
+    def upload_addresses(self, job_id: str, attempt: int, *, expires_in_s: float) -> dict[str, UploadAddress]:
+        """Addresses at which a container may put an attempt's files, each once. No request is made.
+
+        Args:
+            job_id: the job.
+            attempt: its attempt, which the keys hold, so no other attempt can write there.
+            expires_in_s: their life, seconds; S3 allows a week at most.
+        """
+        folder = f"render/{job_id}/{attempt}"
+        files = {"video": ("video.mp4", "video/mp4"), "thumbnail": ("thumbnail.webp", "image/webp")}
+        return {
+            file: UploadAddress(
+                url=self._public_client.generate_presigned_url(
+                    "put_object",
+                    Params={
+                        "Bucket": self.bucket,
+                        "Key": f"{folder}/{name}",
+                        "ContentType": content_type,
+                        "IfNoneMatch": "*",
+                    },
+                    ExpiresIn=min(LONGEST_PRESIGN_S, int(expires_in_s)),
+                ),
+                headers={"Content-Type": content_type, "If-None-Match": "*"},
+            )
+            for file, (name, content_type) in files.items()
+        }
+
+    def uploaded_video(self, job_id: str, attempt: int, uploaded: Mapping[str, Mapping[str, Any]]) -> Artifact:
+        """The artifact that a container put itself, checked against what it said of it.
+
+        Args:
+            job_id: the job.
+            attempt: its attempt.
+            uploaded: file -> `bytes`, `sha256`, `md5`, as `modal_apps.uploads.upload` returns them.
+
+        Raises:
+            UploadNotWhole: what lies there is not what was said to be put.
+            ArtifactStoreUnavailable: S3 did not answer.
+            KeyError: a part is missing.
+        """
+        folder = f"render/{job_id}/{attempt}"
+        key = f"{folder}/video.mp4"
+        thumbnail_key = f"{folder}/thumbnail.webp" if "thumbnail" in uploaded else None
+        size_bytes, sha256 = self._checked(key, uploaded["video"])
+        if thumbnail_key is not None:
+            self._checked(thumbnail_key, uploaded["thumbnail"])
+        return Artifact(bucket=self.bucket, key=key, thumbnail_key=thumbnail_key, size_bytes=size_bytes, sha256=sha256)
+
+    def _checked(self, key: str, said: Mapping[str, Any]) -> tuple[int, str]:
+        """Size and SHA-256 of what that somebody else put: by its ETag, or, where that is no MD5, by reading it."""
+        try:
+            head = self._client.head_object(Bucket=self.bucket, Key=key)
+            if head["ContentLength"] == said["bytes"] and head["ETag"].strip('"') == said["md5"]:
+                return int(said["bytes"]), str(said["sha256"])
+            body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
+            digest, size_bytes = hashlib.sha256(), 0
+            for chunk in body.iter_chunks(READ_BYTES):
+                digest.update(chunk)
+                size_bytes += len(chunk)
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.NOT_FOUND:
+                raise UploadNotWhole(key, "nothing") from error
+            raise ArtifactStoreUnavailable("show", key, str(error)) from error
+        except BotoCoreError as error:
+            raise ArtifactStoreUnavailable("show", key, str(error)) from error
+        # An object that an earlier run of the same attempt had put is whole, as S3 has no others, and may differ.
+        if digest.hexdigest() != said["sha256"] and not said.get("was_there"):
+            raise UploadNotWhole(key, f"{size_bytes} bytes with another checksum")
+        return size_bytes, digest.hexdigest()
 
     def discard(self, artifact: Artifact) -> None:
         """Remove the files of an attempt that lost. Failing to is only logged: nothing points to them."""

@@ -6,6 +6,13 @@ from workers.settings import Settings
 #: Kombu keeps four lists per queue: the bare name for priority 0, and these (kombu/transport/redis.py `_q_for_pri`).
 _SEPARATOR = "\x06\x16"
 _PRIORITY_STEPS = (0, 3, 6, 9)
+#: How many lists a queue has.
+PRIORITY_LISTS = len(_PRIORITY_STEPS)
+
+
+def list_names(queue: str) -> list[str]:
+    """The keys of a queue's lists."""
+    return [queue if step == 0 else f"{queue}{_SEPARATOR}{step}" for step in _PRIORITY_STEPS]
 
 
 class Broker:
@@ -26,8 +33,8 @@ class Broker:
             redis.exceptions.RedisError: the broker does not answer.
         """
         pipe = self._client.pipeline(transaction=False)
-        for step in _PRIORITY_STEPS:
-            pipe.llen(queue if step == 0 else f"{queue}{_SEPARATOR}{step}")
+        for name in list_names(queue):
+            pipe.llen(name)
         return sum(int(length) for length in pipe.execute())
 
     def close(self) -> None:

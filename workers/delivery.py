@@ -7,15 +7,24 @@ import structlog
 
 from ledger import Ledger
 from ledger.containers import Usage
-from ledger.models import JobRecord
+from ledger.models import Artifact
 from ledger.outcomes import Completed, Delivering, Stale
-from workers.artifacts import ArtifactStore, Video
+from workers.artifacts import ArtifactStore, Stored, Uploaded, Video
 from workers.patience import patiently
 
 log = structlog.get_logger(__name__)
 
 #: A finished result waits so long for a ledger that is away, seconds.
 PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class AttemptOf:
+    """Whose result it is."""
+
+    job_id: str
+    #: The fencing token.
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -31,8 +40,8 @@ class TooLate:
 def deliver(
     ledger: Ledger,
     artifacts: ArtifactStore,
-    record: JobRecord,
-    video: Video,
+    of: AttemptOf,
+    result: Video | Uploaded | Stored,
     *,
     measurements: Mapping[str, object],
     cost_usd_micros: int = 0,
@@ -42,20 +51,21 @@ def deliver(
 
     Raises:
         ArtifactStoreUnavailable: S3 did not take the files.
+        UploadNotWhole, KeyError: what the container says that it had put is not there.
         LedgerUnavailable: the ledger stayed away; a later attempt or follower does it again.
     """
-    begun = patiently(lambda: ledger.attempts.begin_delivery(record.id, record.attempt), for_s=PATIENCE_S)
+    begun = patiently(lambda: ledger.attempts.begin_delivery(of.job_id, of.attempt), for_s=PATIENCE_S)
     match begun:
         case Stale(state, attempt):
             log.info("delivery.too_late", job_state=state, newest_attempt=attempt)
             return TooLate()
         case Delivering():
             pass
-    artifact = artifacts.put_video(record.id, record.attempt, video)
+    artifact = _stored(artifacts, of, result)
     published = patiently(
         lambda: ledger.attempts.complete(
-            record.id,
-            record.attempt,
+            of.job_id,
+            of.attempt,
             artifact=artifact,
             measurements=measurements,
             cost_usd_micros=cost_usd_micros,
@@ -69,5 +79,16 @@ def deliver(
             return Delivered()
         case Stale(state, attempt):
             log.info("delivery.lost_the_race", job_state=state, newest_attempt=attempt)
-            artifacts.discard(artifact)
+            if not isinstance(result, Stored):  # a checkpoint is no waste: whoever is the newest attempt may need it
+                artifacts.discard(artifact)
             return TooLate()
+
+
+def _stored(artifacts: ArtifactStore, of: AttemptOf, result: Video | Uploaded | Stored) -> Artifact:
+    match result:
+        case Video():
+            return artifacts.put_video(of.job_id, of.attempt, result)
+        case Uploaded(files):
+            return artifacts.uploaded_video(of.job_id, of.attempt, files)
+        case Stored(artifact):
+            return artifact

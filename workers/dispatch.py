@@ -5,11 +5,12 @@ from collections import Counter
 import structlog
 
 from ledger import Kind, Ledger
-from ledger.decisions import Hold, Receipt
+from ledger.decisions import Receipt
 from ledger.outcomes import ClaimedJob, Held, Placed, PlaceOutcome, Refused, Stale, WasShed
 from workers.logs import bound
 from workers.nudging import CeleryNudger
 from workers.placement.gpu import GpuNeed
+from workers.placement.holding import instead_of_modal
 from workers.placement.policy import Policy, Verdict
 from workers.placement.watermark import WatermarkPolicy
 from workers.settings import Settings
@@ -25,13 +26,18 @@ def policy_from(settings: Settings) -> Policy:
                 high=settings.high_watermark,
                 low=settings.low_watermark,
                 min_dwell_s=settings.min_dwell_s,
+                limits=settings.limits,
                 needs={
                     Kind.RENDER: GpuNeed(
                         allowed=settings.modal_render_classes,
                         vram_gib=settings.render_vram_gib,
                         headroom_ratio=settings.vram_headroom_ratio,
                         needs_fp8=settings.render_needs_fp8,
-                        call_estimate_s=settings.render_call_estimate_s + settings.modal_scaledown_window_s,
+                        # Cold start and execution, until it is certainly stopped, and the container's idle tail.
+                        call_estimate_s=settings.render_call_estimate_s
+                        + settings.stop_margin_s
+                        + settings.modal_scaledown_window_s,
+                        prices=settings.prices,
                     )
                 },
             )
@@ -62,7 +68,7 @@ class Dispatcher:
         outcome = self._commit(claimed, verdict)
         if isinstance(outcome, Refused):
             # The policy wanted Modal and a hard limit said no: the job waits in the control plane.
-            outcome = self._commit(claimed, self._held_instead(verdict, outcome.reason))
+            outcome = self._commit(claimed, self._instead(claimed, verdict, outcome.reason))
         match outcome:
             case Placed(attempt, nudge):
                 log.info("job.placed", attempt=attempt, queue=nudge.queue, rule=verdict.receipt.rule)
@@ -89,12 +95,16 @@ class Dispatcher:
             spill=verdict.spill,
         )
 
-    def _held_instead(self, verdict: Verdict, reason: str) -> Verdict:
-        hold = Hold(reason, again_in_s=self._settings.hold_again_s, timeout_s=self._settings.hold_timeout_s)
+    def _instead(self, claimed: ClaimedJob, verdict: Verdict, reason: str) -> Verdict:
+        """Modal was wanted and a limit said no: the job is held, or shed at once, as its kind and tenant say."""
+        record, settings = claimed.record, self._settings
+        decision = instead_of_modal(
+            reason, timeout_s=settings.hold_timeout_of(record.kind, record.tenant), again_in_s=settings.hold_again_s
+        )
         receipt = Receipt(
             policy=verdict.receipt.policy,
             rule=reason,
-            decision="Hold",
+            decision=type(decision).__name__,
             signals={**verdict.receipt.signals, "wanted": verdict.receipt.rule},
         )
-        return Verdict(verdict.job_id, hold, receipt, verdict.spill)
+        return Verdict(verdict.job_id, decision, receipt, verdict.spill)

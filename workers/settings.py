@@ -3,14 +3,19 @@
 Modal's own variables (`MODAL_TOKEN_ID`, `MODAL_TOKEN_SECRET`, `MODAL_SERVER_URL`) are read by Modal's SDK, not here.
 """
 
+import tempfile
 from functools import cache
-from typing import Literal, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from ledger.decisions import Limits
+from ledger.models import Kind
 from ledger.settings import LedgerSettings
-from modal_apps.names import RENDERER_APP
+from ledger.stages import DRAIN_RATIO
+from modal_apps.names import RENDERER_APP, TRAINER_APP
+from workers.placement.prices import NANOS_PER_USD, SECONDS_PER_HOUR, PriceList
 
 MICROS_PER_USD = 1_000_000
 
@@ -50,7 +55,15 @@ class Settings(LedgerSettings):
     dispatch_batch: int = Field(default=100, ge=1, le=500, description="Jobs that a dispatcher claims at a time.")
     dispatch_claim_s: float = Field(default=10.0, gt=0, description="Life of a dispatcher's claim, seconds.")
     hold_again_s: float = Field(default=5.0, gt=0, description="A held job is looked at again after this, seconds.")
-    hold_timeout_s: float = Field(default=900.0, gt=0, description="A job held for longer is shed, seconds.")
+    hold_timeout_s: float = Field(
+        default=900.0, ge=0, description="A job held for longer is shed, seconds; 0: it is shed at once."
+    )
+    hold_timeout_s_by_kind: dict[Kind, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description='The same for a kind, as JSON: {"train": 86400}, seconds.'
+    )
+    hold_timeout_s_by_tenant: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description='The same for a tenant, before its kind, as JSON: {"acme": 0}, seconds.'
+    )
 
     # --- Attempts
     lease_s: float = Field(
@@ -72,15 +85,68 @@ class Settings(LedgerSettings):
         default=("H100", "H200"),
         description="GPU types validated for renders, as a JSON list; the cheapest that fits is taken.",
     )
+    modal_render_fallbacks: tuple[str, ...] = Field(
+        default=(), description="GPU types to fall back to, in this order, when none of the others comes; a JSON list."
+    )
+    gpu_exhausted_after_s: float = Field(
+        default=180.0,
+        gt=0,
+        description="A call that has not begun by then, while its class has a backlog, takes another class, seconds.",
+    )
     render_vram_gib: float = Field(default=40.0, gt=0, description="GPU memory that a render needs, GiB.")
     render_needs_fp8: bool = Field(default=True, description="The weights are FP8: Hopper, Ada or Blackwell only.")
     vram_headroom_ratio: float = Field(
         default=0.25, ge=0, le=4, description="Spare memory on top of the need, share of it."
     )
-    max_modal_attempts: int = Field(default=100, ge=0, description="Modal attempts alive at once.")
-    month_cap_usd: float = Field(default=100_000.0, ge=0, description="Dollars for Modal in a calendar month (UTC).")
+    modal_prices_usd_per_hour: dict[str, float] = Field(
+        default_factory=dict,
+        description='Own prices, as JSON: {"H100": 3.95}; dollars an hour of one GPU, or of a class with a count.',
+    )
+    modal_region_factor: float = Field(
+        default=1.0, gt=0, le=10, description="What Modal multiplies prices by in the region that the app asks for."
+    )
     render_call_estimate_s: float = Field(
-        default=180.0, gt=0, description="Upper estimate of a render's seconds on Modal; sizes the reservation."
+        default=180.0,
+        gt=0,
+        description="Upper estimate of a render's seconds on Modal, cold start included; sizes the reservation.",
+    )
+    stop_margin_s: float = Field(
+        default=15.0,
+        ge=0,
+        description="How long a call may go on between the decision to stop it and its end, seconds; reserved with it.",
+    )
+
+    # --- Budget: what Modal may cost, and how much of it may be alive at once. None: no cap.
+    month_cap_usd: float = Field(default=100_000.0, ge=0, description="Dollars in a calendar month (UTC).")
+    day_cap_usd: float | None = Field(default=None, ge=0, description="Dollars in a calendar day (UTC).")
+    hour_rate_cap_usd: float | None = Field(
+        default=None, ge=0, description="What all that is alive at once may cost, dollars an hour."
+    )
+    tenant_month_cap_usd: float | None = Field(
+        default=None, ge=0, description="Dollars of each tenant in a calendar month, unless it has a cap of its own."
+    )
+    tenant_month_caps_usd: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description='Dollars of single tenants in a calendar month, as JSON: {"acme": 500}.'
+    )
+    kind_month_caps_usd: dict[Kind, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description='Dollars of a kind of job in a calendar month, as JSON: {"train": 20000}.'
+    )
+    max_modal_attempts: int = Field(default=100, ge=0, description="Modal attempts alive at once.")
+    max_modal_gpus: int | None = Field(default=None, ge=0, description="GPUs at once; A100-80GB:4 is four.")
+    max_modal_containers: int | None = Field(
+        default=None, ge=0, description="Containers at once: of live attempts, and idle ones."
+    )
+    drain_ratio: float = Field(
+        default=DRAIN_RATIO,
+        gt=0,
+        le=1,
+        description="From this share of a dollar cap on only priority jobs may still spill; 1: a budget never drains.",
+    )
+    drain_priority: int = Field(
+        default=7, ge=0, le=9, description="The least priority that still spills while a budget drains."
+    )
+    cancel_at_stop: bool = Field(
+        default=False, description="When a budget is spent, running calls below the drain priority are cancelled."
     )
     modal_scaledown_window_s: float = Field(
         default=60.0,
@@ -88,17 +154,98 @@ class Settings(LedgerSettings):
         le=3600,
         description="How long an idle Modal container stays, seconds; the deployed renderer reads the same variable.",
     )
-    spawn_batch: int = Field(default=20, ge=1, le=500, description="Attempts that one overflow task spawns.")
+    spawn_concurrency: int = Field(
+        default=20, ge=1, le=40, description="Spawns at once in one process; Modal's client stalls near 100 requests."
+    )
+    spawn_rate_per_s: float = Field(
+        default=200.0,
+        gt=0,
+        description="Spawns a second, all overflow workers together; keep it below the workspace's limit.",
+    )
+    spawn_burst_s: float = Field(
+        default=5.0, gt=0, description="How many seconds' worth of spawns may go out at once after a quiet time."
+    )
+    spawn_run_s: float = Field(
+        default=60.0, gt=0, description="Longest that one overflow task spawns; the next nudge goes on, seconds."
+    )
+    breaker_failures: int = Field(
+        default=5, ge=1, description="So many failed spawns within `breaker_window_s` stop all spawns for a while."
+    )
+    breaker_window_s: float = Field(default=30.0, gt=0, description="Window of `breaker_failures`, seconds.")
+    breaker_open_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="How long spawns rest before Modal is asked again; doubles up to 2 min, seconds.",
+    )
     spawn_timeout_s: float = Field(
         default=10.0, gt=0, description="Longest wait for one spawn, seconds; also its lease."
     )
     call_deadline_s: float = Field(default=1800.0, gt=0, description="Our own wall clock for a Modal call, seconds.")
     poll_first_s: float = Field(default=0.5, gt=0, description="First look at a call after its spawn, seconds.")
-    poll_max_s: float = Field(default=5.0, gt=0, description="Longest time between two looks at a call, seconds.")
+    poll_max_s: float = Field(
+        default=5.0, gt=0, description="Longest time between two looks at a call that sends no hints, seconds."
+    )
+    poll_hinted_s: float = Field(
+        default=20.0, gt=0, description="Time between two looks at a call whose hints come, seconds."
+    )
+    looks_per_s: float = Field(
+        default=100.0,
+        gt=0,
+        description="Looks a second in one follower, about; more calls in flight are each looked at less often.",
+    )
+    result_transport: Literal["inline", "presigned"] = Field(
+        default="inline",
+        description="How a video comes back: as the function's result, or straight to S3 at a presigned address.",
+    )
+    max_result_bytes: int = Field(
+        default=512 * 1024**2, ge=1024, description="A larger result of a call is not fetched into memory, bytes."
+    )
     follow_batch: int = Field(default=200, ge=1, le=500, description="Calls that a follower claims at a time.")
     follow_concurrency: int = Field(
-        default=40, ge=1, le=50, description="Looks at once; Modal's client stalls near 100."
+        default=30, ge=1, le=40, description="Looks at once; Modal's client stalls near 100 requests."
     )
+
+    # --- Training
+    train_engine: Literal["auto", "torch", "off"] = Field(
+        default="off", description="`auto`: train where torch is installed; `off`: a train job ends as `no_engine`."
+    )
+    train_folder: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()) / "overspill-train",
+        description="In-house checkpoints and prepared datasets, before and beside S3; shared between hosts or not.",
+    )
+    train_threads: int | None = Field(default=None, ge=1, description="CPU threads of an in-house run; None: torch's.")
+    train_device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Device of in-house runs.")
+    train_inhouse_vram_gib: float | None = Field(
+        default=None, gt=0, description="GPU memory of one in-house GPU, GiB; None: any model is tried in-house."
+    )
+    train_segment_s: float = Field(
+        default=82_800.0, gt=0, le=85_800, description="A run on Modal is cut into segments of this, seconds."
+    )
+    train_modal_app: str = Field(default=TRAINER_APP, description="Name of the deployed Modal app that trains.")
+    modal_train_classes: tuple[str, ...] = Field(
+        default=("L4", "A10", "L40S", "A100-40GB", "A100-80GB", "H100", "H200", "B200"),
+        description="GPU types that train jobs may take when they do not name one, as a JSON list.",
+    )
+    modal_train_resources: str = Field(
+        default="", description='Cores and GiB beside one GPU, where not the catalogue\'s: `{"H100": [32, 128]}`.'
+    )
+    modal_data_bucket: str | None = Field(
+        default=None, description="S3 bucket with datasets that the deployed trainer mounts, read-only."
+    )
+    train_startup_s: float = Field(default=90.0, ge=0, description="From a spawn to the first step on Modal, seconds.")
+    train_seconds_per_example: float = Field(
+        default=0.002, gt=0, description="Guess of a run's speed before anything was learnt, seconds per example."
+    )
+    train_slack_margin_s: float = Field(
+        default=60.0, ge=0, description="A waiting train job leaves for Modal so long before its slack is gone, s."
+    )
+    train_comes_home: bool = Field(
+        default=True, description="A run on Modal comes home at a checkpoint when own GPUs idle and it pays."
+    )
+    train_mirror_every_s: float = Field(
+        default=30.0, gt=0, description="A run on Modal is looked at for new checkpoints so often, seconds."
+    )
+    git_revision: str | None = Field(default=None, description="Of the deployed code, for checkpoints' metadata.")
 
     # --- Reconciler
     sweep_every_s: float = Field(default=1.0, gt=0, description="Time between two sweeps, seconds.")
@@ -133,13 +280,42 @@ class Settings(LedgerSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _every_class_has_a_price(self) -> Self:
+        self.prices.check(list(self.modal_render_classes))
+        return self
+
     @property
     def limits(self) -> Limits:
         """The hard limits, as the ledger's script wants them."""
         return Limits(
-            month_cap_usd_micros=round(self.month_cap_usd * MICROS_PER_USD),
+            month_cap_usd_micros=_micros(self.month_cap_usd),
             max_modal_attempts=self.max_modal_attempts,
+            day_cap_usd_micros=_micros_or_none(self.day_cap_usd),
+            hour_rate_cap_usd_micros=_micros_or_none(self.hour_rate_cap_usd),
+            tenant_cap_usd_micros=_micros_or_none(self.tenant_month_cap_usd),
+            tenant_caps_usd_micros={name: _micros(usd) for name, usd in self.tenant_month_caps_usd.items()},
+            kind_caps_usd_micros={str(kind): _micros(usd) for kind, usd in self.kind_month_caps_usd.items()},
+            max_gpus=self.max_modal_gpus,
+            max_containers=self.max_modal_containers,
+            drain_ratio=self.drain_ratio,
+            drain_priority=self.drain_priority,
         )
+
+    @property
+    def inhouse_usd_nanos_per_s(self) -> int:
+        """What an in-house GPU costs each second, nano-dollars."""
+        return round(self.inhouse_usd_per_hour * NANOS_PER_USD / SECONDS_PER_HOUR)
+
+    @property
+    def prices(self) -> PriceList:
+        """What Modal's classes cost here."""
+        return PriceList(usd_per_hour=self.modal_prices_usd_per_hour, region_factor=self.modal_region_factor)
+
+    def hold_timeout_of(self, kind: Kind, tenant: str) -> float:
+        """How long a job of a kind and tenant is held when a cap says no, seconds; 0: it is shed at once."""
+        by_kind = self.hold_timeout_s_by_kind.get(kind, self.hold_timeout_s)
+        return self.hold_timeout_s_by_tenant.get(tenant, by_kind)
 
     @property
     def tenants_by_key(self) -> dict[str, str]:
@@ -148,6 +324,14 @@ class Settings(LedgerSettings):
             entry.strip().rpartition("=") for entry in self.api_keys.get_secret_value().split(",") if entry.strip()
         ]
         return {key: tenant or "default" for tenant, _, key in pairs}
+
+
+def _micros(usd: float) -> int:
+    return round(usd * MICROS_PER_USD)
+
+
+def _micros_or_none(usd: float | None) -> int | None:
+    return None if usd is None else _micros(usd)
 
 
 @cache

@@ -10,6 +10,8 @@ Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TI
   P:attempt:<id>:<n>        hash    one attempt: pool, gpu, worker, call_id, reserved_usd_micros, cost, outcome, times
   P:history:<id>            list    the job's events, JSON, oldest first
   P:receipts:<id>           list    the job's receipts, JSON, oldest first
+  P:train:<id>              list    how a training run goes, JSON rows, oldest first, bounded
+  P:train:speeds            hash    recipe@place -> seconds per training example, learnt
   P:jobs:<kind>             zset    every job, score = created_ms
   P:tenant:<tenant>:<kind>  zset    every job of a tenant, score = created_ms
   P:queued:<kind>           zset    waits for a decision, score = order (priority, then age)
@@ -28,12 +30,7 @@ Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TI
   P:nudges:<queue>          zset    jobs that wait on a nudge, score = when to send it again
   P:slots:<kind>            zset    in-house slots, score = lease_until
   P:spill:<kind>            hash    active (0|1), since_ms: the watermark policy's memory
-  P:money                   hash    reserved_usd_micros; spent:<pool>:<YYYY-MM> in micro-dollars
-  P:reservations            zset    what is set aside, score = micro-dollars: "<id>:<n>" for an attempt that is not
-                                    settled, "container:<id>" for the idle tail of a container
-  P:containers              hash    container id -> {kind, rate (nano-dollars a second), booked_ms, window_ms}
-  P:containers:idle         zset    containers that may be idle, score = when their tail is over
-  P:containers:gone         zset    containers that are paid for, score = when they are forgotten
+  P:override                hash    the operator's hand on spilling: mode (auto|on|off), who, why, at_ms, until_ms?
   P:quarantine              hash    id -> why its record cannot be read; it is a member of nothing else
   P:counters                hash    "<metric>|<label>=<value>|..." -> whole number
   P:histograms, P:exemplars, P:gauges   hash   see ledger/metrics.py
@@ -79,6 +76,11 @@ local function observe(metric, labels, value, job_id)
   if job_id then
     redis.call('HSET', K('exemplars'), bucket, job_id .. string.format(' %.6g ', value) .. whole(now_ms))
   end
+end
+
+-- Somebody has just done a duty that must be done again and again (swept, followed): what is shown is how long ago.
+local function note_duty(duty)
+  redis.call('HSET', K('gauges'), 'duty_done|duty=' .. duty, '1 ' .. whole(now_ms))
 end
 
 -- When Redis is at its maxmemory it refuses a script's first write that may need memory, and allows all that follow a
@@ -147,8 +149,8 @@ local function load(id)
   return job
 end
 
--- The calendar month (UTC) of a time, "YYYY-MM". Howard Hinnant's civil_from_days.
-local function month_of(ms)
+-- The calendar day (UTC) of a time, "YYYY-MM-DD". Howard Hinnant's civil_from_days.
+local function date_of(ms)
   local z = math.floor(ms / 86400000) + 719468
   local era = math.floor(z / 146097)
   local doe = z - era * 146097
@@ -157,8 +159,11 @@ local function month_of(ms)
   local mp = math.floor((5 * doy + 2) / 153)
   local m = mp < 10 and mp + 3 or mp - 9
   local y = yoe + era * 400 + (m <= 2 and 1 or 0)
-  return string.format('%04d-%02d', y, m)
+  return string.format('%04d-%02d-%02d', y, m, doy - math.floor((153 * mp + 2) / 5) + 1)
 end
+
+local function month_of(ms) return string.sub(date_of(ms), 1, 7) end
+local function hour_of(ms) return date_of(ms) .. string.format('T%02d', math.floor(ms % 86400000 / 3600000)) end
 
 -- Priority first (9 before 0), then age.
 local function order_of(job)
@@ -237,6 +242,9 @@ local function count_change(job, from, to, started_before)
     end
     return
   end
+  if to == 'placed' then
+    count('placements_total', 'gpu=' .. (job.gpu or 'inhouse') .. '|' .. kind .. '|pool=' .. job.pool)
+  end
   if not TERMINAL[to] then return end
   local pool = '|pool=' .. (job.pool or 'none')
   count('jobs_total', kind .. '|outcome=' .. to .. pool)
@@ -285,70 +293,12 @@ local function transition(job, to, fields, detail)
   return nil
 end
 
--- Books what an attempt cost and gives back what was reserved for it; the second time changes nothing.
-local function settle(job, n, cost_usd_micros)
-  local key = attempt_key(job.id, n)
-  local got = redis.call('HMGET', key, 'pool', 'reserved_usd_micros', 'settled')
-  if not got[1] or got[3] then return end
-  redis.call('HSET', key, 'settled', '1', 'settled_ms', whole(now_ms), 'reserved_usd_micros', '0')
-  redis.call('HINCRBY', key, 'cost_usd_micros', whole(cost_usd_micros))
-  local reserved = tonumber(got[2] or '0')
-  redis.call('ZREM', K('reservations'), job.id .. ':' .. n)
-  if reserved > 0 then redis.call('HINCRBY', K('money'), 'reserved_usd_micros', whole(-reserved)) end
-  if cost_usd_micros > 0 then
-    redis.call('HINCRBY', K('money'), 'spent:' .. got[1] .. ':' .. month_of(now_ms), whole(cost_usd_micros))
-    redis.call('HINCRBY', job_key(job.id), 'cost_usd_micros', whole(cost_usd_micros))
-    count('cost_usd_micros_total', 'component=execution|kind=' .. job.kind .. '|pool=' .. got[1], cost_usd_micros)
-  end
-end
-
--- The idle tail that is reserved for a container is given back; returns how much it was, micro-dollars.
-local function give_back_tail(id)
-  local member = 'container:' .. id
-  local tail = tonumber(redis.call('ZSCORE', K('reservations'), member) or '0')
-  if tail > 0 then redis.call('HINCRBY', K('money'), 'reserved_usd_micros', whole(-tail)) end
-  redis.call('ZREM', K('reservations'), member)
-  return tail
-end
-
--- What a call's containers cost that is not paid yet, micro-dollars (see ledger/containers.py).
-local function charge_containers(kind, usage)
-  local nanos_ms = 0
-  for _, use in ipairs(usage.containers) do
-    local known = redis.call('HGET', K('containers'), use.container_id)
-    local c = known and cjson.decode(known) or { kind = kind, booked_ms = use.started_ms }
-    local upto_ms = math.max(c.booked_ms, use.finished_ms)
-    nanos_ms = nanos_ms + (upto_ms - c.booked_ms) * usage.usd_nanos_per_s
-    c.booked_ms, c.rate, c.window_ms = upto_ms, usage.usd_nanos_per_s, usage.idle_window_ms
-    redis.call('HSET', K('containers'), use.container_id, cjson.encode(c))
-    give_back_tail(use.container_id)
-    if use.gone then
-      redis.call('ZREM', K('containers:idle'), use.container_id)
-      redis.call('ZADD', K('containers:gone'), whole(now_ms + 86400000), use.container_id)
-    else
-      local tail = math.ceil(usage.usd_nanos_per_s * usage.idle_window_ms / 1e6)
-      redis.call('ZADD', K('containers:idle'), whole(now_ms + usage.idle_window_ms), use.container_id)
-      if tail > 0 then
-        redis.call('ZADD', K('reservations'), whole(tail), 'container:' .. use.container_id)
-        redis.call('HINCRBY', K('money'), 'reserved_usd_micros', whole(tail))
-      end
-    end
-  end
-  return math.ceil(nanos_ms / 1e6)
-end
-
--- The cost of an attempt that ends: its containers' seconds, or, in-house, what the caller says.
-local function cost_of_end(job)
-  if is_null(a.usage) then return a.cost_usd_micros end
-  return charge_containers(job.kind, a.usage)
-end
-
 local function end_attempt(job, outcome)
   redis.call('HSET', attempt_key(job.id, job.attempt), 'outcome', outcome, 'ended_ms', whole(now_ms))
-  count('attempts_total', 'kind=' .. job.kind .. '|outcome=' .. outcome .. '|pool=' .. (job.pool or 'none'))
+  local gpu, pool = 'gpu=' .. (job.gpu or 'inhouse') .. '|kind=' .. job.kind, '|pool=' .. (job.pool or 'none')
+  count('attempts_total', gpu .. '|outcome=' .. outcome .. pool)
   if outcome == 'out_of_memory' then
-    count('out_of_memory_total', 'gpu=' .. (job.gpu or 'inhouse') .. '|kind=' .. job.kind .. '|pool='
-      .. (job.pool or 'none') .. '|where=' .. (is_null(a.where) and 'host' or a.where))
+    count('out_of_memory_total', gpu .. pool .. '|where=' .. (is_null(a.where) and 'host' or a.where))
   end
 end
 
@@ -361,6 +311,7 @@ end
 -- rule (ledger/retries.py): retries, first_ms, longest_ms; a.jitter is a random share, a.max_attempts the bound in all.
 local function fail_attempt(job, cause, message, rule)
   end_attempt(job, cause)
+  redis.call('HSET', attempt_key(job.id, job.attempt), 'message', message)
   local nth = redis.call('HINCRBY', job_key(job.id), 'tries:' .. cause, 1)
   if nth <= rule.retries and tonumber(job.attempt) < a.max_attempts then
     local pause_ms = math.min(rule.longest_ms, rule.first_ms * 2 ^ math.min(nth - 1, 30)) * (0.5 + a.jitter / 2)

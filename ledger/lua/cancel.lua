@@ -1,4 +1,5 @@
 --[[ End a job at the user's wish, from any state. A Modal call that may be running is handed to the followers to stop.
+needs: settling
 a: id, reason
 -> cancelled | already_terminal (state) | unknown ]]
 work_may_end()

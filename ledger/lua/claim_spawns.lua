@@ -1,9 +1,21 @@
 --[[ An overflow worker takes Modal attempts to spawn. This is the written intent: it stands before the call exists.
-a: limit, lease_ms, worker
--> claimed, jobs ]]
+All overflow workers together stay below Modal's rate: each attempt taken costs a token of one shared bucket. While the
+circuit breaker is open nothing is taken; half open, `limit` is the caller's to keep small.
+a: limit, lease_ms, worker, rate? = {per_s, burst}
+-> claimed, jobs, phase (of the breaker), waiting (how many are left), wait_ms (until the next token), hints_ms? ]]
 work_may_end()
+local phase = redis.call('HGET', K('breaker'), 'phase') or 'closed'
+local limit, wait_ms, tokens = a.limit, 0, nil
+if phase == 'open' then limit = 0 end
+if not is_null(a.rate) then
+  local was = redis.call('HMGET', K('rate:spawn'), 'tokens', 'at_ms')
+  local idle_s = math.max(0, now_ms - tonumber(was[2] or whole(now_ms))) / 1000
+  tokens = math.min(a.rate.burst, tonumber(was[1] or whole(a.rate.burst)) + idle_s * a.rate.per_s)
+  limit = math.min(limit, math.floor(tokens))
+  if tokens < 1 then wait_ms = math.ceil((1 - tokens) * 1000 / a.rate.per_s) end
+end
 local jobs = {}
-for _, id in ipairs(redis.call('ZRANGE', K('waiting:modal'), 0, a.limit - 1)) do
+for _, id in ipairs(limit > 0 and redis.call('ZRANGE', K('waiting:modal'), 0, limit - 1) or {}) do
   local job = load(id)
   if job and job.state == 'placed' and job.pool == 'modal' then
     redis.call('HSET', attempt_key(job.id, job.attempt), 'worker', a.worker, 'spawn_intent_ms', whole(now_ms))
@@ -13,4 +25,8 @@ for _, id in ipairs(redis.call('ZRANGE', K('waiting:modal'), 0, a.limit - 1)) do
   end
   redis.call('ZREM', K('waiting:modal'), id)
 end
-return reply({ outcome = 'claimed', jobs = jobs })
+if tokens then
+  redis.call('HSET', K('rate:spawn'), 'tokens', string.format('%.3f', tokens - #jobs), 'at_ms', whole(now_ms))
+end
+return reply({ outcome = 'claimed', jobs = jobs, phase = phase, waiting = redis.call('ZCARD', K('waiting:modal')),
+  wait_ms = wait_ms, hints_ms = tonumber(redis.call('HGET', K('hints'), 'last_ms') or nil) })

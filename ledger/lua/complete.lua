@@ -1,4 +1,5 @@
 --[[ Publish the artifact of the winning attempt, and settle what the attempt cost.
+needs: settling
 a: id, attempt, artifact (JSON text), measurements (JSON text), cost_usd_micros, usage?
 -> completed | already | stale (state, attempt) ]]
 work_may_end()
@@ -10,7 +11,7 @@ if job.state == 'completed' then return reply({ outcome = 'already' }) end
 if job.state ~= 'delivering' then return reply({ outcome = 'stale', state = job.state, attempt = tonumber(job.attempt) }) end
 redis.call('HSET', attempt_key(a.id, job.attempt), 'measurements', a.measurements)
 end_attempt(job, 'completed')
-settle(job, job.attempt, cost_of_end(job))
+settle(job, job.attempt, a)
 local measured = cjson.decode(a.measurements)
 local gpu = 'gpu=' .. (job.gpu or 'inhouse') .. '|kind=' .. job.kind
 if job.pool == 'modal' and (tonumber(measured.startup_s) or 0) > 0 then

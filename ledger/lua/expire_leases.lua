@@ -1,4 +1,5 @@
 --[[ Attempts whose holder has not renewed its lease: its worker died, or the spawn's answer never came.
+needs: settling
 a: limit, max_attempts, jitter, rules = {lease_lost, spawn_lost}
 -> swept, jobs = [{id, attempt, kind, cause, outcome}] ]]
 work_may_end()

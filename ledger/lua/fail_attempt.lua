@@ -1,4 +1,5 @@
 --[[ An attempt ended without a result.
+needs: settling
 a: id, attempt, cause, message, rule, jitter, max_attempts, cost_usd_micros, usage?,
    must_stop (its Modal call may still run), where? (cuda | host: which memory ran out)
 -> requeued | failed | stale (state, attempt) ]]
@@ -10,7 +11,7 @@ if not live then
   return reply({ outcome = 'stale', state = job and job.state or 'unknown', attempt = job and tonumber(job.attempt) or 0 })
 end
 local n = job.attempt
-if a.must_stop then must_stop(job, n) else settle(job, n, cost_of_end(job)) end
+if a.must_stop then must_stop(job, n) else settle(job, n, a) end
 local outcome = fail_attempt(job, a.cause, a.message, a.rule)
 if type(outcome) == 'table' then return outcome end
 return reply({ outcome = outcome, kind = job.kind })

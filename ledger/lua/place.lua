@@ -1,21 +1,43 @@
 --[[ Commit a decision about a claimed job, with its receipt. The limits are law here, whatever the policy said.
-a: id, claim, decision = {to = inhouse|modal|hold|shed, ...}, receipt (JSON text), limits, spill? = {active}
+needs: settling
+a: id, claim, decision = {to = inhouse|modal|hold|shed, ...}, receipt (JSON text), limits (ledger/decisions.py
+   Limits.to_wire), spill? = {active}
 -> placed (attempt) | held | shed | refused (reason, nothing changed) | stale (nothing changed) ]]
 local job = load(a.id)
 if not job or job.state ~= 'queued' or job.claim ~= whole(a.claim) or not redis.call('ZSCORE', K('claimed:' .. job.kind), a.id) then
   return reply({ outcome = 'stale' })
 end
-local d = a.decision
+local d, caps = a.decision, a.limits
+
+-- Who may not spill at all: an operator said so, or Modal is not to be used now.
+local function stop_refusal()
+  local override = redis.call('HMGET', K('override'), 'mode', 'until_ms')
+  if override[1] == 'off' and (tonumber(override[2] or nil) or now_ms + 1) > now_ms then return 'spill_off' end
+  if redis.call('HGET', K('breaker'), 'phase') == 'open' then return 'breaker_open' end
+  return nil
+end
+
+-- The cap on what is alive at once that one more attempt would pass. It takes an idle container if there is one.
+local function burn_refusal(warm)
+  local got = redis.call('HMGET', K('money'), 'rate_nanos_per_s', 'gpus', 'idle_free')
+  local rate, gpus, idle = tonumber(got[1] or '0'), tonumber(got[2] or '0'), tonumber(got[3] or '0')
+  local calls = redis.call('ZCARD', K('modal')) + redis.call('ZCARD', K('cancels'))
+  rate, gpus = rate + d.usd_nanos_per_s, gpus + gpus_of(d.gpu)
+  if warm then rate, gpus, idle = rate - warm.rate, gpus - gpus_of(warm.gpu), idle - 1 end
+  if not is_null(caps.hour_rate) and rate * 3.6 > caps.hour_rate then return 'hour_rate' end
+  if not is_null(caps.gpus) and gpus > caps.gpus then return 'gpus_at_cap' end
+  if not is_null(caps.containers) and calls + 1 + idle > caps.containers then return 'containers_at_cap' end
+  if calls >= caps.calls then return 'modal_calls_at_cap' end
+  return nil
+end
+
+local warm_id, warm
 if d.to == 'modal' then
-  local money = redis.call('HMGET', K('money'), 'reserved_usd_micros', 'spent:modal:' .. month_of(now_ms))
-  local committed = tonumber(money[1] or '0') + tonumber(money[2] or '0') + d.reserve_usd_micros
-  if committed > a.limits.month_cap_usd_micros then
-    count('spill_refused_total', 'kind=' .. job.kind .. '|reason=budget_exhausted')
-    return reply({ outcome = 'refused', reason = 'budget_exhausted' })
-  end
-  if redis.call('ZCARD', K('modal')) + redis.call('ZCARD', K('cancels')) >= a.limits.max_modal_attempts then
-    count('spill_refused_total', 'kind=' .. job.kind .. '|reason=modal_calls_at_cap')
-    return reply({ outcome = 'refused', reason = 'modal_calls_at_cap' })
+  warm_id, warm = warm_container(job.kind, d.gpu)
+  local reason = stop_refusal() or dollar_refusal(job, caps, d.reserve_usd_micros, tonumber(job.priority)) or burn_refusal(warm)
+  if reason then
+    count('spill_refused_total', 'kind=' .. job.kind .. '|reason=' .. reason)
+    return reply({ outcome = 'refused', reason = reason })
   end
 end
 if not is_null(a.spill) then
@@ -36,18 +58,22 @@ if d.to == 'hold' then
     next_check_ms = math.min(now_ms + d.again_in_ms, until_ms) }, d.reason)
   return err or reply({ outcome = 'held' })
 elseif d.to == 'shed' then
-  count('shed_total', 'kind=' .. job.kind .. '|reason=' .. d.code)
   local err = transition(job, 'failed', { error_code = d.code, error_message = d.message }, d.code)
   return err or reply({ outcome = 'shed' })
 end
 local n = whole(tonumber(job.attempt) + 1)
+local member = a.id .. ':' .. n
 local attempt = { 'pool', d.to, 'placed_ms', whole(now_ms), 'reserved_usd_micros', '0' }
 if d.to == 'modal' then
   attempt[6] = whole(d.reserve_usd_micros)
-  attempt[7] = 'gpu'
-  attempt[8] = d.gpu
-  redis.call('HINCRBY', K('money'), 'reserved_usd_micros', whole(d.reserve_usd_micros))
-  redis.call('ZADD', K('reservations'), whole(d.reserve_usd_micros), a.id .. ':' .. n)
+  for name, value in pairs({ gpu = d.gpu, tenant = job.tenant, kind = job.kind, rate = whole(d.usd_nanos_per_s), warm = warm_id }) do
+    attempt[#attempt + 1] = name
+    attempt[#attempt + 1] = value
+  end
+  note_caps(job, caps)
+  reserve(member, job, d.reserve_usd_micros)
+  if warm then promise(warm_id, warm, member) end
+  burn(d.usd_nanos_per_s, gpus_of(d.gpu), 1, 0)
 end
 redis.call('HSET', attempt_key(a.id, n), unpack(attempt))
 local err = transition(job, 'placed', { attempt = n, pool = d.to, gpu = d.gpu or cjson.null, progress = 0,

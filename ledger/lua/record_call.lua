@@ -2,17 +2,28 @@
 a: id, attempt, call_id, first_check_ms, deadline_ms (the call's own wall clock, from now)
 -> recorded | unwanted (state, attempt) ]]
 work_may_end()
+local n = whole(a.attempt)
 local job = load(a.id)
-if job and redis.call('EXISTS', attempt_key(a.id, whole(a.attempt))) == 1 then
-  redis.call('HSET', attempt_key(a.id, whole(a.attempt)), 'call_id', a.call_id, 'spawned_ms', whole(now_ms),
+local function answer(outcome)
+  return reply({ outcome = outcome, state = job and job.state or 'unknown', attempt = job and tonumber(job.attempt) or 0 })
+end
+if job and job.attempt == n and not is_null(job.call_id) then
+  -- The attempt runs by this very call (its answer came twice, or the sweep was faster), or by another one that had
+  -- announced itself before; then this one finds that out, and leaves.
+  return answer(job.call_id == a.call_id and 'recorded' or 'unwanted')
+end
+local attempt = attempt_key(a.id, n)
+if job and redis.call('EXISTS', attempt) == 1 then
+  redis.call('HSET', attempt, 'call_id', a.call_id, 'spawned_ms', whole(now_ms),
     'call_deadline_ms', whole(now_ms + a.deadline_ms))
 end
-if not job or job.attempt ~= whole(a.attempt) or job.state ~= 'placed' then
-  if job and not (job.call_id == a.call_id) then must_stop(job, whole(a.attempt)) end
-  return reply({ outcome = job and job.call_id == a.call_id and 'recorded' or 'unwanted',
-    state = job and job.state or 'unknown', attempt = job and tonumber(job.attempt) or 0 })
+if not job or job.attempt ~= n or job.state ~= 'placed' then
+  if job then must_stop(job, n) end
+  return answer('unwanted')
 end
+local intent_ms = tonumber(redis.call('HGET', attempt, 'spawn_intent_ms') or nil)
+if intent_ms then observe('spawn_seconds', 'gpu=' .. (job.gpu or 'none') .. '|kind=' .. job.kind, (now_ms - intent_ms) / 1000) end
 local err = transition(job, 'running', { call_id = a.call_id, started_ms = now_ms }, a.call_id)
 if err then return err end
 redis.call('ZADD', K('calls:due'), whole(now_ms + a.first_check_ms), a.id)
-return reply({ outcome = 'recorded' })
+return answer('recorded')

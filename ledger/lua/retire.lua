@@ -13,7 +13,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K('done:' .. a.kind), '-inf', wh
   end
   if not stopping then
     for n = 1, tonumber(got[1] or '0') do redis.call('DEL', attempt_key(id, whole(n))) end
-    redis.call('DEL', job_key(id), K('history:' .. id), K('receipts:' .. id))
+    redis.call('DEL', job_key(id), K('history:' .. id), K('receipts:' .. id), K('train:' .. id))
     redis.call('ZREM', K('done:' .. a.kind), id)
     redis.call('ZREM', K('jobs:' .. a.kind), id)
     if got[2] then redis.call('ZREM', K('tenant:' .. got[2] .. ':' .. a.kind), id) end

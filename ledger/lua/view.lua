@@ -20,7 +20,11 @@ for _, kind in ipairs(a.kinds) do
   }
 end
 local money = redis.call('HMGET', K('money'), 'reserved_usd_micros', 'spent:modal:' .. month_of(now_ms))
+local override = redis.call('HMGET', K('override'), 'mode', 'until_ms')
+if not override[1] or (override[2] and tonumber(override[2]) <= now_ms) then override[1] = 'auto' end
+local today = redis.call('HGET', K('spend:' .. month_of(now_ms)), 'modal:day:' .. date_of(now_ms))
 return reply({ outcome = 'view', kinds = kinds,
   modal_attempts = redis.call('ZCARD', K('modal')) + redis.call('ZCARD', K('cancels')),
   held = redis.call('ZCARD', K('held')),
-  reserved_usd_micros = tonumber(money[1] or '0'), spent_usd_micros = tonumber(money[2] or '0') })
+  reserved_usd_micros = tonumber(money[1] or '0'), spent_usd_micros = tonumber(money[2] or '0'),
+  day_spent_usd_micros = tonumber(today or '0'), override = override[1] })

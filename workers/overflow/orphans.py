@@ -1,69 +1,112 @@
-"""The orphan sweep: calls that run on Modal are compared with the ledger, and those that nobody waits for are stopped.
+"""The orphan sweep: calls that run on Modal are compared with the ledger, and each has an owner afterwards, or an end.
 
 A spawn whose answer was lost, or whose spawner died before it wrote the id, leaves a call that the ledger does not
 know. Before it works such a call announces itself (modal_apps/announce.py), so it is found here, within one sweep of
-its beginning. One process at a time has the duty, by lease.
+its beginning. If its attempt still waits for the spawner's answer, the call is adopted: nobody need pay twice. Else it
+is stopped. Announcements of settled attempts are removed. One process at a time has the duty, by lease.
 """
 
 import asyncio
-import os
-import socket
 import time
+from collections.abc import Sequence
 
 import structlog
 
 from ledger import Ledger, LedgerError
+from ledger.following import Announced
 from modal_apps.announce import Announcement
 from workers.logs import bound
 from workers.overflow.calls import ModalCalls
+from workers.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 DUTY = "orphan-sweep"
+#: Announcements that are compared by one script, and those that are removed at once.
+PAGE, REMOVALS_AT_ONCE = 250, 8
+#: The next sweep is this much later for each announcement that the last one saw, seconds: a sweep reads them all.
+_LATER_FOR_EACH_S = 0.004
 
 
 class OrphanSweep:
     """Compares announcements with the ledger, now and then."""
 
-    def __init__(self, ledger: Ledger, calls: ModalCalls, *, every_s: float) -> None:
+    def __init__(self, ledger: Ledger, calls: ModalCalls, settings: Settings, *, owner: str) -> None:
         self._ledger = ledger
         self._calls = calls
-        self._every_s = every_s
-        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._settings = settings
+        self._every_s = settings.orphan_sweep_every_s
+        self._owner = owner
         self._next_at = 0.0
 
     async def if_due(self) -> None:
-        """Sweep, if the time has come and the duty is ours. Modal being away is logged and tried again."""
+        """Sweep, if the time has come and the duty is ours. Modal being away is logged and tried again.
+
+        Raises:
+            LedgerUnavailable: the ledger went away.
+        """
         if time.monotonic() < self._next_at:
             return
         self._next_at = time.monotonic() + self._every_s
-        if not await asyncio.to_thread(
-            self._ledger.sweeps.lead, DUTY, owner=self._owner, lease_s=max(5.0, 2 * self._every_s)
-        ):
-            return
+        lease_s = max(5.0, 2 * self._every_s)
+        if await asyncio.to_thread(self._ledger.sweeps.lead, DUTY, owner=self._owner, lease_s=lease_s):
+            seen = await self.sweep()
+            self._next_at = time.monotonic() + max(self._every_s, seen * _LATER_FOR_EACH_S)
+
+    async def sweep(self) -> int:
+        """One round; returns how many announcements there were."""
+        seen = 0
         try:
-            found = await self._calls.announced()
+            async for page in self._calls.announced(page=PAGE):
+                seen += len(page)
+                await self._compare(page)
+        except LedgerError:
+            raise
         except Exception as error:  # noqa: BLE001 - the SDK raises many types; all mean that Modal cannot be asked now
             log.warning("orphans.not_asked", error=f"{type(error).__name__}: {error}")
-            return
-        for announcement in found:
-            with bound(job_id=announcement.job_id, attempt=announcement.attempt, call_id=announcement.call_id):
-                try:
-                    await self._compare(announcement)
-                except LedgerError:
-                    raise
-                except Exception as error:  # noqa: BLE001 - the same: one entry's trouble is not another's
-                    log.warning("orphans.not_compared", error=f"{type(error).__name__}: {error}")
+        return seen
 
-    async def _compare(self, announcement: Announcement) -> None:
+    async def strangers(self, found: Sequence[Announced]) -> None:
+        """Calls that a hint told of, and that the ledger does not know yet: compared at once."""
+        for one in found:
+            announcement = await self._calls.announcement(one.job_id, one.attempt)
+            if announcement is not None and announcement.call_id == one.call_id:
+                await self._settle_one(announcement)
+
+    async def _compare(self, page: Sequence[Announcement]) -> None:
+        standings = await asyncio.to_thread(
+            self._ledger.following.compare, [Announced(one.job_id, one.attempt, one.call_id) for one in page]
+        )
+        settled = [one for one, standing in zip(page, standings, strict=True) if standing == "settled"]
+        for start in range(0, len(settled), REMOVALS_AT_ONCE):
+            await asyncio.gather(*(self._calls.forget(one) for one in settled[start : start + REMOVALS_AT_ONCE]))
+        for one, standing in zip(page, standings, strict=True):
+            if standing == "stranger":
+                await self._settle_one(one)
+
+    async def _settle_one(self, announcement: Announcement) -> None:
+        """Adopt it or have it stopped. One entry's trouble is not another's."""
+        with bound(job_id=announcement.job_id, attempt=announcement.attempt, call_id=announcement.call_id):
+            try:
+                await self._adopt_or_stop(announcement)
+            except LedgerError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the SDK raises many types
+                log.warning("orphans.not_compared", error=f"{type(error).__name__}: {error}")
+
+    async def _adopt_or_stop(self, announcement: Announcement) -> None:
         outcome = await asyncio.to_thread(
             self._ledger.calls.stop_orphan,
             announcement.job_id,
             announcement.attempt,
             call_id=announcement.call_id,
             announced_at=announcement.announced_at,
+            first_check_s=self._settings.poll_first_s,
+            deadline_s=self._settings.call_deadline_s,
         )
         match outcome:
+            case "adopted":
+                log.warning("orphan.adopted")
             case "stopping":
                 log.warning("orphan.found")
             case "unknown":
@@ -71,6 +114,7 @@ class OrphanSweep:
                 log.warning("orphan.of_unknown_job")
                 if await self._calls.stop(announcement.call_id) is None:
                     await self._calls.forget(announcement)
+            case "settled":
+                await self._calls.forget(announcement)
             case "known":
-                if await asyncio.to_thread(self._ledger.calls.is_settled, announcement.job_id, announcement.attempt):
-                    await self._calls.forget(announcement)
+                pass

@@ -1,109 +1,219 @@
-"""Spawning: the intent is in the ledger before the call exists, the call's id right after."""
+"""Spawning: the intent is in the ledger before the call exists, the call's id right after.
 
+Many spawns go out at once, each under its own lease from the moment that it is claimed, so a slow one never eats into
+another's. How many a second is agreed upon with all other overflow workers, and so is whether any (see gate).
+"""
+
+import asyncio
+import contextvars
 import random
+import threading
+import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import structlog
 
 from engines.render.errors import InvalidRenderRequest
-from ledger import Ledger
+from ledger.following import SpawnClaim, SpawnRate
 from ledger.models import JobRecord
 from ledger.outcomes import Failed, Requeued, Stale
 from ledger.retries import Cause
 from workers.logs import bound
-from workers.nudging import CeleryNudger
+from workers.overflow.breaker import Phase, Trouble
 from workers.overflow.calls import ModalCalls
 from workers.overflow.endings import MaybeCall, NoCall, classify_spawn_error
+from workers.overflow.gate import Gate
+from workers.overflow.uploads import upload_addresses
 from workers.patience import patiently
 from workers.requests import NoEngine, render_request
-from workers.settings import Settings
+from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 #: How long a claim lasts beyond its spawn, seconds: room for the ledger's own calls.
 _CLAIM_MARGIN_S = 5.0
+#: Longest nap while the rate allows nothing, seconds.
+_NAP_S = 0.5
+#: Jobs that were given back are decided about again after this, seconds.
+GIVEN_BACK_PAUSE_S = 1.0
+#: Hints that came within so many seconds are proof that they work.
+HINTS_WORK_S = 120.0
 
 
 class Spawner:
-    """Turns placed Modal attempts into calls. Any number of them may run at once."""
+    """Turns placed Modal attempts into calls. One in each process; nudges that come while it works join it."""
 
-    def __init__(self, ledger: Ledger, calls: ModalCalls, nudger: CeleryNudger, settings: Settings) -> None:
-        self._ledger = ledger
+    def __init__(self, open_ends: Resources, calls: ModalCalls, gate: Gate) -> None:
+        self._open = open_ends
+        self._ledger = open_ends.ledger
         self._calls = calls
-        self._nudger = nudger
-        self._settings = settings
+        self._gate = gate
+        self._settings = open_ends.settings
+        self._rate = SpawnRate(
+            per_s=self._settings.spawn_rate_per_s,
+            burst=max(1.0, self._settings.spawn_rate_per_s * self._settings.spawn_burst_s),
+        )
+        self._working = threading.Lock()
+        self._again = threading.Event()
 
     def run(self, *, worker: str) -> dict[str, int]:
-        """Spawn everything that waits for it, a batch at a time. Returns how often each thing happened."""
+        """Spawn everything that waits for it. Returns how often each thing happened."""
         tally: Counter[str] = Counter()
-        # One at a time under its own claim: a slow answer of Modal never eats into another attempt's lease.
-        lease_s = self._settings.spawn_timeout_s + _CLAIM_MARGIN_S
-        for _ in range(self._settings.spawn_batch):
-            claimed = self._ledger.calls.claim_spawns(worker=worker, limit=1, lease_s=lease_s)
-            if not claimed:
-                break
-            for record in claimed:
-                with bound(**record.log_context(), gpu=record.gpu):
-                    tally[self._spawn(record)] += 1
-        return dict(tally)
+        while True:
+            self._again.set()
+            if not self._working.acquire(blocking=False):
+                # Whoever works sees the mark when it is done, and looks once more.
+                return dict(tally) or {"joined": 1}
+            try:
+                self._again.clear()
+                with ThreadPoolExecutor(self._settings.spawn_concurrency, thread_name_prefix="spawn") as threads:
+                    asyncio.run(self._spawn_all(worker, tally, threads))
+            finally:
+                self._working.release()
+            if not self._again.is_set():
+                return dict(tally)
 
-    def _spawn(self, record: JobRecord) -> str:
+    async def _spawn_all(self, worker: str, tally: "Counter[str]", threads: ThreadPoolExecutor) -> None:
+        """Claim as many as can begin at once, begin them, and so on until none waits or the time is over."""
+        until = time.monotonic() + self._settings.spawn_run_s
+        in_hand: set[asyncio.Task[None]] = set()
+
+        async def one(record: JobRecord, claim: SpawnClaim) -> None:
+            with bound(**record.log_context(), gpu=record.gpu):
+                tally[await self._spawn(record, claim, threads)] += 1
+
+        await self._in(threads, self._gate.read)
+        try:
+            while time.monotonic() < until:
+                claim = await self._claim(worker, len(in_hand), threads)
+                in_hand |= {asyncio.create_task(one(record, claim)) for record in claim.records}
+                if claim.phase == Phase.OPEN:
+                    tally["given_back"] += len(await self._give_back(None, "breaker_open", threads))
+                    break
+                if not claim.records and not in_hand and not claim.waiting:
+                    break
+                if not claim.records or len(in_hand) >= self._settings.spawn_concurrency:
+                    in_hand -= await self._pause(in_hand, claim)
+        finally:
+            if in_hand:
+                await asyncio.wait(in_hand)
+
+    async def _claim(self, worker: str, busy: int, threads: ThreadPoolExecutor) -> SpawnClaim:
+        most = self._settings.spawn_concurrency
+        if self._gate.seen is Phase.HALF_OPEN:
+            most = min(most, self._gate.rules.probes)
+        return await self._in(
+            threads,
+            lambda: self._ledger.following.claim_spawns(
+                worker=worker,
+                limit=max(0, most - busy),
+                lease_s=self._settings.spawn_timeout_s + _CLAIM_MARGIN_S,
+                rate=self._rate,
+            ),
+        )
+
+    async def _pause(self, in_hand: set[asyncio.Task[None]], claim: SpawnClaim) -> set[asyncio.Task[None]]:
+        """Until a spawn has ended or the rate allows another; returns what has ended."""
+        nap_s = min(_NAP_S, max(claim.wait_s, 0.01)) if claim.waiting else _NAP_S
+        if not in_hand:
+            await asyncio.sleep(nap_s)
+            return set()
+        done, _ = await asyncio.wait(in_hand, timeout=nap_s, return_when=asyncio.FIRST_COMPLETED)
+        return done
+
+    async def _spawn(self, record: JobRecord, claim: SpawnClaim, threads: ThreadPoolExecutor) -> str:
         try:
             request = render_request(record, self._settings)
         except (NoEngine, InvalidRenderRequest) as error:
-            return self._fail(record, Cause.INVALID_REQUEST, message=str(error), call_may_run=False)
+            return await self._in(threads, self._failing(record, Cause.INVALID_REQUEST, str(error)))
         try:
-            call_id = self._calls.spawn(
+            call_id = await self._calls.spawn(
                 request.to_wire(),
                 attempt_of=(record.id, record.attempt),
                 gpu=record.gpu or "",
                 timeout_s=self._settings.spawn_timeout_s,
+                upload_to=upload_addresses(self._open, record),
             )
         except Exception as error:  # noqa: BLE001 - the SDK raises many types; each is classified
-            return self._spawn_failed(record, error)
-        return self._record(record, call_id)
+            return await self._spawn_failed(record, error, threads)
+        outcome = await self._in(threads, lambda: self._record(record, claim, call_id))
+        if self._gate.seen is not Phase.CLOSED:
+            await self._in(threads, self._gate.succeeded)
+        return outcome
 
-    def _record(self, record: JobRecord, call_id: str) -> str:
+    def _record(self, record: JobRecord, claim: SpawnClaim, call_id: str) -> str:
+        hints_work = claim.hint_age_s is not None and claim.hint_age_s < HINTS_WORK_S
         wanted = patiently(
             lambda: self._ledger.calls.record_call(
                 record.id,
                 record.attempt,
                 call_id=call_id,
-                first_check_s=self._settings.poll_first_s,
+                first_check_s=self._settings.poll_hinted_s if hints_work else self._settings.poll_first_s,
                 deadline_s=self._settings.call_deadline_s,
             ),
             for_s=self._settings.spawn_timeout_s,
         )
-        if wanted:
-            log.info("call.spawned", call_id=call_id)
-            return "spawned"
-        log.info("call.unwanted", call_id=call_id)
-        return "unwanted"
+        log.info("call.spawned" if wanted else "call.unwanted", call_id=call_id)
+        return "spawned" if wanted else "unwanted"
 
-    def _spawn_failed(self, record: JobRecord, error: BaseException) -> str:
-        match classify_spawn_error(error):
-            case NoCall(message):
-                return self._fail(record, Cause.SPAWN_REFUSED, message=message, call_may_run=False)
+    async def _spawn_failed(self, record: JobRecord, error: BaseException, threads: ThreadPoolExecutor) -> str:
+        verdict = classify_spawn_error(error)
+        if verdict.trouble is not None:
+            trouble: Trouble = verdict.trouble
+            await self._in(threads, lambda: self._gate.failed(trouble))
+        match verdict:
+            case NoCall(message, None):
+                return await self._in(threads, self._failing(record, Cause.SPAWN_REFUSED, message))
+            case NoCall(message, why):
+                # Not the job's fault, and no call exists: it is decided about again, and no retry is used up.
+                log.info("call.not_spawned", cause=str(why), error=message)
+                await self._give_back([(record.id, record.attempt)], str(why), threads)
+                return str(why)
             case MaybeCall(message):
-                return self._fail(record, Cause.SPAWN_LOST, message=message, call_may_run=True)
+                return await self._in(threads, self._failing(record, Cause.SPAWN_LOST, message))
 
-    def _fail(self, record: JobRecord, cause: Cause, *, message: str, call_may_run: bool) -> str:
-        log.warning("call.not_spawned", cause=str(cause), error=message)
-        outcome = patiently(
-            lambda: self._ledger.attempts.fail(
-                record.id,
-                record.attempt,
-                cause=cause,
-                message=message,
-                max_attempts=self._settings.max_attempts,
-                jitter=random.random(),
-                call_may_run=call_may_run,
+    async def _give_back(
+        self, attempts: list[tuple[str, int]] | None, reason: str, threads: ThreadPoolExecutor
+    ) -> list[str]:
+        return await self._in(
+            threads,
+            lambda: patiently(
+                lambda: self._ledger.following.give_back(attempts, reason=reason, pause_s=GIVEN_BACK_PAUSE_S),
+                for_s=self._settings.spawn_timeout_s,
             ),
-            for_s=self._settings.spawn_timeout_s,
         )
-        match outcome:
-            case Requeued(nudge):
-                self._nudger.send(nudge)
-                return str(cause)
-            case Failed() | Stale():
-                return str(cause)
+
+    def _failing(self, record: JobRecord, cause: Cause, message: str) -> Callable[[], str]:
+        """The work of saying that an attempt ended without a call, or with one that nobody knows."""
+
+        def fail() -> str:
+            log.warning("call.not_spawned", cause=str(cause), error=message)
+            outcome = patiently(
+                lambda: self._ledger.attempts.fail(
+                    record.id,
+                    record.attempt,
+                    cause=cause,
+                    message=message,
+                    max_attempts=self._settings.max_attempts,
+                    jitter=random.random(),
+                    call_may_run=cause is Cause.SPAWN_LOST,
+                ),
+                for_s=self._settings.spawn_timeout_s,
+            )
+            match outcome:
+                case Requeued(nudge):
+                    self._open.nudger.send(nudge)
+                case Failed() | Stale():
+                    pass
+            return str(cause)
+
+        return fail
+
+    async def _in(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        """Blocking work in a thread of our own: nobody else's waiting is ours."""
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(work))

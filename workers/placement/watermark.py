@@ -8,11 +8,13 @@ and the reference.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ledger.decisions import Decision, Receipt, RunInhouse, SpillState
+from ledger.decisions import Decision, Limits, Receipt, RunInhouse, SpillState
 from ledger.models import BurstMode, JobRecord, Kind
+from ledger.stages import Stage
 from ledger.view import ClusterView, KindView
 from workers.placement.gpu import GpuNeeds
 from workers.placement.policy import Verdict
+from workers.placement.stages import may_spill, stage_of_view
 
 
 @dataclass(frozen=True)
@@ -24,19 +26,22 @@ class WatermarkPolicy:
         low: stop when no more than so many wait.
         min_dwell_s: shortest time between two changes of mind, seconds.
         needs: which kinds can run on Modal, and on what.
+        limits: the caps, so that a job that would be refused does not ask; None: only the ledger knows them.
     """
 
     high: int
     low: int
     min_dwell_s: float
     needs: GpuNeeds = field(default_factory=dict)
+    limits: Limits | None = None
     name: str = "watermark"
 
     def decide(self, job: JobRecord, view: ClusterView) -> Verdict:
         """In-house or Modal, by the depth of the in-house queue of the job's kind."""
         here = view.of(job.kind)
         spill = self.spill_state(job.kind, view)
-        rule, decision = self._rule(job, here, spill)
+        stage = Stage.OK if self.limits is None else stage_of_view(view.money, self.limits)
+        rule, decision = self._rule(job, view, spill, stage)
         receipt = Receipt(
             policy=self.name,
             rule=rule,
@@ -51,6 +56,8 @@ class WatermarkPolicy:
                 "modal_attempts": view.modal_attempts,
                 "spent_usd_micros": view.money.spent_usd_micros,
                 "reserved_usd_micros": view.money.reserved_usd_micros,
+                "budget_stage": stage.word,
+                "override": view.override,
             },
         )
         return Verdict(job.id, decision, receipt, spill if spill != here.spill else None)
@@ -65,7 +72,7 @@ class WatermarkPolicy:
         """Nothing: this policy decides at arrival only."""
         return ()
 
-    def _rule(self, job: JobRecord, here: KindView, spill: SpillState) -> tuple[str, Decision]:
+    def _rule(self, job: JobRecord, view: ClusterView, spill: SpillState, stage: Stage) -> tuple[str, Decision]:
         if job.burst is BurstMode.NEVER:
             return "burst_never", RunInhouse()
         need = self.needs.get(job.kind)
@@ -74,11 +81,20 @@ class WatermarkPolicy:
             return "no_modal_class", RunInhouse()
         if job.burst is BurstMode.ALWAYS:
             return "burst_always", on_modal
-        if here.live_slots == 0:
-            return "no_live_slot", on_modal
-        if spill.active:
-            return "above_watermark", on_modal
-        return "below_watermark", RunInhouse()
+        rule, spills = self._auto_rule(job, view, spill, stage)
+        return rule, on_modal if spills else RunInhouse()
+
+    def _auto_rule(self, job: JobRecord, view: ClusterView, spill: SpillState, stage: Stage) -> tuple[str, bool]:
+        """Whether a job that left the choice to us spills."""
+        if view.override == "off":
+            return "spill_off", False
+        if view.of(job.kind).live_slots == 0:
+            return "no_live_slot", True
+        if self.limits and not may_spill(stage, job.priority, drain_priority=self.limits.drain_priority):
+            return "budget_drains", False
+        if view.override == "on":
+            return "spill_on", True
+        return ("above_watermark", True) if spill.active else ("below_watermark", False)
 
 
 def next_spill_state(here: KindView, *, now_ms: int, high: int, low: int, min_dwell_s: float) -> SpillState:

@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 
 from ledger import Ledger, LedgerSettings, State
 from ledger.decisions import Decision, Hold, Limits, RunInhouse, RunOnModal, Shed
+from ledger.following import Release
 from ledger.models import Artifact, JobRecord, Kind, RenderJob
 from ledger.outcomes import (
     AlreadyEnded,
@@ -236,15 +237,15 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def follow(self) -> None:
-        for call in self.ledger.calls.claim_due(limit=3, lease_s=LEASE_S):
-            assert self.jobs[call.record.id].terminal is None
-            assert call.record.call_id is not None
+        for call in self.ledger.following.claim_due(limit=3, lease_s=LEASE_S).calls:
+            assert self.jobs[call.job_id].terminal is None
+            assert call.call_id
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         job_id, _, token = self._token(data)
-        self.ledger.calls.release(job_id, token, again_in_s=1, progress=50)
+        self.ledger.following.release([Release(job_id, token, again_in_s=1, progress=50)])
 
     @rule()
     def claim_stops(self) -> None:

@@ -51,9 +51,9 @@ def test_on_modal_money_is_reserved_and_settled(ledger: Ledger) -> None:
     assert spawn.id == job_id
     assert spawn.gpu == "H100"
     assert ledger.calls.record_call(job_id, 1, call_id="fc-1", first_check_s=0, deadline_s=60)
-    (due,) = ledger.calls.claim_due(limit=10, lease_s=10)
-    assert (due.record.id, due.record.call_id) == (job_id, "fc-1")
-    assert ledger.calls.claim_due(limit=10, lease_s=10) == []
+    (due,) = ledger.following.claim_due(limit=10, lease_s=10).calls
+    assert (due.job_id, due.call_id) == (job_id, "fc-1")
+    assert ledger.following.claim_due(limit=10, lease_s=10).calls == []
     assert ledger.attempts.begin_delivery(job_id, 1) == Delivering()
     assert _finish(ledger, job_id, 1, cost=250_000) == Completed()
     assert _finish(ledger, job_id, 1, cost=250_000) == Completed(already=True)

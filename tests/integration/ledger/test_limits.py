@@ -33,7 +33,7 @@ def test_the_month_cap_is_exact_under_eight_racing_dispatchers(redis_server: Red
         # Then seven were placed, the others refused by name, and the reservation is theirs alone
         assert len(outcomes) == 40
         assert sum(isinstance(outcome, Placed) for outcome in outcomes) == 7
-        assert all(outcome == Refused("budget_exhausted") for outcome in outcomes if not isinstance(outcome, Placed))
+        assert all(outcome == Refused("month_budget") for outcome in outcomes if not isinstance(outcome, Placed))
         assert ledger.placing.view().money.reserved_usd_micros == 7_000_000
 
 

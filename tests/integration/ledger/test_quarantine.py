@@ -60,7 +60,7 @@ def test_it_is_put_aside_wherever_it_is_met(ledger: Ledger, where: str) -> None:
     move_clock(ledger, 60)
     assert ledger.attempts.start_inhouse(Kind.RENDER, worker="w", lease_s=5) is None
     assert ledger.calls.claim_spawns(worker="o", limit=5, lease_s=5) == []
-    assert ledger.calls.claim_due(limit=5, lease_s=5) == []
+    assert ledger.following.claim_due(limit=5, lease_s=5).calls == []
     assert ledger.sweeps.expire_leases(limit=5, max_attempts=9) == []
     assert ledger.sweeps.due_held(limit=5) == ([], [])
     assert "schema 9" in ledger.desk.quarantined()[job_id]

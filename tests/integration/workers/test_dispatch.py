@@ -30,9 +30,9 @@ def test_a_spent_budget_holds_and_then_sheds_with_an_honest_reason(ledger: Ledge
     # When two jobs come, then one is placed and the other held, with a receipt that says both
     assert dispatcher.run(Kind.RENDER) == {"placed_modal": 1, "held": 1}
     held = ledger.desk.get(second)
-    assert (held.state, held.held_reason) == (State.HELD, "budget_exhausted")
+    assert (held.state, held.held_reason) == (State.HELD, "month_budget")
     (receipt,) = ledger.desk.receipts(second)
-    assert (receipt["rule"], receipt["signals"]["wanted"]) == ("budget_exhausted", "no_live_slot")
+    assert (receipt["rule"], receipt["signals"]["wanted"]) == ("month_budget", "no_live_slot")
     # It is looked at again, and again held
     move_clock(ledger, 6)
     ledger.sweeps.due_held(limit=10)

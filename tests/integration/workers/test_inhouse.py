@@ -9,7 +9,8 @@ from tests.integration.workers.conftest import RecordingNudger, settings_for
 from tests.support.ledgers import place, submit
 from tests.support.waiting import until
 from workers.artifacts import ArtifactStore
-from workers.inhouse import inhouse_cost_usd_micros, run_next
+from workers.execution import inhouse_cost_usd_micros
+from workers.inhouse import run_next
 from workers.resources import Resources
 
 

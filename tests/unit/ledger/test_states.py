@@ -6,6 +6,12 @@ from pathlib import Path
 from ledger.scripts import script_names, script_text
 from ledger.states import PUBLIC_STATUS, TERMINAL, TRANSITIONS, State, as_lua, as_mermaid, is_legal
 
+LUA = Path(__file__).parents[3] / "ledger" / "lua"
+#: How the further libraries begin.
+OPENINGS = {"_settling": "How attempts and containers come to dollars", "_money": "Money: what is set aside"}
+#: Functions of each that give a script away.
+WORDS = {"_settling": ("settle(", "container(", "book_tail("), "_money": ("reserve(", "book(", "burn(")}
+
 
 def test_every_state_has_a_row_and_a_public_word() -> None:
     assert set(TRANSITIONS) == set(State) == set(PUBLIC_STATUS)
@@ -32,7 +38,15 @@ def test_every_script_opens_with_the_table_and_has_its_own_header() -> None:
     assert "submit" in names
     for name in names:
         assert script_text(name).startswith("local LEGAL = {")
-        assert script_text(name).count("--[[") == 2, f"{name}.lua has no header"
+        assert (LUA / f"{name}.lua").read_text().startswith("--[["), f"{name}.lua has no header"
+
+
+def test_a_script_that_moves_money_names_the_library_that_it_needs() -> None:
+    for name in script_names():
+        body = (LUA / f"{name}.lua").read_text()
+        for library, words in WORDS.items():
+            if any(re.search(rf"(?<![\w.]){re.escape(word)}", body) for word in words):
+                assert f"--[[ {OPENINGS[library]}" in script_text(name), f"{name}.lua lacks its needs: line"
 
 
 def test_the_documented_diagram_is_the_table() -> None:

@@ -7,7 +7,7 @@ from modal import exception as modal_errors
 
 from ledger.retries import Cause
 from modal_apps.envelope import Envelope, RemoteError, Timings
-from workers.overflow.calls import Answered, Raised, SpawnTimedOut, StillRunning
+from workers.overflow.calls import Answered, LookTimedOut, Raised, ResultTooLarge, SpawnTimedOut, StillRunning
 from workers.overflow.endings import (
     AskAgain,
     Ended,
@@ -59,11 +59,15 @@ def test_what_is_no_envelope_ends_the_job_with_a_name(wire: object) -> None:
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (modal_errors.OutputExpiredError(), Cause.RESULT_LOST),
+        (modal_errors.OutputExpiredError(), Cause.RESULT_EXPIRED),
         (modal_errors.FunctionTimeoutError("t"), Cause.TIMEOUT),
         (modal_errors.NotFoundError("n"), Cause.RESULT_LOST),
-        (modal_errors.RemoteError("Function call was cancelled by user or a failure."), Cause.PREEMPTED),
+        (modal_errors.RemoteError("Function call was cancelled by user or a failure."), Cause.CANCELLED_REMOTELY),
+        (modal_errors.RemoteError("Runner failed with exit code: 1"), Cause.CRASH),
+        (modal_errors.RemoteError("Runner failed with exit code: 137"), Cause.OUT_OF_MEMORY),
+        (modal_errors.InternalFailure("Runner failed with exit code: 137"), Cause.OUT_OF_MEMORY),
         (modal_errors.InternalFailure("i"), Cause.CRASH),
+        (ResultTooLarge(2 * 1024**3, 1024), Cause.RESULT_TOO_LARGE),
         (modal_errors.ExecutionError("Could not deserialize remote exception"), Cause.CRASH),
         (MemoryError(), Cause.OUT_OF_MEMORY),
         (builtins.TimeoutError("the method's own"), Cause.ERROR),
@@ -81,7 +85,7 @@ def test_every_exception_ends_in_an_outcome(error: BaseException, cause: Cause) 
     "error",
     [
         modal_errors.ServiceError("s"), modal_errors.ConnectionError("c"), modal_errors.ResourceExhaustedError("r"),
-        modal_errors.AuthError("a"), OSError("o"),
+        modal_errors.AuthError("a"), OSError("o"), LookTimedOut(30),
     ],
 )  # fmt: skip
 def test_not_being_able_to_ask_says_nothing_about_the_call(error: BaseException) -> None:

@@ -2,23 +2,25 @@
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from ledger.models import BurstMode, JobRecord, Kind
-from ledger.outcomes import DueCall
-from ledger.states import State
+from ledger.following import Release, Shares, StoredBreaker
+from ledger.models import Kind
+from ledger.outcomes import DueCall, DueCalls
+from modal_apps.announce import Announcement
+from modal_apps.hints import CallHint
+from workers.overflow.breaker import BreakerRules
 from workers.overflow.calls import Look, StillRunning
 from workers.overflow.follower import Follower
+from workers.overflow.gate import Gate
 from workers.resources import Resources
 from workers.settings import Settings
 
 CALLS = [
     DueCall(
-        JobRecord(
-            id=f"video_{number}", kind=Kind.RENDER, tenant="t", state=State.RUNNING, priority=5, burst=BurstMode.AUTO,
-            created_ms=0, changed_ms=0, call_id=f"fc-{number}",
-        ),
-        now_ms=1000, spawned_ms=0, call_deadline_ms=10**9,
+        job_id=f"video_{number}", attempt=1, kind=Kind.RENDER, gpu="H100", call_id=f"fc-{number}", now_ms=1000,
+        spawned_ms=0, call_deadline_ms=10**9,
     )
     for number in range(6)
 ]  # fmt: skip
@@ -28,15 +30,14 @@ class _Ledger:
     """Hands the calls out once a run, and tells when all were given back."""
 
     def __init__(self) -> None:
-        self.calls = self
-        self.sweeps = self
+        self.calls = self.sweeps = self.following = self
         self.due = list(CALLS)
         self.released: set[str] = set()
         self.all_back = threading.Event()
 
-    def claim_due(self, **_: Any) -> list[DueCall]:
+    def claim_due(self, **_: Any) -> DueCalls:
         due, self.due = self.due, []
-        return due
+        return DueCalls(due, len(CALLS), None)
 
     def claim_cancels(self, **_: Any) -> list[Any]:
         return []
@@ -44,10 +45,17 @@ class _Ledger:
     def lead(self, *_: Any, **__: Any) -> bool:
         return False
 
-    def release(self, job_id: str, *_: Any, **__: Any) -> None:
-        self.released.add(job_id)
+    def breaker(self) -> StoredBreaker:
+        return StoredBreaker("closed", "", None, 0, 0)
+
+    def share_partitions(self, **_: Any) -> Shares:
+        return Shares([0], 1)
+
+    def release(self, releases: Sequence[Release]) -> list[str]:
+        self.released |= {one.job_id for one in releases}
         if len(self.released) == len(CALLS):
             self.all_back.set()
+        return []
 
 
 class _Modal:
@@ -57,13 +65,22 @@ class _Modal:
         await asyncio.sleep(0)
         return StillRunning()
 
+    async def hints(self, partition: int, *, limit: int, wait_s: float) -> Sequence[CallHint]:
+        await asyncio.sleep(wait_s)
+        return []
+
+    async def announced(self, *, page: int) -> AsyncIterator[Sequence[Announcement]]:
+        for nothing in ():
+            yield nothing
+
 
 def test_it_looks_at_everything_again_in_a_second_loop() -> None:
     # Given a follower that may ask Modal one thing at a time, so that looks queue up
     ledger = _Ledger()
     values = Settings.model_validate({"follow_concurrency": 1})
     open_ends = Resources(values, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
-    follower = Follower(open_ends, _Modal())  # type: ignore[arg-type]  # only looks are made
+    gate = Gate(ledger, BreakerRules())  # type: ignore[arg-type]  # the same
+    follower = Follower(open_ends, _Modal(), gate)  # type: ignore[arg-type]  # only looks are made
 
     async def one_run() -> None:
         running = asyncio.create_task(follower.run())
@@ -77,4 +94,4 @@ def test_it_looks_at_everything_again_in_a_second_loop() -> None:
         ledger.all_back.clear()
         asyncio.run(one_run())
         # Then every call was looked at and given back, each time
-        assert ledger.released == {call.record.id for call in CALLS}
+        assert ledger.released == {call.job_id for call in CALLS}

@@ -51,7 +51,8 @@ def test_a_kind_that_fits_no_modal_class_stays_in_house() -> None:
 def test_the_reservation_covers_the_estimate_on_the_cheapest_class_that_fits() -> None:
     verdict = POLICY.decide(replace(JOB, burst=BurstMode.ALWAYS), _view())
     # 100 s x (1.097 H100 + 2 x 0.0131 cores + 8 x 0.00222 GiB) thousandths of a dollar
-    assert verdict.decision == RunOnModal(gpu="H100", reserve_usd_micros=114_096)
+    expected = RunOnModal(gpu="H100", reserve_usd_micros=114_096, usd_nanos_per_s=1_140_960, gpus=1)
+    assert verdict.decision == expected
 
 
 def test_between_the_thresholds_it_stays_as_it_was() -> None:

@@ -1,0 +1,32 @@
+--[[ A training run tells how it goes: rows for whoever watches, bounded for each job. Rows are numbered within their
+attempt, so a row that is told twice is kept once. An attempt that is not the newest may still tell what it did.
+a: id, attempt, rows = [{n, text (JSON)}], kept, progress?, speed? = {key, seconds_per_example}
+-> noted (number of new rows) | unknown ]]
+work_may_end()
+local job = load(a.id)
+if not job then return reply({ outcome = 'unknown' }) end
+local key = attempt_key(a.id, whole(a.attempt))
+local seen = tonumber(redis.call('HGET', key, 'train_rows') or '0')
+local new = 0
+for _, row in ipairs(a.rows) do
+  if row.n > seen then
+    redis.call('RPUSH', K('train:' .. a.id), row.text)
+    seen = row.n
+    new = new + 1
+  end
+end
+if new > 0 then
+  redis.call('LTRIM', K('train:' .. a.id), whole(-a.kept), -1)
+  if redis.call('EXISTS', key) == 1 then redis.call('HSET', key, 'train_rows', whole(seen)) end
+end
+local mine = job.attempt == whole(a.attempt) and (job.state == 'running' or job.state == 'delivering')
+if mine and not is_null(a.progress) and a.progress > tonumber(job.progress or '0') then
+  redis.call('HSET', job_key(a.id), 'progress', whole(a.progress))
+end
+if not is_null(a.speed) then
+  -- What was learnt last counts a third: hardware and settings change.
+  local was = tonumber(redis.call('HGET', K('train:speeds'), a.speed.key) or nil)
+  local now = was and was + (a.speed.seconds_per_example - was) / 3 or a.speed.seconds_per_example
+  redis.call('HSET', K('train:speeds'), a.speed.key, string.format('%.9g', now))
+end
+return reply({ outcome = 'noted', new = new })

@@ -1,0 +1,92 @@
+"""What training adds to the ledger: how runs go, how fast they are, and moves between pools."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ledger.errors import UnknownOutcome
+from ledger.models import JobRecord, Kind, record_from_fields
+from ledger.scripts import ScriptRunner
+
+#: Rows that are kept of one job: a few runs' worth, whatever their length.
+ROWS_KEPT = 400
+
+
+class Training:
+    """The verbs of whoever trains, and of whoever watches it."""
+
+    def __init__(self, runner: ScriptRunner, *, prefix: str) -> None:
+        self._runner = runner
+        self._prefix = prefix
+
+    def note(
+        self,
+        job_id: str,
+        attempt: int,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        progress: int | None = None,
+        speed: tuple[str, float] | None = None,
+    ) -> int:
+        """Keep rows about a run; returns how many were new.
+
+        Args:
+            job_id: the job.
+            attempt: the attempt that they are about.
+            rows: JSON objects, each with its number `n` in the attempt, growing.
+            progress: 0 to 100, of the whole job.
+            speed: what was learnt: a key (`speed_key`), and seconds per training example.
+        """
+        answer = self._runner.call(
+            "note_train",
+            id=job_id,
+            attempt=attempt,
+            rows=[{"n": int(row["n"]), "text": json.dumps({"attempt": attempt, **row})} for row in rows],
+            kept=ROWS_KEPT,
+            progress=progress,
+            speed=None if speed is None else {"key": speed[0], "seconds_per_example": speed[1]},
+        )
+        match answer["outcome"]:
+            case "noted":
+                return int(answer["new"])
+            case "unknown":
+                return 0
+            case other:
+                raise UnknownOutcome("note_train", other)
+
+    def rows(self, job_id: str) -> list[dict[str, Any]]:
+        """What a run has told, oldest first: `attempt`, `n`, `at` (its own clock, seconds since 1970), `kind`, ..."""
+        texts = self._runner.guarded(lambda: self._runner.client.lrange(f"{self._prefix}:train:{job_id}", 0, -1))
+        return [json.loads(text) for text in texts]
+
+    def speeds(self) -> dict[str, float]:
+        """What has been learnt of speeds: `speed_key` -> seconds per training example."""
+        raw = self._runner.guarded(lambda: self._runner.client.hgetall(f"{self._prefix}:train:speeds"))
+        return {key: float(value) for key, value in raw.items()}
+
+    def waiting_inhouse(self, kind: Kind, *, limit: int) -> list[JobRecord]:
+        """Jobs that are placed in-house and wait for a slot, the next one first."""
+        client = self._runner.client
+
+        def read() -> list[Any]:
+            ids: Any = client.zrange(f"{self._prefix}:waiting:inhouse:{kind}", 0, limit - 1)
+            pipe = client.pipeline(transaction=False)
+            for job_id in ids:
+                pipe.hgetall(f"{self._prefix}:job:{job_id}")
+            return pipe.execute()
+
+        return [record_from_fields(row) for row in self._runner.guarded(read) if row]
+
+    def recall(self, job_id: str, attempt: int, *, reason: str) -> bool:
+        """Have a job that waits for an in-house slot decided about again. False: it has begun, or moved on."""
+        return bool(self._runner.call("recall", id=job_id, attempt=attempt, reason=reason)["outcome"] == "recalled")
+
+    def hold_spawn(self, job_id: str, attempt: int, *, lease_s: float) -> bool:
+        """Keep the claim on an attempt that is being prepared for its spawn. False: it is not ours any more."""
+        answer = self._runner.call("hold_spawn", id=job_id, attempt=attempt, lease_ms=int(lease_s * 1000))
+        return bool(answer["outcome"] == "held")
+
+
+def speed_key(recipe: str, place: str) -> str:
+    """Under which a speed is learnt: the recipe, and `inhouse` or the Modal GPU class."""
+    return f"{recipe}@{place}"

@@ -1,0 +1,155 @@
+"""Hints: what a call says of itself on its way, so that its end is noticed at once and its progress can be seen.
+
+A hint goes into a `modal.Queue`, into one of a few partitions that the followers share. It is never the truth: a lost
+one costs time, since the followers poll too. So a hint never holds up a render and never fails one: a thread of its own
+puts it, the newest progress replaces what was not put yet, and a full queue or a Modal that is away is passed over.
+"""
+
+import contextlib
+import threading
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import modal
+
+#: The Queue of hints, one per Modal environment.
+HINTS_QUEUE = "overspill-hints"
+#: Partitions that the followers share out among them; Modal keeps at most 5,000 items in each.
+PARTITIONS = 8
+#: A container puts progress at most so often, seconds.
+PROGRESS_EVERY_S = 2.0
+#: What nobody has taken is dropped by Modal after this, seconds.
+HINT_TTL_S = 3600
+
+What = Literal["started", "progress", "done"]
+_WHATS: Mapping[object, What] = {"started": "started", "progress": "progress", "done": "done"}
+
+#: Puts one item into one partition.
+Put = Callable[[tuple[Any, ...], str], None]
+
+
+@dataclass(frozen=True)
+class CallHint:
+    """One hint."""
+
+    job_id: str
+    attempt: int
+    call_id: str
+    what: What
+    #: 0 to 100.
+    percent: int | None = None
+    peak_gpu_memory_bytes: int | None = None
+    #: How large the result is that is about to come.
+    result_bytes: int | None = None
+
+    def to_wire(self) -> tuple[Any, ...]:
+        """As plain types."""
+        return (
+            self.job_id, self.attempt, self.call_id, self.what, self.percent, self.peak_gpu_memory_bytes,
+            self.result_bytes,
+        )  # fmt: skip
+
+
+def parse_hint(wire: object) -> CallHint | None:
+    """Read an item of the queue; None if somebody else put it."""
+    if not isinstance(wire, tuple | list) or len(wire) != 7:  # noqa: PLR2004 - the fields of a hint
+        return None
+    job_id, attempt, call_id, said, *numbers = wire
+    what = _WHATS.get(said) if isinstance(said, str) else None
+    plain = isinstance(job_id, str) and isinstance(call_id, str) and _is_whole(attempt)
+    if what is None or not plain or not all(one is None or _is_whole(one) for one in numbers):
+        return None
+    return CallHint(job_id, attempt, call_id, what, *numbers)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def partition_of(job_id: str) -> int:
+    """Which partition a job's hints go to: the same one on both sides, and evenly spread."""
+    return zlib.crc32(job_id.encode()) % PARTITIONS
+
+
+def partition_name(number: int) -> str:
+    """As Modal is told."""
+    return f"p{number}"
+
+
+@cache
+def _queue() -> modal.Queue:
+    return modal.Queue.from_name(HINTS_QUEUE, create_if_missing=True)
+
+
+def put_into_queue(item: tuple[Any, ...], partition: str) -> None:
+    """Put an item, at once or not at all."""
+    _queue().put(item, block=False, partition=partition, partition_ttl=HINT_TTL_S)
+
+
+class Hinter:
+    """Tells the followers how one call goes, from a thread of its own. Runs inside a Modal container only."""
+
+    def __init__(
+        self,
+        job_id: str,
+        attempt: int,
+        call_id: str,
+        *,
+        put: Put = put_into_queue,
+        every_s: float = PROGRESS_EVERY_S,
+    ) -> None:
+        self._job_id, self._attempt, self._call_id = job_id, attempt, call_id
+        self._partition = partition_name(partition_of(job_id))
+        self._put = put
+        self._every_s = every_s
+        self._news = threading.Condition()
+        self._percent: int | None = None
+        self._end: CallHint | None = None
+        self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
+
+    def start(self) -> None:
+        """Say that the call has begun."""
+        self._thread.start()
+
+    def progress(self, percent: float) -> None:
+        """Note how far it is, 0 to 100; it is put when its time has come."""
+        with self._news:
+            self._percent = min(100, max(0, int(percent)))
+
+    def done(self, *, peak_gpu_memory_bytes: int | None = None, result_bytes: int | None = None) -> None:
+        """Say that the result is about to come. Returns at once; it is put while Modal takes the result."""
+        with self._news:
+            self._end = self._hint("done", 100, peak_gpu_memory_bytes, result_bytes)
+            self._news.notify()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until everything was put (tests). False: it was not in time."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        self._try(self._hint("started"))
+        put_percent = 0
+        while True:
+            with self._news:
+                if self._end is None:
+                    self._news.wait(self._every_s)
+                end, percent = self._end, self._percent
+            if end is not None:
+                self._try(end)
+                return
+            if percent is not None and percent > put_percent:
+                put_percent = percent
+                self._try(self._hint("progress", percent))
+
+    def _hint(
+        self, what: What, percent: int | None = None, peak: int | None = None, result_bytes: int | None = None
+    ) -> CallHint:
+        return CallHint(self._job_id, self._attempt, self._call_id, what, percent, peak, result_bytes)
+
+    def _try(self, hint: CallHint) -> None:
+        with contextlib.suppress(Exception):  # a hint may be lost, a render may not
+            self._put(hint.to_wire(), self._partition)

@@ -1,0 +1,252 @@
+"""One training run inside a container: the engine in a thread, so that the container can be told to stop meanwhile.
+
+A container that is taken away gets SIGINT and 30 seconds. The signal strikes the main thread, where it must not tear a
+step apart; so the engine works in another, is asked to stop, and leaves a checkpoint at the step it is at.
+"""
+
+import gc
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from engines.train.contract import SHAPES, EventKind, TrainConfig, TrainContext, TrainEngine, TrainEvent, TrainResult
+from engines.train.errors import DatasetProblem, InvalidTrainConfig
+from modal_apps.envelope import RemoteError
+from modal_apps.training_errors import in_words
+from modal_apps.training_request import TrainRequest
+from modal_apps.training_rows import RowFile, rows_path
+
+#: Modal gives 30 seconds; the rest is for the volume's last commit, seconds.
+SAVE_WITHIN_S = 25.0
+_LOOK_EVERY_S = 0.2
+_S3 = "s3://"
+#: Of Modal's refusal to reload a volume.
+_OPEN_FILES = "open files"
+
+
+class Committed(Protocol):
+    """What of a `modal.Volume` a run needs."""
+
+    def commit(self) -> None:
+        """Make what was written durable and visible to others."""
+
+    def reload(self) -> None:
+        """See what others have committed."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method answers: exactly one of `value` and `error` is set."""
+
+    value: Mapping[str, Any] | None = None
+    error: RemoteError | None = None
+    peak_gpu_memory_bytes: int | None = None
+
+
+class TrainingRun:
+    """One segment of one job. `go` runs it; `save_and_end` may be called from the exit hook, whenever it runs."""
+
+    def __init__(
+        self,
+        engine: TrainEngine,
+        *,
+        root: Path,
+        cache: Path,
+        data_root: Path,
+        volume: Committed,
+        on_percent: Callable[[float], None],
+        attempt: int = 0,
+    ) -> None:
+        self._engine = engine
+        self._root, self._cache, self._data_root = root, cache, data_root
+        self._volume = volume
+        self._on_percent = on_percent
+        self._attempt = attempt
+        self._stop, self._cancelled = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._result: TrainResult | None = None
+        self._error: BaseException | None = None
+
+    def go(self, wire: Mapping[str, Any]) -> Answer:
+        """Run the segment. Modal's own signals pass through; everything else becomes an answer."""
+        try:
+            request = TrainRequest.from_wire(wire)
+            gc.collect()  # a run before this one may have files of the volume open
+            unless_open(self._volume.reload)
+            context = self._context(request)
+        except Exception as error:  # noqa: BLE001 - the wire carries words, never an exception of the user's
+            return Answer(error=in_words(error))
+        self._thread = threading.Thread(target=self._work, args=(request.config, context), name="train", daemon=True)
+        self._thread.start()
+        try:
+            while self._thread.is_alive():
+                self._thread.join(_LOOK_EVERY_S)
+        except KeyboardInterrupt:
+            raise  # The container is taken away: the exit hook comes next, and saves.
+        except BaseException:
+            # The call was cancelled: nobody wants a checkpoint of it any more, and the container may live on.
+            self._cancelled.set()
+            self._thread.join(SAVE_WITHIN_S)
+            raise
+        return self._answer(request)
+
+    def save_and_end(self) -> None:
+        """Ask the engine for a checkpoint at the step it is at, and wait for it as long as the grace allows."""
+        if self._thread is not None and self._thread.is_alive():
+            self._stop.set()
+            self._thread.join(SAVE_WITHIN_S)
+
+    def _work(self, config: TrainConfig, context: TrainContext) -> None:
+        try:
+            self._result = self._engine.train(config, context)
+        except BaseException as error:  # noqa: BLE001 - it is answered by the thread that waits
+            self._error = error
+
+    def _context(self, request: TrainRequest) -> TrainContext:
+        folder = self._root / request.folder
+        rows = RowFile(self._root / rows_path(request.folder, self._attempt), clock=time.time)
+        began = time.monotonic()
+
+        def on_event(event: TrainEvent) -> None:
+            rows.note(event)
+            self._on_percent(100 * event.step / event.steps)
+            if event.kind in (EventKind.STARTED, EventKind.WARNING):
+                rows.write()
+
+        def on_checkpoint(_: Path) -> None:
+            rows.write()
+            unless_open(self._volume.commit)
+
+        def stop_requested() -> bool:
+            segment_over = request.stop_after_s is not None and time.monotonic() - began >= request.stop_after_s
+            return segment_over or self._stop.is_set()
+
+        return TrainContext(
+            folder=folder,
+            cache=self._cache,
+            data=data_of(request, self._data_root),
+            classifier=self._root / request.classifier if request.classifier else None,
+            job=request.job,
+            on_event=on_event,
+            on_checkpoint=on_checkpoint,
+            is_cancelled=self._cancelled.is_set,
+            stop_requested=stop_requested,
+            git_revision=request.git_revision,
+        )
+
+    def _answer(self, request: TrainRequest) -> Answer:
+        with suppress(Exception):  # what the engine kept is kept by the commit after each checkpoint; this is for rows
+            self._volume.commit()
+        if self._result is None:
+            return Answer(error=in_words(self._error or RuntimeError("the engine ended without a word")))
+        return Answer(
+            value=segment_value(self._result, request.folder),
+            peak_gpu_memory_bytes=self._result.peak_gpu_memory_bytes,
+        )
+
+
+def segment_value(result: TrainResult, folder: str) -> dict[str, Any]:
+    """What a segment answers: the engine's result, with checkpoints named by their place on the volume."""
+
+    def on_volume(path: Path | None) -> str | None:
+        return None if path is None else f"{folder}/{path.name}"
+
+    return {
+        **result.to_wire(),
+        "checkpoint": on_volume(result.checkpoint),
+        "best": on_volume(result.best),
+        "resumed_from": on_volume(result.resumed_from),
+    }
+
+
+def data_of(request: TrainRequest, data_root: Path) -> Path | None:
+    """Where the dataset lies in this container; None: the engine makes or finds it by its name.
+
+    Raises:
+        DatasetProblem: it is in S3, and no bucket is mounted here.
+    """
+    if request.data is None:
+        if request.config.dataset.startswith(_S3):
+            raise DatasetProblem("unresolved", request.config.dataset)
+        return None
+    if not data_root.is_dir():
+        raise DatasetProblem("missing", request.config.dataset, name=str(data_root), cause="no bucket is mounted")
+    return data_root / request.data
+
+
+def unless_open(operation: Callable[[], None]) -> None:
+    """Commit or reload a volume of which the run holds a file open (TensorBoard's).
+
+    Modal's SDK reloads after each commit, and a reload with open files is refused. The commit stands all the same, and
+    a training container needs nothing that others have committed meanwhile.
+    """
+    try:
+        operation()
+    except RuntimeError as error:
+        if _OPEN_FILES not in str(error):
+            raise
+
+
+def keep_cache(volume: Committed) -> None:
+    """Commit the prepared datasets. While one is still open somewhere this waits for the container's end."""
+    gc.collect()  # closes what the run had mapped into memory
+    with suppress(Exception):  # Modal commits at the container's end in any case
+        volume.commit()
+
+
+def warm_up() -> None:
+    """Have CUDA make its context and load its kernels now. Nothing where there is no GPU."""
+    import torch  # noqa: PLC0415 - only a container has to have it
+
+    if torch.cuda.is_available():
+        images = torch.randn(1, 3, 32, 32, device="cuda")
+        torch.nn.Conv2d(3, 16, 3, device="cuda")(images)
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+
+
+def smoke() -> Answer:
+    """Imports, the device, and one step of each recipe, in a folder that is thrown away."""
+    try:
+        return Answer(value=_smoke())
+    except Exception as error:  # noqa: BLE001 - the wire carries words
+        return Answer(error=in_words(error))
+
+
+def _smoke() -> dict[str, Any]:
+    import torch  # noqa: PLC0415 - only a container has to have it
+
+    from engines.train.contract import RECIPES  # noqa: PLC0415
+    from engines.train.engine import TorchTrainEngine  # noqa: PLC0415
+
+    losses: dict[str, float | None] = {}
+    for recipe in RECIPES:
+        with tempfile.TemporaryDirectory() as scratch:
+            config = TrainConfig(
+                recipe=recipe, dataset=SHAPES, steps=1, batch_size=8, eval_examples=8, warmup_steps=0, log_every_steps=1
+            )
+            heard: list[TrainEvent] = []
+            context = TrainContext(folder=Path(scratch) / "job", cache=Path(scratch) / "cache", on_event=heard.append)
+            TorchTrainEngine().train(config, context)
+            losses[recipe] = next((event.loss for event in heard if event.loss is not None), None)
+    cuda = torch.cuda.is_available()
+    return {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(0) if cuda else "cpu",
+        "gpus": torch.cuda.device_count() if cuda else 0,
+        "losses": losses,
+    }
+
+
+def evaluate(wire: Mapping[str, Any], *, root: Path, cache: Path, data_root: Path) -> Answer:
+    """Evaluate the best checkpoint in the folder of a request, on the request's dataset."""
+    try:
+        request = TrainRequest.from_wire(wire)
+        raise InvalidTrainConfig("action", "evaluate", "the evaluation of this version")
+    except Exception as error:  # noqa: BLE001 - the wire carries words
+        return Answer(error=in_words(error))

@@ -1,0 +1,365 @@
+"""The money is exact under any interleaving: hypothesis drives the real scripts against a model in plain Python.
+
+Tenants, kinds, GPU classes with counts; placements, top-ups, settlements above and below their reservation, stops,
+idle tails, containers that end early, true-ups, the operator's hand, and a clock that jumps over days and months. What
+the ledger answers must be what the model foresaw, and after each step every sum must be the model's.
+"""
+
+import json
+from datetime import UTC, datetime
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from ledger import Ledger, LedgerSettings, RenderJob, TrainJob
+from ledger.containers import ContainerUse, Usage
+from ledger.decisions import Limits, RunInhouse, RunOnModal
+from ledger.models import Artifact, Kind
+from ledger.outcomes import Completed, Delivering, Placed, Refused, ToppedUp, TruedUp
+from ledger.retries import Cause
+from tests.support.ledgers import RECEIPT, move_clock
+from tests.support.money_model import MoneyModel
+from tests.support.redis_server import RedisServer
+
+ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=1, sha256="0")
+#: Class -> (nano-dollars a second, GPUs): a thousand and two thousand micro-dollars a second.
+CLASSES = {"H100": (1_000_000, 1), "A100-80GB:4": (2_000_000, 4)}
+WINDOW_S = 20.0
+LIMITS = Limits(
+    month_cap_usd_micros=400_000,
+    max_modal_attempts=3,
+    day_cap_usd_micros=250_000,
+    hour_rate_cap_usd_micros=19_800_000,
+    tenant_cap_usd_micros=220_000,
+    tenant_caps_usd_micros={"acme": 150_000},
+    kind_caps_usd_micros={"train": 180_000},
+    max_gpus=8,
+    max_containers=4,
+    drain_ratio=0.8,
+    drain_priority=5,
+)
+#: The machine's clock begins here: an hour before a month ends.
+START = datetime(2031, 1, 31, 23, 0, tzinfo=UTC)
+
+
+class MoneyMachine(RuleBasedStateMachine):
+    """Everybody who moves money, one step at a time."""
+
+    url = ""
+
+    @initialize()
+    def connect(self) -> None:
+        self.ledger = Ledger(LedgerSettings.model_validate({"ledger_url": self.url, "ledger_prefix": "{money}"}))
+        for key in self.ledger.client.scan_iter("{money}:*"):
+            self.ledger.client.delete(key)
+        move_clock(self.ledger, START.timestamp() - self._now_ms() / 1000)
+        self.model = MoneyModel(LIMITS)
+        self.tenant_of: dict[str, tuple[str, str, int]] = {}
+        self.calls_begun = 0
+        self.made = 0
+
+    def teardown(self) -> None:
+        if hasattr(self, "ledger"):
+            self.ledger.close()
+
+    def _now_ms(self) -> int:
+        return self.ledger.placing.view().now_ms
+
+    def _tick(self) -> None:
+        self.model.now_ms = self._now_ms()
+
+    def _idle_since(self) -> None:
+        """The model's idle containers idle since the very millisecond that the ledger wrote."""
+        for name, one in self.model.idle().items():
+            until: float | None = self.ledger.client.zscore(f"{self.ledger.prefix}:containers:idle", name)  # type: ignore[assignment]  # redis-py is untyped here
+            if until is not None:
+                one.since_ms = int(until) - one.window_ms
+
+    # --- jobs come and are placed
+
+    def _submit(self, kind: Kind, tenant: str, priority: int) -> None:
+        self.made += 1
+        shared = {"tenant": tenant, "priority": priority}
+        job = (
+            RenderJob.model_validate({"prompt": f"p{self.made}", **shared})
+            if kind is Kind.RENDER
+            else TrainJob.model_validate({"recipe": "image_classifier", "seed": self.made, **shared})
+        )
+        job_id = self.ledger.desk.submit(job, source="client").job_id
+        self.tenant_of[job_id] = (tenant, str(kind), priority)
+
+    @rule(
+        kind=st.sampled_from(list(Kind)),
+        tenant=st.sampled_from(["acme", "beta"]),
+        priority=st.sampled_from([1, 8]),
+        gpu=st.sampled_from(sorted(CLASSES)),
+        reserve=st.sampled_from([20_000, 40_000, 90_000]),
+        spawned=st.booleans(),
+    )
+    def place(self, kind: Kind, tenant: str, priority: int, gpu: str, reserve: int, spawned: bool) -> None:
+        self._submit(kind, tenant, priority)
+        rate, gpus = CLASSES[gpu]
+        decision = RunOnModal(gpu, reserve, usd_nanos_per_s=rate, gpus=gpus)
+        for claimed in self.ledger.placing.claim_queued(kind, limit=1, lease_s=60):
+            job_id = claimed.record.id
+            self._tick()
+            expected = self.model.refusal(*self.tenant_of[job_id], decision)
+            outcome = self.ledger.placing.place(claimed, decision, receipt=RECEIPT, limits=LIMITS)
+            match outcome:
+                case Placed(attempt, _):
+                    assert expected is None
+                    of_tenant, of_kind, _ = self.tenant_of[job_id]
+                    self.model.placed(f"{job_id}:{attempt}", of_tenant, of_kind, decision)
+                case Refused(reason):
+                    assert reason == expected
+                    self.ledger.placing.place(claimed, RunInhouse(), receipt=RECEIPT, limits=LIMITS)
+                case other:
+                    raise AssertionError(other)
+        if spawned:
+            self.spawn()
+
+    def spawn(self) -> None:
+        for record in self.ledger.calls.claim_spawns(worker="o", limit=9, lease_s=10):
+            self.ledger.calls.record_call(
+                record.id, record.attempt, call_id=f"fc-{record.id}", first_check_s=0, deadline_s=600
+            )
+
+    @precondition(lambda self: self.model.attempts)
+    @rule(data=st.data(), reserve=st.sampled_from([40_000, 90_000, 200_000]))
+    def top_up(self, data: st.DataObject, reserve: int) -> None:
+        member = data.draw(st.sampled_from(sorted(self.model.attempts)))
+        one = self.model.attempts[member]
+        job_id, _, attempt = member.rpartition(":")
+        self._tick()
+        more = reserve - one.reserved
+        expected = None if more <= 0 else self.model.dollar_refusal(one.tenant, one.kind, more, None)
+        match self.ledger.calls.top_up(job_id, int(attempt), reserve_usd_micros=reserve, limits=LIMITS):
+            case ToppedUp(reserved):
+                assert expected is None
+                assert reserved == max(reserve, one.reserved)
+                self.model.topped_up(member, reserve)
+            case Refused(reason):
+                assert reason == expected
+            case _:
+                assert not self._is_live(job_id, int(attempt))
+
+    def _is_live(self, job_id: str, attempt: int) -> bool:
+        record = self.ledger.desk.get(job_id)
+        return record.attempt == attempt and record.state in {"placed", "running", "delivering"}
+
+    # --- calls end
+
+    def _usage(self, data: st.DataObject, member: str) -> Usage:
+        """A call in a new container or in one that is known, for a while, ending now."""
+        one = self.model.attempts[member]
+        known = [
+            name for name, c in self.model.containers.items() if (c.kind, c.gpu) == (one.kind, one.decision.gpu)
+        ]
+        name = data.draw(st.sampled_from([*sorted(known), "new"]))
+        if name == "new":
+            self.calls_begun += 1
+            name = f"ta-{self.calls_begun}"
+        seconds = data.draw(st.sampled_from([1, 7, 25, 90]))
+        now_ms = self._now_ms()
+        gone = data.draw(st.booleans())
+        use = ContainerUse(name, now_ms - seconds * 1000, now_ms, gone, now_ms - seconds * 500)
+        return Usage([use], usd_nanos_per_s=one.decision.usd_nanos_per_s, idle_window_s=WINDOW_S)
+
+    @precondition(lambda self: self.model.attempts)
+    @rule(data=st.data(), cost=st.integers(0, 70_000), told=st.booleans())
+    def complete(self, data: st.DataObject, cost: int, told: bool) -> None:
+        member = data.draw(st.sampled_from(sorted(self.model.attempts)))
+        job_id, _, attempt = member.rpartition(":")
+        self.spawn()
+        if not isinstance(self.ledger.attempts.begin_delivery(job_id, int(attempt)), Delivering):
+            return
+        usage = self._usage(data, member) if told else None
+        self._tick()
+        outcome = self.ledger.attempts.complete(
+            job_id, int(attempt), artifact=ARTIFACT, measurements={}, cost_usd_micros=cost, usage=usage
+        )
+        assert outcome == Completed()
+        paid = self.model.settled(member, usage, cost)
+        assert int(self.ledger.desk.attempt(job_id, int(attempt))["cost_usd_micros"]) == paid
+        self._idle_since()
+
+    @precondition(lambda self: self.model.attempts)
+    @rule(data=st.data(), may_run=st.booleans())
+    def fail(self, data: st.DataObject, may_run: bool) -> None:
+        member = data.draw(st.sampled_from(sorted(self.model.attempts)))
+        job_id, _, attempt = member.rpartition(":")
+        if not self._is_live(job_id, int(attempt)):
+            return
+        usage = None if may_run else self._usage(data, member)
+        self._tick()
+        self.ledger.attempts.fail(
+            job_id, int(attempt), cause=Cause.CRASH, message="", max_attempts=9, jitter=0, usage=usage,
+            call_may_run=may_run,
+        )  # fmt: skip
+        if not may_run:
+            self.model.settled(member, usage)
+            self._idle_since()
+
+    @precondition(lambda self: self.tenant_of)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from(sorted(self.tenant_of)))
+        self._tick()
+        self.ledger.desk.cancel(job_id)
+        for member in [m for m in self.model.attempts if m.startswith(job_id)]:
+            # One that nobody was spawning is settled at once; any other is stopped first.
+            if "settled" in self.ledger.desk.attempt(job_id, int(member.rpartition(":")[2])):
+                self.model.settled(member, None)
+
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        for due in self.ledger.calls.claim_cancels(limit=1, again_in_s=1):
+            member = f"{due.job_id}:{due.attempt}"
+            usage = self._usage(data, member)
+            self._tick()
+            self.ledger.calls.settle_cancel(due.job_id, due.attempt, usage=usage)
+            self.ledger.calls.settle_cancel(due.job_id, due.attempt, usage=usage)
+            self.model.settled(member, usage)
+            self._idle_since()
+
+    @rule()
+    def leases_lapse(self) -> None:
+        self.ledger.sweeps.expire_leases(limit=5, max_attempts=9)
+
+    @precondition(lambda self: self.tenant_of)
+    @rule(kind=st.sampled_from(list(Kind)), cost=st.integers(1, 500), well=st.booleans())
+    def run_inhouse(self, kind: Kind, cost: int, well: bool) -> None:
+        record = self.ledger.attempts.start_inhouse(kind, worker="w", lease_s=60)
+        if record is None:
+            return
+        self._tick()
+        if well:
+            self.ledger.attempts.begin_delivery(record.id, record.attempt)
+            self.ledger.attempts.complete(
+                record.id, record.attempt, artifact=ARTIFACT, measurements={}, cost_usd_micros=cost
+            )
+        else:
+            self.ledger.attempts.fail(
+                record.id, record.attempt, cause=Cause.ERROR, message="", max_attempts=9, jitter=0, cost_usd_micros=cost
+            )
+        self.model.inhouse(record.tenant, str(record.kind), cost)
+
+    # --- idle containers
+
+    @rule()
+    def tails_end(self) -> None:
+        self._tick()
+        over = [name for name, one in self.model.idle().items() if (one.since_ms or 0) + one.window_ms <= self.model.now_ms]
+        assert self.ledger.sweeps.idle_containers(limit=50) == len(over)
+        for name in over:
+            one = self.model.containers[name]
+            self.model.tail_over(name, one.tail_usd_micros, one.window_ms)
+
+    @precondition(lambda self: self.model.idle())
+    @rule(data=st.data(), gpu=st.sampled_from(sorted(CLASSES)), kind=st.sampled_from(list(Kind)), alive=st.integers(0, 3))
+    def modal_has_fewer(self, data: st.DataObject, gpu: str, kind: Kind, alive: int) -> None:
+        pool = [name for name, one in self.model.idle().items() if (one.kind, one.gpu) == (str(kind), gpu)]
+        busy = data.draw(st.lists(st.sampled_from(sorted(pool)), unique=True)) if pool else []
+        self._tick()
+        expected = self.model.gone_early(str(kind), gpu, alive=alive, busy=busy)
+        before = {name: self._paid_upto(name) for name in expected}
+        ended = self.ledger.calls.idle_ended(kind, gpu=gpu, alive=alive, asked_s_ago=0, busy=busy)
+        assert ended.containers == len(expected)
+        booked = 0
+        for name in expected:
+            one = self.model.containers[name]
+            idled_ms = self._paid_upto(name) - before[name]
+            # By the clock that both use; at most the whole tail, and never less than it idled since it was settled.
+            assert 0 <= idled_ms <= one.window_ms
+            assert idled_ms >= min(one.window_ms, self.model.now_ms - (one.since_ms or 0))
+            part = one.tail_usd_micros if idled_ms >= one.window_ms else -(-one.rate * idled_ms // 1_000_000)
+            booked += one.tail_usd_micros - part
+            self.model.tail_over(name, part, idled_ms)
+        assert ended.given_back_usd_micros == booked
+
+    def _paid_upto(self, name: str) -> int:
+        text = self.ledger.client.hget(f"{self.ledger.prefix}:containers", name)
+        return int(json.loads(str(text))["booked_ms"])
+
+    # --- the bill, the operator, the clock
+
+    @rule(off_by=st.integers(-3_000, 3_000))
+    def true_up(self, off_by: int) -> None:
+        self._tick()
+        billed = max(0, self.model.spent_of() + off_by)
+        outcome = self.ledger.budget.true_up_month_to_date(billed + self.model.reserved_of(), who="test")
+        assert isinstance(outcome, TruedUp)
+        assert outcome.difference_usd_micros >= 0
+        with self.model._one_script("-", "-"):  # noqa: SLF001 - the model's own account of one script
+            self.model.trued_up(outcome.difference_usd_micros)
+        again = self.ledger.budget.true_up_month_to_date(billed + self.model.reserved_of(), who="test")
+        assert again == TruedUp(0, outcome.used_usd_micros + outcome.difference_usd_micros)
+
+    @rule(mode=st.sampled_from(["auto", "auto", "on", "off"]), for_s=st.sampled_from([None, 3]))
+    def operator(self, mode: str, for_s: float | None) -> None:
+        self.ledger.budget.set_override(mode, who="ann", why="test", for_s=for_s)  # type: ignore[arg-type]  # one of the three
+        self._tick()
+        self.model.off_until_ms = None if mode != "off" else self.model.now_ms + (3_000 if for_s else 10**12)
+
+    @rule(by_s=st.sampled_from([0.001, 5, 15, 30, 2_000, 4_000, 90_000]))
+    def clock_jumps(self, by_s: float) -> None:
+        move_clock(self.ledger, by_s)
+
+    # --- what must always hold
+
+    @invariant()
+    def every_sum_is_the_models(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        self._tick()
+        view, model = self.ledger.budget.view(LIMITS), self.model
+        assert (view.month.spent_usd_micros, view.month.reserved_usd_micros) == (model.spent_of(), model.reserved_of())
+        assert view.day.spent_usd_micros == model.spent_of(day=model.day)
+        for name, one in view.tenants.items():
+            expected = model.spent_of(tenant=name), model.reserved_of(tenant=name)
+            assert (one.spent_usd_micros, one.reserved_usd_micros) == expected
+        for name, one in view.kinds.items():
+            expected = model.spent_of(kind=name), model.reserved_of(kind=name)
+            assert (one.spent_usd_micros, one.reserved_usd_micros) == expected
+        assert view.hour_rate.used == model.rate() * 3600 // 1000
+        assert (view.gpus.used, view.containers.used) == (model.gpus(), model.containers_alive())
+        assert view.calls.used == len(model.attempts)
+
+    @invariant()
+    def what_passed_a_cap_was_counted(self) -> None:
+        if hasattr(self, "ledger"):
+            counters = self.ledger.counters()
+            for label in ("month", "day", "tenant", "kind"):
+                assert counters.get(f"overshoot_usd_micros_total|scope={label}", 0) == self.model.overshoot[label]
+
+    @invariant()
+    def the_audit_is_empty(self) -> None:
+        if hasattr(self, "ledger"):
+            # A cap is passed only by what was counted as overshoot.
+            passed = any(self.model.overshoot.values())
+            assert self.ledger.audit(None if passed else LIMITS) == []
+
+
+def test_the_money_is_exact_under_any_interleaving(redis_server: RedisServer) -> None:
+    class Machine(MoneyMachine):
+        url = redis_server.url(4)
+
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis leaves it untyped
+        Machine,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=50,
+            deadline=None,
+            print_blob=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

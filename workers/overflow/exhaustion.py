@@ -1,0 +1,49 @@
+"""Whether a call waits for a GPU that does not come: then another class is tried."""
+
+import time
+
+import structlog
+
+from ledger.outcomes import DueCall
+from workers.overflow.calls import ModalCalls
+from workers.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: What Modal said of a class is good for so long, seconds: many calls ask about the same few classes.
+_GOOD_FOR_S = 5.0
+
+
+class Exhaustion:
+    """Asks Modal how a class stands, when one of its calls has waited for too long."""
+
+    def __init__(self, calls: ModalCalls, settings: Settings) -> None:
+        self._calls = calls
+        self._settings = settings
+        self._backlogs: dict[str, tuple[float, bool]] = {}
+
+    async def has_no_gpu(self, call: DueCall) -> bool:
+        """Whether a call has waited too long, has not begun, and its class has a backlog.
+
+        A hint that it began may be lost, so its announcement is asked for too, which it makes before it works.
+        """
+        waited_s = (call.now_ms - call.spawned_ms) / 1000
+        if call.begun_ms is not None or waited_s < self._settings.gpu_exhausted_after_s:
+            return False
+        if len(self._settings.modal_render_classes) + len(self._settings.modal_render_fallbacks) <= 1:
+            return False
+        if not await self._has_backlog(call.gpu):
+            return False
+        return await self._calls.announcement(call.job_id, call.attempt) is None
+
+    async def _has_backlog(self, gpu: str) -> bool:
+        at, known = self._backlogs.get(gpu, (float("-inf"), False))
+        if time.monotonic() - at < _GOOD_FOR_S:
+            return known
+        try:
+            known = (await self._calls.pool(gpu)).backlog > 0
+        except Exception as error:  # noqa: BLE001 - the SDK raises many types; all mean that it is not known
+            log.info("pool.not_asked", gpu=gpu, error=f"{type(error).__name__}: {error}")
+            known = False
+        self._backlogs[gpu] = (time.monotonic(), known)
+        return known

@@ -1,0 +1,119 @@
+"""Hints from running calls: drained from the queue's partitions by long polls, noted in the ledger a batch at a time.
+
+A follower drains its fair share of the partitions; the ledger says which, and gives a dead one's to the others. What is
+lost on the way costs time only: each call is polled too.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from ledger import Ledger, LedgerError
+from ledger.following import Announced, Hint
+from modal_apps.hints import PARTITIONS, CallHint
+from workers.overflow.calls import ModalCalls
+from workers.overflow.claims import Claims
+
+log = structlog.get_logger(__name__)
+
+#: A follower's share is its own for so long, and is renewed three times in it, seconds.
+SHARE_LEASE_S = 6.0
+_RENEWALS = 3
+#: One long poll, seconds, and the items that it brings at most.
+POLL_S, POLL_ITEMS = 20.0, 500
+#: Pause after Modal could not be asked, seconds; and between two takes, so that hints come in batches.
+AWAY_S, GATHER_S = 5.0, 0.1
+#: A result is there so soon after its call said that it would be, seconds; and a large one so much later for each byte.
+RESULT_IN_S, RESULT_BYTES_PER_S = 0.1, 50e6
+
+
+def noted(hint: CallHint) -> Hint:
+    """A hint as the ledger wants it."""
+    delay_s = RESULT_IN_S + (hint.result_bytes or 0) / RESULT_BYTES_PER_S
+    return Hint(
+        job_id=hint.job_id,
+        attempt=hint.attempt,
+        call_id=hint.call_id,
+        what=hint.what,
+        progress=hint.percent,
+        peak_gpu_memory_bytes=hint.peak_gpu_memory_bytes,
+        look_in_s=delay_s if hint.what == "done" else 0.0,
+    )
+
+
+class HintDrain:
+    """Drains this follower's share of the hints. Of one event loop."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        calls: ModalCalls,
+        claims: Claims,
+        *,
+        owner: str,
+        on_ends: Callable[[], None],
+        on_strangers: Callable[[Sequence[Announced]], None],
+    ) -> None:
+        """`on_ends` is told when calls have said that they end; `on_strangers`, of calls that the ledger lacks."""
+        self._ledger = ledger
+        self._calls = calls
+        self._claims = claims
+        self._owner = owner
+        self._on_ends = on_ends
+        self._on_strangers = on_strangers
+        self._drains: dict[int, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Keep the share, and a drain on each partition of it, until cancelled."""
+        try:
+            while True:
+                with contextlib.suppress(LedgerError):
+                    await self._share()
+                await asyncio.sleep(SHARE_LEASE_S / _RENEWALS)
+        finally:
+            for drain in self._drains.values():
+                drain.cancel()
+            await asyncio.gather(*self._drains.values(), return_exceptions=True)
+            self._drains.clear()
+
+    def leave(self) -> None:
+        """Let the others have the share at once."""
+        with contextlib.suppress(LedgerError):
+            self._ledger.following.share_partitions(owner=self._owner, lease_s=0, partitions=PARTITIONS)
+
+    async def _share(self) -> None:
+        shares = await asyncio.to_thread(
+            self._ledger.following.share_partitions, owner=self._owner, lease_s=SHARE_LEASE_S, partitions=PARTITIONS
+        )
+        self._claims.followers = max(1, shares.followers)
+        mine = set(shares.partitions)
+        for number in set(self._drains) - mine:
+            # Its long poll may yet bring hints, which are as good from here as from the next one.
+            self._drains.pop(number).cancel()
+        for number in mine - set(self._drains):
+            self._drains[number] = asyncio.create_task(self._drain(number))
+
+    async def _drain(self, partition: int) -> None:
+        while True:
+            try:
+                hints = await self._calls.hints(partition, limit=POLL_ITEMS, wait_s=POLL_S)
+            except Exception as error:  # noqa: BLE001 - the SDK raises many types; all mean that there are no hints now
+                log.info("hints.not_asked", partition=partition, error=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(AWAY_S)
+                continue
+            if hints:
+                await self._note(hints)
+                await asyncio.sleep(GATHER_S)
+
+    async def _note(self, hints: Sequence[CallHint]) -> None:
+        try:
+            strangers = await asyncio.to_thread(self._ledger.following.note_hints, [noted(hint) for hint in hints])
+        except LedgerError as error:
+            log.info("hints.not_noted", number=len(hints), error=str(error))
+            return
+        if strangers:
+            self._on_strangers(strangers)
+        if any(hint.what == "done" for hint in hints):
+            self._on_ends()

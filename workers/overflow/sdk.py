@@ -1,0 +1,199 @@
+"""Modal by its real SDK, with the token in the environment. The only module that calls it (and the apps themselves)."""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import modal
+from modal.exception import Error as ModalError
+from modal.exception import NotFoundError
+
+from modal_apps.announce import ANNOUNCEMENTS_DICT, Announcement, announcement_key, parse_entry
+from modal_apps.hints import HINTS_QUEUE, CallHint, parse_hint, partition_name
+from modal_apps.names import RENDERER_CLASS
+from modal_apps.uploads import UploadAddress
+from workers.overflow.bounded import bound_results
+from workers.overflow.calls import (
+    Answered,
+    Look,
+    LookTimedOut,
+    PoolStats,
+    Raised,
+    SpawnTimedOut,
+    StillRunning,
+)
+
+#: Longest wait for one answer about a call, its result included, seconds.
+LOOK_TIMEOUT_S = 30.0
+#: Beyond the time that a long poll was given, seconds.
+_LONG_POLL_MARGIN_S = 10.0
+
+
+class ModalRenderer:
+    """The deployed renderer.
+
+    Handles are kept: a class's id survives redeploys, and each GPU class is bound once. A handle that is not found
+    any more (the app was stopped and deployed anew) is looked up again.
+    """
+
+    def __init__(self, *, app_name: str, environment: str | None, max_result_bytes: int) -> None:
+        bound_results(max_result_bytes)
+        self._app_name = app_name
+        self._environment = environment
+        self._lock = threading.Lock()
+        self._methods: dict[str, Any] = {}
+        self._queue: Any = None
+        self._dict: Any = None
+
+    async def spawn(
+        self,
+        request: Mapping[str, object],
+        *,
+        attempt_of: tuple[str, int],
+        gpu: str,
+        timeout_s: float,
+        upload_to: Mapping[str, UploadAddress] | None = None,
+    ) -> str:
+        """Start a render.
+
+        Raises:
+            SpawnTimedOut: no answer in time.
+            Exception: what the SDK raises; `endings.classify_spawn_error` knows them.
+        """
+        method = self._method(gpu)
+        arguments: list[Any] = [dict(request), attempt_of]
+        if upload_to is not None:
+            arguments.append({name: address.to_wire() for name, address in upload_to.items()})
+        try:
+            call = await asyncio.wait_for(method.spawn.aio(*arguments), timeout_s)
+        except TimeoutError as error:
+            if error.args:
+                raise
+            raise SpawnTimedOut(timeout_s) from error
+        except NotFoundError:
+            self._forget_method(gpu)
+            raise
+        return str(call.object_id)
+
+    async def look(self, call_id: str) -> Look:
+        """See how a call stands. `timeout=0`: Modal answers at once."""
+        handle = modal.FunctionCall.from_id(call_id)
+        overdue = asyncio.timeout(LOOK_TIMEOUT_S)
+        try:
+            async with overdue:
+                return Answered(await handle.get.aio(timeout=0))
+        except TimeoutError as error:
+            if overdue.expired():
+                return Raised(LookTimedOut(LOOK_TIMEOUT_S))
+            # The builtin one, without arguments, means "pending"; a remote method's own one carries its text.
+            return Raised(error) if error.args else StillRunning()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a result may carry any exception; it is classified by type
+            return Raised(error)
+
+    async def stop(self, call_id: str) -> BaseException | None:
+        """Cancel a call. It is alone in its container, so the container goes too and the GPU really stops."""
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                await modal.FunctionCall.from_id(call_id).cancel.aio(terminate_containers=True)
+        except (ModalError, OSError) as error:  # a timeout is an OSError to Python
+            return error
+        return None
+
+    async def probe(self) -> None:
+        """Look the deployed class up afresh: that needs the token and the app, and costs nothing."""
+        async with asyncio.timeout(LOOK_TIMEOUT_S):
+            await modal.Cls.from_name(self._app_name, RENDERER_CLASS, environment_name=self._environment).hydrate.aio()
+        with self._lock:
+            self._methods.clear()
+
+    async def hints(self, partition: int, *, limit: int, wait_s: float) -> Sequence[CallHint]:
+        """Take hints; one long poll."""
+        try:
+            async with asyncio.timeout(wait_s + _LONG_POLL_MARGIN_S):
+                taken = await self._hints().get_many.aio(limit, timeout=wait_s, partition=partition_name(partition))
+        except queue.Empty:
+            return []
+        return [hint for item in taken if (hint := parse_hint(item)) is not None]
+
+    async def announced(self, *, page: int) -> AsyncIterator[Sequence[Announcement]]:
+        """Calls that have said that they began.
+
+        Raises:
+            Exception: what the SDK raises when Modal cannot be asked.
+        """
+        found: list[Announcement] = []
+        async for key, entry in self._announcements().items.aio():
+            announcement = parse_entry(key, entry)
+            if announcement is not None:
+                found.append(announcement)
+            if len(found) >= page:
+                yield found
+                found = []
+        if found:
+            yield found
+
+    async def announcement(self, job_id: str, attempt: int) -> Announcement | None:
+        """What an attempt's call has said of itself."""
+        key = announcement_key(job_id, attempt)
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                return parse_entry(key, await self._announcements().get.aio(key))
+        except (ModalError, OSError):
+            return None
+
+    async def forget(self, announcement: Announcement) -> None:
+        """Remove an announcement; one that is gone already is fine."""
+        with contextlib.suppress(KeyError):
+            await self._announcements().pop.aio(announcement.key)
+
+    async def pool(self, gpu: str) -> PoolStats:
+        """How the containers of a GPU class stand."""
+        async with asyncio.timeout(LOOK_TIMEOUT_S):
+            stats = await self._method(gpu).get_current_stats.aio()
+        return PoolStats(
+            backlog=int(stats.backlog),
+            runners=int(stats.num_total_runners),
+            running_inputs=int(stats.num_running_inputs),
+        )
+
+    async def keep_warm(
+        self, gpu: str, *, min_containers: int, buffer_containers: int, scaledown_window_s: int | None
+    ) -> None:
+        """Set how many containers of a GPU class stay up."""
+        window = {} if scaledown_window_s is None else {"scaledown_window": scaledown_window_s}
+        async with asyncio.timeout(LOOK_TIMEOUT_S):
+            await self._method(gpu).autoscaler.update.aio(
+                min_containers=min_containers, buffer_containers=buffer_containers, **window
+            )
+
+    def _announcements(self) -> Any:
+        with self._lock:
+            if self._dict is None:
+                self._dict = modal.Dict.from_name(
+                    ANNOUNCEMENTS_DICT, environment_name=self._environment, create_if_missing=True
+                )
+            return self._dict
+
+    def _hints(self) -> Any:
+        with self._lock:
+            if self._queue is None:
+                self._queue = modal.Queue.from_name(
+                    HINTS_QUEUE, environment_name=self._environment, create_if_missing=True
+                )
+            return self._queue
+
+    def _method(self, gpu: str) -> Any:
+        """The bound method of a GPU class. Kept itself: looking it up on the object copies its options each time."""
+        with self._lock:
+            found = self._methods.get(gpu)
+            if found is None:
+                named = modal.Cls.from_name(self._app_name, RENDERER_CLASS, environment_name=self._environment)
+                found = self._methods[gpu] = named.with_options(gpu=gpu)().render
+            return found
+
+    def _forget_method(self, gpu: str) -> None:
+        with self._lock:
+            self._methods.pop(gpu, None)

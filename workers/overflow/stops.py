@@ -1,0 +1,71 @@
+"""Stopping: calls that nobody waits for any more are cancelled on Modal until they have ended, and are settled then."""
+
+import asyncio
+import contextvars
+
+import structlog
+
+from ledger import Ledger
+from ledger.outcomes import DueCancel
+from workers.overflow.calls import ModalCalls
+from workers.overflow.conclusions import Conclusions
+from workers.overflow.endings import AskAgain, Pending, classify
+from workers.overflow.usage import Seen
+from workers.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: A call to be stopped is looked at again after this, seconds.
+STOP_AGAIN_S = 2.0
+#: Stops at once.
+STOPS_AT_ONCE = 16
+
+
+class Stops:
+    """Stops calls, a bounded number at once. Of one event loop."""
+
+    def __init__(self, ledger: Ledger, calls: ModalCalls, conclusions: Conclusions, settings: Settings) -> None:
+        self._ledger = ledger
+        self._calls = calls
+        self._conclusions = conclusions
+        self._settings = settings
+        self._at_once = asyncio.Semaphore(STOPS_AT_ONCE)
+
+    async def take(self, limit: int) -> list[DueCancel]:
+        """Calls that must be stopped; each falls due again until it is settled.
+
+        Raises:
+            LedgerUnavailable: none was taken.
+        """
+        return await asyncio.to_thread(self._ledger.calls.claim_cancels, limit=limit, again_in_s=STOP_AGAIN_S)
+
+    async def stop(self, cancel: DueCancel) -> None:
+        """Stop one; settle it if it has ended."""
+        if cancel.call_id is None:
+            await self._stop_unknown(cancel)
+            return
+        async with self._at_once:
+            trouble = await self._calls.stop(cancel.call_id)
+            ending = classify(await self._calls.look(cancel.call_id))
+        if trouble is not None:
+            log.warning("call.not_stopped", error=f"{type(trouble).__name__}: {trouble}")
+        if isinstance(ending, Pending | AskAgain):
+            return  # It falls due again.
+        announced = None
+        if ending.envelope is None:
+            announced = await self._calls.announcement(cancel.job_id, cancel.attempt)
+        seen = Seen.of(cancel.spawned_ms or cancel.spawn_intent_ms, cancel.now_ms)
+        usage = self._conclusions.usage_of(ending, announced, gpu=cancel.gpu, seen=seen)
+        log.info("call.stopped")
+        context = contextvars.copy_context()
+        await asyncio.to_thread(
+            context.run,
+            lambda: self._ledger.calls.settle_cancel(cancel.job_id, cancel.attempt, usage=usage),
+        )
+
+    async def _stop_unknown(self, cancel: DueCancel) -> None:
+        """A spawn that has not answered: wait for its id as long as a spawn may take, twice over, then let go."""
+        waited_s = (cancel.now_ms - (cancel.spawn_intent_ms or 0)) / 1000
+        if waited_s > 2 * self._settings.spawn_timeout_s:
+            log.warning("call.never_known", waited_s=round(waited_s))
+            await asyncio.to_thread(self._ledger.calls.settle_cancel, cancel.job_id, cancel.attempt)

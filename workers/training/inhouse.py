@@ -1,0 +1,196 @@
+"""One in-house attempt: from the newest checkpoint of the job to its end, under a lease, mirrored to S3 on the way."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from engines.train.checkpoints import job_folder, newest_whole
+from engines.train.contract import (
+    IMAGE_CLASSIFIER,
+    TrainConfig,
+    TrainContext,
+    TrainEngine,
+    TrainEvent,
+    TrainOutcome,
+    TrainResult,
+)
+from engines.train.errors import CheckpointProblem, InvalidTrainConfig
+from ledger import LedgerError
+from ledger.models import Artifact, JobRecord, TrainJob
+from ledger.training import speed_key
+from modal_apps.training_rows import Row, Thinner
+from workers.artifacts import ArtifactStoreUnavailable
+from workers.leases import LeaseKeeper
+from workers.patience import patiently
+from workers.requests import NoEngine
+from workers.resources import Resources
+from workers.training.configs import created_on, engine_is_on, train_config, train_job
+from workers.training.datasets import fetch_dataset, is_in_s3
+from workers.training.store import CheckpointStore
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+INHOUSE = "inhouse"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """All steps are done; the last checkpoint lies in S3."""
+
+    artifact: Artifact
+    measurements: dict[str, object]
+    seconds: float
+
+
+class LeaseLost(Exception):
+    """The attempt is not ours any more."""
+
+
+def train_inhouse(open_ends: Resources, record: JobRecord, lease: LeaseKeeper) -> Trained:
+    """Train a job to its end.
+
+    Raises:
+        NoEngine: this deployment does not train.
+        TrainError: the engine's own, of many types.
+        ArtifactStoreUnavailable: S3 stayed away for longer than we are patient.
+        LeaseLost: the attempt was cancelled or given to another.
+    """
+    if not engine_is_on(open_ends.settings):
+        raise NoEngine(str(record.kind))
+    job = train_job(record)
+    config = train_config(job)
+    run = _Run(open_ends, record, lease, config)
+    run.bring_newest()
+    from engines.train.engine import TorchTrainEngine  # noqa: PLC0415 - imports torch, which only a GPU worker needs
+
+    engine: TrainEngine = TorchTrainEngine()
+    result = engine.train(config, run.context(job))
+    if result.outcome is not TrainOutcome.FINISHED:
+        raise LeaseLost
+    return run.finish(result)
+
+
+class _Run:
+    """What one attempt has in hand."""
+
+    def __init__(self, open_ends: Resources, record: JobRecord, lease: LeaseKeeper, config: TrainConfig) -> None:
+        self._open = open_ends
+        self._settings = open_ends.settings
+        self._record = record
+        self._lease = lease
+        self._config = config
+        self._store = CheckpointStore(open_ends.artifacts)
+        self._began = time.monotonic()
+        self._thinner = Thinner(clock=time.time)
+        self._untold: list[Row] = []
+        root = self._settings.train_folder
+        self._cache = root / "cache"
+        # A folder for each attempt: one that lost its lease and does not know it yet writes where nobody reads.
+        self.folder = job_folder(
+            root / "checkpoints", config.recipe, created_on(record), f"{record.id}.{record.attempt}"
+        )
+
+    def bring_newest(self) -> None:
+        """Have the newest checkpoint of any attempt in the folder, be it from here, another host or Modal."""
+        for old in self.folder.parent.glob(f"{self._record.id}.*"):
+            shutil.rmtree(old, ignore_errors=True)
+        fetched = self._patiently(lambda: self._store.fetch_newest(self._record.id, self.folder))
+        log.info("training.begins", from_step=fetched.step if fetched else 0)
+
+    def context(self, job: TrainJob) -> TrainContext:
+        """Where the run lives and whom it tells."""
+        return TrainContext(
+            folder=self.folder,
+            cache=self._cache,
+            data=self._data(),
+            classifier=self._classifier(job.classifier) if job.classifier else None,
+            job=self._record.id,
+            on_event=self._on_event,
+            on_checkpoint=self._on_checkpoint,
+            is_cancelled=self._lease.is_lost,
+            device=self._settings.train_device,
+            threads=self._settings.train_threads,
+            git_revision=self._settings.git_revision,
+        )
+
+    def finish(self, result: TrainResult) -> Trained:
+        """Have the last checkpoint in S3 for certain; what lay on this host is not needed any more."""
+        stored = self._patiently(lambda: self._store.put(self._record.id, self._record.attempt, result.checkpoint))
+        artifact = self._patiently(lambda: self._store.artifact(stored))
+        if result.examples_per_s > 0:
+            self._tell([], speed=(speed_key(self._config.recipe, INHOUSE), 1 / result.examples_per_s))
+        self._tell([])
+        shutil.rmtree(self.folder, ignore_errors=True)
+        measurements = {name: value for name, value in result.to_wire().items() if name not in _PLACES}
+        return Trained(artifact, {**measurements, "metrics": dict(result.metrics)}, time.monotonic() - self._began)
+
+    def _data(self) -> Path | None:
+        dataset = self._config.dataset
+        if not is_in_s3(dataset):
+            return None
+        return self._patiently(lambda: fetch_dataset(self._open.artifacts, dataset, self._cache))
+
+    def _classifier(self, job_id: str) -> Path:
+        return self._patiently(lambda: fetch_classifier(self._store, job_id, self._cache))
+
+    def _on_event(self, event: TrainEvent) -> None:
+        self._lease.note_progress(event.step / event.steps)
+        row = self._thinner.row(event)
+        if row is not None:
+            self._tell([row])
+
+    def _on_checkpoint(self, folder: Path) -> None:
+        """Mirror it before training goes on: what is not in S3 is lost with this host."""
+        stored = self._patiently(lambda: self._store.put(self._record.id, self._record.attempt, folder))
+        self._store.prune(self._record.id)
+        log.info("checkpoint.mirrored", step=stored.step)
+
+    def _tell(self, rows: list[Row], speed: tuple[str, float] | None = None) -> None:
+        """Rows are for whoever watches: a ledger that is away delays them, and nothing else."""
+        self._untold += rows
+        if not self._untold and speed is None:
+            return
+        try:
+            self._open.ledger.training.note(self._record.id, self._record.attempt, self._untold, speed=speed)
+            self._untold = []
+        except LedgerError as error:
+            log.warning("training.not_told", error=str(error))
+
+    def _patiently(self, operation: Callable[[], T]) -> T:
+        return patiently(
+            operation,
+            for_s=self._settings.delivery_patience_s,
+            away=ArtifactStoreUnavailable,
+            give_up=self._lease.is_lost,
+        )
+
+
+def fetch_classifier(store: CheckpointStore, job_id: str, cache: Path) -> Path:
+    """The best checkpoint of a classifier's job, on this host.
+
+    Raises:
+        InvalidTrainConfig: the job has left no checkpoint of a classifier.
+        ArtifactStoreUnavailable: S3 did not answer.
+    """
+    best = store.best(job_id)
+    if best is None:
+        raise InvalidTrainConfig("classifier", job_id, "a job that has left checkpoints")
+    folder = cache / "classifiers" / f"{job_id}-{best.attempt}"
+    try:
+        found = newest_whole(folder, lambda _: None) or store.fetch(best, folder)
+    except CheckpointProblem as problem:
+        raise InvalidTrainConfig("classifier", job_id, f"a whole checkpoint ({problem})") from problem
+    recipe = dict(found.metadata.get("config", {})).get("recipe", IMAGE_CLASSIFIER)
+    if recipe != IMAGE_CLASSIFIER:
+        raise InvalidTrainConfig("classifier", job_id, f"a job with recipe {IMAGE_CLASSIFIER}, not {recipe}")
+    return found.path
+
+
+#: Of a result, what means something only where it was made.
+_PLACES = ("checkpoint", "best", "resumed_from", "outcome", "metrics")
