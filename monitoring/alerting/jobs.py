@@ -1,0 +1,85 @@
+"""Alerts about jobs: memory, waiting, slots, holding."""
+
+from monitoring.alerting.model import Alert, Group, Recording, Severity
+
+GROUP = Group(
+    "jobs",
+    "What happens to jobs.",
+    recordings=(
+        Recording("kind_outcome:overspill_jobs:rate5m", "sum by (kind, outcome) (rate(overspill_jobs_total[5m]))"),
+        Recording(
+            "kind_le:overspill_job_wait_seconds_bucket:rate5m",
+            "sum by (kind, le) (rate(overspill_job_wait_seconds_bucket[5m]))",
+        ),
+        Recording(
+            "kind:overspill_job_wait_seconds:p95_5m",
+            "histogram_quantile(0.95, kind_le:overspill_job_wait_seconds_bucket:rate5m)",
+        ),
+        Recording(
+            "kind:overspill_out_of_memory:ratio_increase1h",
+            "sum by (kind) (increase(overspill_out_of_memory_total[1h])) "
+            "/ (sum by (kind) (increase(overspill_attempts_total[1h])) >= 20)",
+        ),
+        Recording(
+            "gpu_kind:overspill_gpu_memory_near_limit:ratio_increase1h",
+            '1 - sum by (gpu, kind) (increase(overspill_gpu_memory_peak_ratio_bucket{le="0.95"}[1h])) '
+            "/ (sum by (gpu, kind) (increase(overspill_gpu_memory_peak_ratio_count[1h])) >= 5)",
+        ),
+    ),
+    alerts=(
+        Alert(
+            "OutOfMemory",
+            "sum by (kind, pool, where) (increase(overspill_out_of_memory_total[15m])) > 0",
+            Severity.WARNING,
+            "{{ $labels.kind }} ran out of {{ $labels.where }} memory in the pool {{ $labels.pool }}",
+            "{{ $value | humanize }} attempts in 15 minutes ended for want of memory. Each is tried again, on Modal on "
+            "the next larger GPU class.",
+        ),
+        Alert(
+            "OutOfMemoryOften",
+            "kind:overspill_out_of_memory:ratio_increase1h > 0.05",
+            Severity.CRITICAL,
+            "{{ $value | humanizePercentage }} of the {{ $labels.kind }} attempts run out of memory",
+            "More than one attempt in twenty, over an hour. Work is done twice, and dearer the second time.",
+            hold="5m",
+        ),
+        Alert(
+            "GpuMemoryNearLimit",
+            "gpu_kind:overspill_gpu_memory_near_limit:ratio_increase1h > 0.1",
+            Severity.WARNING,
+            "{{ $labels.kind }} on {{ $labels.gpu }} uses more than 95 % of the GPU's memory",
+            "{{ $value | humanizePercentage }} of the attempts of an hour came that near: the next longer request runs "
+            "out of memory.",
+            hold="10m",
+        ),
+        Alert(
+            "OldestJob",
+            'max by (kind) (overspill_oldest_job_age_seconds{kind="render",state=~"queued|waiting_inhouse"}) > 900 '
+            'or max by (kind) (overspill_oldest_job_age_seconds{kind="train",state=~"queued|waiting_inhouse"}) '
+            "> 14400",
+            Severity.WARNING,
+            "a {{ $labels.kind }} job has waited for {{ $value | humanizeDuration }}",
+            "Nothing has placed or started it. Depth alone does not show this: one forgotten job is a depth of one.",
+            hold="5m",
+        ),
+        Alert(
+            "NoLiveSlot",
+            "overspill_slots_live == 0 and on (kind) (max by (kind) (max_over_time(overspill_slots_live[1d])) > 0 "
+            'or sum by (kind) (overspill_queue_depth{state=~"queued|waiting_inhouse"}) > 0)',
+            Severity.CRITICAL,
+            "no in-house slot for {{ $labels.kind }} jobs lives",
+            "No GPU worker has renewed its slot. What comes now goes to Modal as far as its caps allow; what was "
+            "placed in-house waits.",
+            hold="2m",
+        ),
+        Alert(
+            "JobsHeld",
+            "overspill_jobs_held > 0",
+            Severity.WARNING,
+            "{{ $value }} jobs are held",
+            "In-house is full and Modal may not be used: a cap, the budget, or the breaker says no. After their hold "
+            "time they fail.",
+            hold="10m",
+        ),
+    ),
+)

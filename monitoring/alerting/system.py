@@ -1,0 +1,65 @@
+"""Alerts about the system itself: sweeps, exporter, ledger, Redis."""
+
+from monitoring.alerting.model import Alert, Group, Recording, Severity
+
+GROUP = Group(
+    "system",
+    "The system itself.",
+    recordings=(
+        Recording(
+            "role:overspill_redis_memory_used:ratio",
+            "overspill_redis_memory_used_bytes / (overspill_redis_memory_max_bytes > 0)",
+        ),
+    ),
+    alerts=(
+        Alert(
+            "ReconcilerStalled",
+            'time() - max (overspill_duty_timestamp_seconds{duty="reconciler"}) > 60 '
+            'or (overspill_up == 1 unless on () overspill_duty_timestamp_seconds{duty="reconciler"})',
+            Severity.CRITICAL,
+            "no reconciler sweeps",
+            "Dead workers' jobs are not run again, lost nudges not repeated, held jobs not looked at, orphaned calls "
+            "not stopped.",
+            hold="2m",
+        ),
+        Alert(
+            "ExporterAbsent",
+            "absent(overspill_up)",
+            Severity.CRITICAL,
+            "there are no metrics of Overspill",
+            "The exporter is not running or is not scraped: no other alert can fire.",
+            hold="2m",
+        ),
+        Alert(
+            "LedgerAway",
+            "overspill_up == 0",
+            Severity.CRITICAL,
+            "the ledger does not answer",
+            "The exporter runs and its Redis does not answer: nothing is accepted, placed or finished.",
+            hold="1m",
+        ),
+        Alert(
+            "RedisEvicts",
+            "increase(overspill_redis_evicted_keys_total[10m]) > 0 or overspill_redis_keeps_all == 0",
+            Severity.CRITICAL,
+            "the Redis of the {{ $labels.role }} throws keys away, or may",
+            "A key thrown away is a job lost.",
+        ),
+        Alert(
+            "RedisMemory",
+            "role:overspill_redis_memory_used:ratio > 0.8",
+            Severity.WARNING,
+            "the Redis of the {{ $labels.role }} uses {{ $value | humanizePercentage }} of its memory",
+            "When it is full, new jobs are refused (those under way still end).",
+            hold="5m",
+        ),
+        Alert(
+            "RedisCannotSave",
+            "overspill_redis_writes_ok == 0",
+            Severity.CRITICAL,
+            "the Redis of the {{ $labels.role }} cannot write to its disk",
+            "What is accepted now is lost if it dies.",
+            hold="1m",
+        ),
+    ),
+)

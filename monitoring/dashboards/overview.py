@@ -1,0 +1,118 @@
+"""Is it well? What waits, what runs, what ends how, and whether the system itself is there."""
+
+from monitoring.dashboards.model import Dashboard, Panel, Query, Row, increases, number, quantiles, rates
+
+DASHBOARD = Dashboard(
+    "overspill-overview",
+    "Overspill: overview",
+    "What waits, what runs, what ends how.",
+    (
+        Row(
+            "Now",
+            (
+                number("Ledger", "1 while the ledger answers.", "min(overspill_up)"),
+                number(
+                    "Waiting",
+                    "Jobs that wait for a decision or an in-house slot.",
+                    'sum(overspill_queue_depth{state=~"queued|delayed|claimed|waiting_inhouse"})',
+                ),
+                number("Running in-house", "Attempts on our own GPUs.", "sum(overspill_slots_busy)"),
+                number("On Modal", "Calls in flight.", 'sum(overspill_modal_calls{state="in_flight"})'),
+                number("Held", "Jobs that may run nowhere now.", "sum(overspill_jobs_held)"),
+                number("Budget used", "The fullest budget.", "max(scope:overspill_budget_used:ratio)", "percentunit"),
+            ),
+        ),
+        Row(
+            "Jobs",
+            (
+                Panel(
+                    "Ended, by outcome",
+                    "Jobs a second.",
+                    (rates("jobs_total", by="outcome", legend="{{outcome}}"),),
+                    shape="areas",
+                ),
+                Panel(
+                    "Failed, by reason",
+                    "Error codes of failed jobs; shed ones too.",
+                    (
+                        Query(
+                            "sum by (kind, reason) (increase(overspill_failures_total[$__rate_interval])) > 0 "
+                            "or sum by (kind, reason) (overspill_failures_total) * 0",
+                            "{{kind}} {{reason}}",
+                        ),
+                    ),
+                    shape="bars",
+                ),
+                Panel(
+                    "Error budget",
+                    "Share of bad jobs in the last hour, by objective.",
+                    (Query("kind_slo:overspill_sli_error:ratio_rate1h", "{{kind}} {{slo}}"),),
+                    "percentunit",
+                ),
+                Panel(
+                    "Depth",
+                    "Where jobs wait and run.",
+                    (Query("sum by (kind, state) (overspill_queue_depth)", "{{kind}} {{state}}"),),
+                    shape="areas",
+                ),
+                Panel(
+                    "Oldest",
+                    "Depth does not show the one job that was forgotten; age does.",
+                    (Query("max by (kind, state) (overspill_oldest_job_age_seconds)", "{{kind}} {{state}}"),),
+                    "s",
+                ),
+                quantiles("Wait", "From acceptance to the first start.", "overspill_job_wait_seconds", by="kind"),
+            ),
+        ),
+        Row(
+            "Memory, slots, queues",
+            (
+                Panel(
+                    "Out of memory",
+                    "Attempts that ended for want of memory.",
+                    (increases("out_of_memory_total", by="kind, pool, where", legend="{{kind}} {{pool}} {{where}}"),),
+                    shape="bars",
+                ),
+                Panel(
+                    "Slots",
+                    "In-house slots with a live lease, and how many are busy.",
+                    (
+                        Query("sum by (kind) (overspill_slots_live)", "{{kind}} live"),
+                        Query("sum by (kind) (overspill_slots_busy)", "{{kind}} busy"),
+                    ),
+                ),
+                Panel(
+                    "Messages in Celery's queues",
+                    "Over all priority lists. Nudges only: the ledger says what waits.",
+                    (Query("sum by (queue) (overspill_broker_messages)", "{{queue}}"),),
+                ),
+            ),
+        ),
+        Row(
+            "The system itself",
+            (
+                Panel(
+                    "Since the last sweep and the last look",
+                    "Reconciler and followers say it each time.",
+                    (Query("time() - max by (duty) (overspill_duty_timestamp_seconds)", "{{duty}}"),),
+                    "s",
+                ),
+                Panel(
+                    "Redis memory",
+                    "Share of maxmemory, or of the host's.",
+                    (Query("role:overspill_redis_memory_used:ratio", "{{role}}"),),
+                    "percentunit",
+                ),
+                Panel(
+                    "Repairs",
+                    "Overdue nudges, expired leases, quarantined records: all should be 0.",
+                    (
+                        Query("sum(overspill_nudges_overdue)", "overdue nudges"),
+                        Query("sum(overspill_leases_expired)", "expired leases"),
+                        Query("sum(overspill_jobs_quarantined)", "quarantined"),
+                    ),
+                ),
+            ),
+        ),
+    ),
+)

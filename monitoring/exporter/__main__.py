@@ -1,0 +1,41 @@
+"""`python -m monitoring.exporter`: serve metrics until SIGINT or SIGTERM."""
+
+import signal
+import sys
+import threading
+
+import structlog
+
+from monitoring.exporter.server import Exporter
+from monitoring.exporter.settings import exporter_settings
+from workers.logs import configure_logging
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> int:
+    """Run until asked to stop."""
+    settings = exporter_settings()
+    configure_logging(settings)
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        exporter = Exporter(settings)
+    except OSError as error:
+        sys.stderr.write(
+            f"overspill: expected to listen on {settings.exporter_host}:{settings.exporter_port}, got: "
+            f"{error.strerror}. Set OVERSPILL_EXPORTER_PORT to a free port, or to 0.\n"
+        )
+        return 1
+    exporter.start()
+    sys.stdout.write(f"exporter listens on {exporter.url}\n")
+    sys.stdout.flush()
+    log.info("exporter.listening", url=exporter.url)
+    stopping.wait()
+    exporter.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""What the exporter knows from its settings and its own installation, whatever the ledger says."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Self
+
+from ledger.decisions import Limits
+from modal_apps.gpus import CATALOGUE
+from monitoring.exporter.settings import ExporterSettings
+
+_NANOS = 1e-9
+_SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Caps, prices, versions."""
+
+    version: str
+    python: str
+    limits: Limits
+    #: Dollars for a second of a container, by GPU class; `inhouse` is our own.
+    prices_usd_per_s: Mapping[str, float]
+    noted_max_age_s: float
+
+    @classmethod
+    def of(cls, settings: ExporterSettings) -> Self:
+        """The facts of this installation."""
+        try:
+            ours = version("overspill")
+        except PackageNotFoundError:
+            ours = "unknown"
+        return cls(
+            version=ours,
+            python=platform.python_version(),
+            limits=settings.limits,
+            prices_usd_per_s={
+                "inhouse": settings.inhouse_usd_per_hour / _SECONDS_PER_HOUR,
+                **{gpu.name: gpu.price_usd_nanos_per_s() * _NANOS for gpu in CATALOGUE},
+            },
+            noted_max_age_s=settings.exporter_noted_max_age_s,
+        )

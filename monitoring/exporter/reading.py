@@ -1,0 +1,123 @@
+"""The reads of one scrape. Each part may fail alone: then it is None, and the rest is shown."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import structlog
+
+from ledger import Ledger, LedgerError
+from ledger.measuring import Measurement
+from ledger.server import client_for
+from monitoring.exporter.settings import ExporterSettings
+from workers.broker import PRIORITY_LISTS, list_names
+from workers.celery_config import queue_names
+
+log = structlog.get_logger(__name__)
+
+#: Where kombu keeps what was delivered and not acknowledged, if it emulates that (kombu/transport/redis.py).
+_UNACKED = "unacked"
+
+
+@dataclass(frozen=True)
+class RedisState:
+    """How a Redis server is."""
+
+    memory_used_bytes: int
+    #: maxmemory, or the host's memory where that is not set.
+    memory_max_bytes: int
+    evicted_keys: int
+    keeps_all: bool
+    writes_ok: bool
+
+
+@dataclass(frozen=True)
+class BrokerDepth:
+    """Messages in Celery's queues, by queue, over all priority lists."""
+
+    messages: Mapping[str, int]
+    unacked: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Everything that one scrape has read. None: whoever was asked did not answer in time."""
+
+    ledger: Measurement | None
+    broker: BrokerDepth | None
+    #: By role: ledger, broker.
+    servers: Mapping[str, RedisState | None]
+    seconds: float
+
+
+class Reader:
+    """Holds two connections and nothing else."""
+
+    def __init__(self, settings: ExporterSettings) -> None:
+        timeout_s = settings.exporter_timeout_s
+        quick = settings.model_copy(update={"ledger_timeout_s": timeout_s, "ledger_connect_timeout_s": timeout_s})
+        self._ledger = Ledger(quick)
+        # Tenants become labels only where an operator has named them: so there is a bounded number of them.
+        self._tenants = sorted(settings.limits.tenant_caps_usd_micros)
+        self._broker = client_for(
+            settings.broker_url.get_secret_value(),
+            timeout_s=timeout_s,
+            connect_timeout_s=timeout_s,
+            name="overspill-exporter",
+        )
+
+    def read(self) -> Reading:
+        """Read everything once."""
+        started = time.perf_counter()
+        measured, ledger_server = self._read_ledger()
+        depth, broker_server = self._read_broker()
+        return Reading(
+            ledger=measured,
+            broker=depth,
+            servers={"ledger": ledger_server, "broker": broker_server},
+            seconds=time.perf_counter() - started,
+        )
+
+    def _read_ledger(self) -> tuple[Measurement | None, RedisState | None]:
+        try:
+            return self._ledger.measuring.read(tenants=self._tenants), _state(self._ledger.client.info())
+        except (LedgerError, redis.exceptions.RedisError) as error:
+            log.warning("exporter.ledger_away", error=str(error))
+            return None, None
+
+    def _read_broker(self) -> tuple[BrokerDepth | None, RedisState | None]:
+        queues = queue_names()
+        pipe = self._broker.pipeline(transaction=False)
+        pipe.info()
+        pipe.hlen(_UNACKED)
+        for queue in queues:
+            for name in list_names(queue):
+                pipe.llen(name)
+        try:
+            info, unacked, *lengths = pipe.execute()
+        except redis.exceptions.RedisError as error:
+            log.warning("exporter.broker_away", error=str(error))
+            return None, None
+        messages = {
+            queue: sum(lengths[number * PRIORITY_LISTS : (number + 1) * PRIORITY_LISTS])
+            for number, queue in enumerate(queues)
+        }
+        return BrokerDepth(messages, int(unacked)), _state(info)
+
+    def close(self) -> None:
+        """Close both connections; may be called twice."""
+        self._ledger.close()
+        self._broker.close()
+
+
+def _state(info: Mapping[str, Any]) -> RedisState:
+    """From INFO; a hosted Redis may leave parts out."""
+    return RedisState(
+        memory_used_bytes=int(info.get("used_memory", 0)),
+        memory_max_bytes=int(info.get("maxmemory", 0)) or int(info.get("total_system_memory", 0)),
+        evicted_keys=int(info.get("evicted_keys", 0)),
+        keeps_all=info.get("maxmemory_policy", "noeviction") == "noeviction",
+        writes_ok=all(info.get(name, "ok") == "ok" for name in ("aof_last_write_status", "rdb_last_bgsave_status")),
+    )
