@@ -173,7 +173,10 @@ class AdminService:
         return {"pools": pools}
 
     async def _spend(self, request: web.Request) -> Any:
-        keys = ("function_id", "function_tag", "gpu_type", "gpu_count", "started_at", "ended_at", "seconds")
+        keys = (
+            *("function_id", "function_tag", "gpu_type", "gpu_count", "region", "nonpreemptible"),
+            *("started_at", "ended_at", "seconds"),
+        )
         rows = [
             {"id": row["task_id"], **{key: row[key] for key in keys}, "usd_micros": row["usd_micros"]}
             for row in self._lifetimes()

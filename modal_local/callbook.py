@@ -158,6 +158,7 @@ class CallBook:
             return
         record.state = InputState.DONE
         record.output = api_pb2.FunctionGetOutputsItem.FromString(output)
+        record.task_id = record.output.task_id
         record.started_at = record.output.input_started_at
         record.finished_at = record.output.output_created_at or call.created_at
         call.order.append(record)

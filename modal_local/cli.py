@@ -7,7 +7,7 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -18,8 +18,32 @@ from modal_local.scheduler.endings import CRASH_POLICIES
 from modal_local.server import Address, ModalLocal
 from modal_local.settings import Settings, SettingsError, parse_gpus
 
-app = typer.Typer(help="A Modal on loopback for development and tests.", no_args_is_help=True)
+
+class _CommandLine(typer.Typer):
+    """Says what is wrong with a command in one line, also where it is mounted in another command line."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs, and exits."""
+        try:
+            code = super().__call__(*args, **{**kwargs, "standalone_mode": False})
+        except typer.Abort:
+            code = _INTERRUPTED
+        except typer.TyperException as error:
+            typer.echo(f"modal_local: {_one_line(error)} See --help.", err=True)
+            code = getattr(error, "exit_code", 1)
+        sys.exit(code)
+
+
+def _one_line(error: typer.TyperException) -> str:
+    said = error.format_message() if hasattr(error, "format_message") else str(error)
+    return " ".join(said.split())
+
+
+app = _CommandLine(
+    help="A Modal on loopback for development and tests.", rich_markup_mode=None, pretty_exceptions_enable=False
+)
 add_to(app)
+_INTERRUPTED = 130
 _GC_THRESHOLDS = (20_000, 20, 50)
 
 
@@ -37,6 +61,7 @@ def serve(  # noqa: PLR0917 - typer reads each flag from a parameter
     crash_limit: Annotated[int, typer.Option(help="Deaths forgiven before the policy ends an input.")] = 0,
     init_failure_limit: Annotated[int, typer.Option(help="Failed starts in a row that are forgiven.")] = 3,
     heartbeat_timeout_s: Annotated[float, typer.Option(help="Silence after which a container is killed.")] = 60.0,
+    standby: Annotated[bool, typer.Option(help="Fork containers from an interpreter that waits.")] = True,
     seed: Annotated[int, typer.Option(help="For drawn cold starts and random faults.")] = 0,
     token_id: Annotated[str | None, typer.Option(envvar="MODAL_LOCAL_TOKEN_ID")] = None,
     token_secret: Annotated[str | None, typer.Option(envvar="MODAL_LOCAL_TOKEN_SECRET")] = None,
@@ -59,6 +84,7 @@ def serve(  # noqa: PLR0917 - typer reads each flag from a parameter
             crash_limit=crash_limit,
             init_failure_limit=init_failure_limit,
             heartbeat_timeout_s=heartbeat_timeout_s,
+            standby=standby,
             seed=seed,
             token_id=token_id,
             token_secret=token_secret,

@@ -3,7 +3,7 @@
 A service is built as `Service(context)`. It may also have `async start()` and `async stop()`, and `routes()` for HTTP.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,12 +25,36 @@ class SecretEnvironments(Protocol):
         """The variables of several secrets, the later ones winning. Raises NotFoundError."""
 
 
+class Bind(Protocol):
+    """A directory that a container sees at another place."""
+
+    @property
+    def source(self) -> Path:
+        """A directory of the server's."""
+
+    @property
+    def target(self) -> Path:
+        """The mount path in the container."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the container cannot write there."""
+
+
 class MountPlan(Protocol):
     """How to start a container so that it sees its volumes."""
 
     @property
     def command_prefix(self) -> tuple[str, ...]:
         """Words to be put before the container's command; empty if there is nothing to do."""
+
+    @property
+    def mounts(self) -> Sequence["Bind"]:
+        """What the prefix mounts."""
+
+    @property
+    def native(self) -> bool:
+        """Whether a process with the server's rights may mount them itself, instead of the prefix."""
 
 
 class VolumeMounts(Protocol):

@@ -1,8 +1,9 @@
 """Containers as processes: the SDK's own entrypoint on this machine's interpreter.
 
-Each runs in a session of its own, so that what it starts can be ended with it, and asks the kernel to be killed when
-the server dies. It sees the deployed source and this machine's packages, but no `.pth` directory of the deployer's,
-so not the working tree. Volumes are bind-mounted at their paths in a mount namespace of the container's own.
+Most are forked from a process that has imported the entrypoint already (`standby`); others start their own. Each runs
+in a session of its own, so that what it starts can be ended with it, and asks the kernel to be killed when the server
+dies. It sees the deployed source and this machine's packages, but no `.pth` directory of the deployer's, so not the
+working tree. Volumes are bind-mounted at their paths in a mount namespace of the container's own.
 """
 
 import asyncio
@@ -13,13 +14,15 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from modal_proto import api_pb2
 
 from modal_local.context import Context
-from modal_local.contracts import SecretEnvironments, VolumeMounts
+from modal_local.contracts import MountPlan, SecretEnvironments, VolumeMounts
 from modal_local.errors import ModalLocalError
 from modal_local.handles import app_layout
 from modal_local.logs import STDERR, STDOUT, LogBook
@@ -28,6 +31,7 @@ from modal_local.registry import Registry
 from modal_local.rpc import Caller, Credentials, override_headers
 from modal_local.services.images import ImageService
 from modal_local.services.mounts import MountService
+from modal_local.standby.keeper import Assignment, Standby, StandbyError
 
 _LINE_LIMIT_BYTES = 1024 * 1024
 _RESTORE_STATE = "restore-state.json"
@@ -35,6 +39,48 @@ _TOLD_LINES = 5  # of a failed container's output, in the server's own log
 _ISOLATION = Path(__file__).parent / "isolation"
 # What a container inherits of the server's environment: where programs and certificates are, and the language.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_TO_DIE_WITH_THE_SERVER = ("setpriv", "--pdeathsig", "KILL")
+# What each container is told about where it is, and the interpreter that waits for one, too.
+_SAME_FOR_ALL = {
+    "PYTHONPATH": str(_ISOLATION),
+    "PYTHONSAFEPATH": "1",
+    "PYTHONUNBUFFERED": "1",
+    "MODAL_IS_REMOTE": "1",
+    "MODAL_CONFIG_PATH": os.devnull,
+    "MODAL_DISABLE_API_PROXY": "1",
+}
+
+
+class _Process(Protocol):
+    """A process: one that this one has started, or a fork of the waiting interpreter."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """How it has ended; None while it lives."""
+
+    async def wait(self) -> int:
+        """Its exit code, negative for a signal."""
+
+    def send_signal(self, signal: int) -> None:
+        """A signal to it alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """How a container is to start."""
+
+    source: Path
+    work: Path
+    environment: dict[str, str]
+    plan: MountPlan
+
+    def modules(self) -> Iterable[str]:
+        """The top-level modules of its source."""
+        return (entry.name.partition(".")[0] for entry in self.source.iterdir())
 
 
 class ProcessLauncher:
@@ -60,8 +106,16 @@ class ProcessLauncher:
         self._mounts = mounts
         self._secrets = secret_environments
         self._volumes = volumes
-        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        interval_s = context.settings.heartbeat_interval_s
+        self._same_for_all = {**_SAME_FOR_ALL, "MODAL_HEARTBEAT_INTERVAL": f"{interval_s:g}"}
+        self._standby = Standby({**_inherited(), **self._same_for_all}, _TO_DIE_WITH_THE_SERVER)
+        self._processes: dict[str, _Process] = {}
         self._watchers: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Gets an interpreter ready in the background, if the settings say so."""
+        if self._context.settings.standby and shutil.which(_TO_DIE_WITH_THE_SERVER[0]) is not None:
+            await self._standby.start()
 
     async def launch(self, container: ContainerRecord, ended: Callable[[ContainerRecord, int | None], None]) -> None:
         """Starts the container's process; `ended` is called when it is gone.
@@ -88,19 +142,13 @@ class ProcessLauncher:
         if definition.checkpointing_enabled:
             environment["MODAL_ENABLE_SNAP_RESTORE"] = "1"
             environment["MODAL_RESTORE_STATE_PATH"] = str(home / _RESTORE_STATE)
-        command = await self._command(container, definition)
+        if shutil.which(_TO_DIE_WITH_THE_SERVER[0]) is None:
+            raise ModalLocalError("Containers are started by `setpriv` of util-linux, which is not on the PATH.")
+        plan = await self._volumes.prepare_mounts(container.task_id, definition.volume_mounts)
         # Pipes of our own: asyncio's wait() waits for its pipes too, which a child of the container may hold open.
         out, err = _Pipe(), _Pipe()
         try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                cwd=work,
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out.write_end,
-                stderr=err.write_end,
-                start_new_session=True,
-            )
+            process = await self._begin(_Start(source, work, environment, plan), out.write_end, err.write_end)
         except BaseException:
             os.close(out.read_end)
             os.close(err.read_end)
@@ -154,6 +202,7 @@ class ProcessLauncher:
                 os.killpg(process.pid, signal.SIGKILL)
         if self._watchers:
             await asyncio.gather(*self._watchers, return_exceptions=True)
+        await self._standby.stop()
 
     def _home(self, task_id: str) -> Path:
         return self._context.state_dir / "containers" / task_id
@@ -203,21 +252,16 @@ class ProcessLauncher:
         return objects
 
     def _environment(self, container: ContainerRecord, definition: api_pb2.Function, source: Path) -> dict[str, str]:
-        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        environment = _inherited()
         environment.update(self._images.environment_of(definition.image_id))
         environment.update(self._secrets.env_for(list(definition.secret_ids)))
         app = self._registry.app(container.app_id)
         path = [str(_ISOLATION), str(source), *filter(None, [environment.get("PYTHONPATH")])]
         environment.update(
             {
+                **self._same_for_all,
                 "PYTHONPATH": os.pathsep.join(path),
-                "PYTHONSAFEPATH": "1",
-                "PYTHONUNBUFFERED": "1",
-                "MODAL_LOCAL_SOURCE": str(source),
-                "MODAL_IS_REMOTE": "1",
                 "MODAL_SERVER_URL": self._context.service_url(),
-                "MODAL_CONFIG_PATH": os.devnull,
-                "MODAL_DISABLE_API_PROXY": "1",
                 "MODAL_TASK_ID": container.task_id,
                 "MODAL_ENVIRONMENT": app.environment,
                 "MODAL_IMAGE_ID": definition.image_id,
@@ -227,20 +271,36 @@ class ProcessLauncher:
         )
         return environment
 
-    async def _command(self, container: ContainerRecord, definition: api_pb2.Function) -> list[str]:
-        entrypoint = [sys.executable, "-m", "modal._container_entrypoint"]
-        bound_to_server = ["setpriv", "--pdeathsig", "KILL"]
-        if shutil.which("setpriv") is None:
-            raise ModalLocalError("Containers are started by `setpriv` of util-linux, which is not on the PATH.")
-        plan = await self._volumes.prepare_mounts(container.task_id, definition.volume_mounts)
+    async def _begin(self, start: _Start, stdout: int, stderr: int) -> _Process:
+        if (
+            self._context.settings.standby
+            and start.plan.native
+            and await self._standby.takes(start.environment, start.modules())
+        ):
+            mounts = [(str(bind.source), str(bind.target), bind.read_only) for bind in start.plan.mounts]
+            try:
+                return await self._standby.fork(Assignment(start.environment, start.work, mounts, stdout, stderr))
+            except StandbyError as error:
+                self._context.logger.warning("standby.failed", error=str(error))
         # Twice where a prefix stands before it: a shell that waits for a mount must not outlive the server either.
-        leading = bound_to_server if plan.command_prefix else []
-        return [*leading, *plan.command_prefix, *bound_to_server, *entrypoint]
+        leading = _TO_DIE_WITH_THE_SERVER if start.plan.command_prefix else ()
+        return await asyncio.create_subprocess_exec(
+            *leading,
+            *start.plan.command_prefix,
+            *_TO_DIE_WITH_THE_SERVER,
+            *(sys.executable, "-m", "modal._container_entrypoint"),
+            cwd=start.work,
+            env=start.environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
 
     async def _watch(
         self,
         container: ContainerRecord,
-        process: asyncio.subprocess.Process,
+        process: _Process,
         readers: list[asyncio.Task[None]],
         ended: Callable[[ContainerRecord, int | None], None],
     ) -> None:
@@ -277,6 +337,10 @@ class ProcessLauncher:
                     descriptor,
                     line.decode(errors="replace"),
                 )
+
+
+def _inherited() -> dict[str, str]:
+    return {name: os.environ[name] for name in _INHERITED if name in os.environ}
 
 
 class _Pipe:

@@ -178,7 +178,11 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """What the autoscaler goes by for one pool, in seconds and containers."""
+    """What the autoscaler and the bill go by for one pool, in seconds and containers.
+
+    Attributes:
+        region: the first one that the function asks for; empty for anywhere.
+    """
 
     min_containers: int = 0
     max_containers: int = 0
@@ -193,6 +197,8 @@ class PoolSettings:
     memory_mib: int = 128
     single_use: bool = False
     snapshots: bool = False
+    region: str = ""
+    nonpreemptible: bool = False
 
 
 class ContainerState(Enum):

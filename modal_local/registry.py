@@ -141,6 +141,9 @@ def _merge_resources(merged: api_pb2.Function, options: api_pb2.FunctionOptions)
         if options.resources.HasField("gpu_config"):
             merged.resources.ClearField("gpu_config")
         merged.resources.MergeFrom(options.resources)
+    if options.scheduler_placement.regions:
+        del merged.scheduler_placement.regions[:]
+        merged.scheduler_placement.regions.extend(options.scheduler_placement.regions)
     if options.replace_secret_ids:
         del merged.secret_ids[:]
     merged.secret_ids.extend(options.secret_ids)
@@ -175,6 +178,8 @@ def pool_settings(definition: api_pb2.Function, override: api_pb2.AutoscalerSett
         memory_mib=definition.resources.memory_mb or defaults.memory_mib,
         single_use=definition.single_use_containers,
         snapshots=definition.checkpointing_enabled,
+        region=next(iter(definition.scheduler_placement.regions), ""),
+        nonpreemptible=definition.scheduler_placement.nonpreemptible,
     )
 
 

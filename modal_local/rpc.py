@@ -7,6 +7,7 @@ name, and logged once.
 """
 
 import asyncio
+import functools
 import hmac
 import inspect
 import ipaddress
@@ -305,6 +306,7 @@ def _refuse_strangers(peer: Any) -> None:
         raise PermissionDeniedError(f"modal_local answers loopback only; this came from {address[0]}.")
 
 
+@functools.lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether an address is this machine's own."""
     try:

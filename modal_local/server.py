@@ -53,7 +53,9 @@ from modal_local.transport import GrpcServer
 
 _CREDENTIALS = "credentials"
 _TOKEN_KEY = "token"  # noqa: S105 - the name of a row
+_HTTP_PORT_KEY = "http_port"
 _HOUSEKEEPING_S = 5.0
+_LOOKS_IN_A_HEARTBEAT_TIMEOUT = 4
 log = structlog.get_logger("modal_local")
 
 
@@ -123,6 +125,7 @@ class ModalLocal:
         for service in self._services:
             if hasattr(service, "start"):
                 await service.start()
+        await self.launcher.start()
         await self.scheduler.start()
         self._keeper = asyncio.create_task(self._keep_house())
         self._started.set()
@@ -221,7 +224,7 @@ class ModalLocal:
 
     async def _listen(self) -> None:
         self._http = HttpServer(self._services)
-        self.context.http_base_url = await self._http.start()
+        self.context.http_base_url = await self._same_place(self._http)
         server = GrpcServer([self.router])
         reach = Reach(self.launcher.stop_container, server.disconnect, server.set_stream_limit)
         self.injector.attach(self.scheduler, self.book, self.registry, reach)
@@ -238,13 +241,26 @@ class ModalLocal:
         token_id, token_secret = next(iter(self.credentials.tokens.items()))
         self._address = Address(url, f"{self.context.http_base_url}/admin", token_id, token_secret)
 
+    async def _same_place(self, http: HttpServer) -> str:
+        """Listens where the last run on this state did: clients hold addresses of blobs that they were given then."""
+        kept = self.context.store.get(_CREDENTIALS, _HTTP_PORT_KEY)
+        try:
+            url = await http.start(int(kept or 0))
+        except OSError:
+            log.warning("server.http_port_taken", port=int(kept or 0))
+            await http.stop()
+            url = await http.start()
+        self.context.store.put(_CREDENTIALS, _HTTP_PORT_KEY, url.rpartition(":")[2].encode())
+        return url
+
     def _app_stopped(self, app_id: str) -> None:
         self.scheduler.app_stopped(app_id)
         self.logs.notify()
 
     async def _keep_house(self) -> None:
+        pause_s = min(_HOUSEKEEPING_S, self._settings.heartbeat_timeout_s / _LOOKS_IN_A_HEARTBEAT_TIMEOUT)
         while True:
-            await asyncio.sleep(_HOUSEKEEPING_S)
+            await asyncio.sleep(pause_s)
             try:
                 self.apps.reap()
                 self.book.expire_old()

@@ -14,6 +14,7 @@ GPU_TYPES = (
 )  # fmt: skip
 UNLIMITED = 1_000_000
 _STARTS_PER_S = 10.0
+_HEARTBEAT_INTERVAL_S = 15.0  # the SDK's own
 
 
 class SettingsError(ModalLocalError):
@@ -40,6 +41,7 @@ class Settings:
         crash_limit: deaths that are forgiven before a policy other than `reschedule` ends the input.
         init_failure_limit: failed starts in a row after which waiting inputs get the container's exception.
         heartbeat_timeout_s: a container that is silent for longer is killed.
+        standby: containers are forked from an interpreter that has the SDK imported; else each starts its own.
     """
 
     port: int = 0
@@ -57,6 +59,12 @@ class Settings:
     crash_limit: int = 0
     init_failure_limit: int = 3
     heartbeat_timeout_s: float = 60.0
+    standby: bool = True
+
+    @property
+    def heartbeat_interval_s(self) -> float:
+        """How often containers say that they live: three times before they are taken for dead, at most as on Modal."""
+        return min(_HEARTBEAT_INTERVAL_S, self.heartbeat_timeout_s / 3)
 
     @property
     def container_cap(self) -> int:

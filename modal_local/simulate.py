@@ -25,13 +25,19 @@ class SimulatedCall:
     Attributes:
         function: the function's tag.
         method: the method's name, for classes.
+        call_id: the function call's id.
+        task_id: the container's id.
     """
 
-    __slots__ = ("_payload", "function", "method")
+    __slots__ = ("_payload", "call_id", "function", "method", "task_id")
 
-    def __init__(self, function: str, method: str, payload: api_pb2.FunctionInput) -> None:
+    def __init__(
+        self, function: str, method: str, payload: api_pb2.FunctionInput, *, call_id: str = "", task_id: str = ""
+    ) -> None:
         self.function = function
         self.method = method
+        self.call_id = call_id
+        self.task_id = task_id
         self._payload = payload
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -64,6 +70,9 @@ class SimulatedLauncher:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._codes: dict[str, int] = {}
         self.dispatcher: Dispatcher | None = None
+
+    async def start(self) -> None:
+        """Nothing to get ready."""
 
     async def launch(self, container: ContainerRecord, ended: Callable[[ContainerRecord, int | None], None]) -> None:
         """Starts one."""
@@ -128,7 +137,10 @@ class SimulatedLauncher:
     ) -> None:
         began = self._context.clock.now()
         try:
-            value = await self._handler(SimulatedCall(tag, item.input.method_name, item.input))
+            call = SimulatedCall(
+                tag, item.input.method_name, item.input, call_id=item.function_call_id, task_id=container.task_id
+            )
+            value = await self._handler(call)
             result = api_pb2.GenericResult(
                 status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS, data=pickle.dumps(value, protocol=4)
             )

@@ -11,9 +11,11 @@ from modal_local.callbook import CallBook
 from modal_local.context import Context
 from modal_local.records import ContainerRecord, ContainerState, InputRecord
 from modal_local.registry import Registry
-from modal_local.scheduler.autoscale import backoff_s, plan
+from modal_local.scheduler.autoscale import plan
+from modal_local.scheduler.deaths import Deaths
 from modal_local.scheduler.dispatch import Dispatcher, Hooks, kill_switch
-from modal_local.scheduler.endings import CrashPolicy, EndWith, RunAgain, after_death, cancelled_result, death_result
+from modal_local.scheduler.endings import CrashPolicy, cancelled_result
+from modal_local.scheduler.parents import Parents
 from modal_local.scheduler.placement import StartRequest, allot, evict
 from modal_local.scheduler.pool import Pool
 from modal_local.scheduler.room import RoomKeeper
@@ -79,12 +81,14 @@ class Scheduler:
         self._loop: asyncio.Task[None] | None = None
         self._starting: set[asyncio.Task[None]] = set()
         self._room = RoomKeeper(context.settings)
+        self._parents = Parents(book)
         self._stopping = False
         self.on_handed: Callable[[ContainerRecord, InputRecord], None] = _nothing
         self.crash_policy: Callable[[], tuple[CrashPolicy, int]] = self._settled_policy
         self.dispatcher = Dispatcher(
             context, registry, book, Hooks(wake=self._wake.set, kill=self.kill, ready=self._ready, handed=self._handed)
         )
+        self._deaths = Deaths(context, self.dispatcher, lambda: self.crash_policy())  # noqa: PLW0108 - faults change it
 
     def _settled_policy(self) -> tuple[CrashPolicy, int]:
         return self._context.settings.crash_policy, self._context.settings.crash_limit
@@ -158,6 +162,7 @@ class Scheduler:
                         waiting_since,
                         pool.settings.gpu_type,
                         pool.settings.gpu_count,
+                        awaited=self._parents.await_one_of(pool),
                     )
                 )
         if requests:
@@ -165,7 +170,9 @@ class Scheduler:
         return max(0.005, pause)
 
     def _place(self, requests: list[StartRequest], now: float) -> float:
-        allotment = allot(requests, self._room.room(now, {request.gpu_type for request in requests}))
+        awaited = any(request.awaited for request in requests)
+        beyond = self._parents.waiting(self.containers.values()) if awaited else 0
+        allotment = allot(requests, self._room.room(now, {request.gpu_type for request in requests}, beyond))
         for pool_id in allotment.starts:
             self._begin(self.dispatcher.pools[pool_id])
         if allotment.short_of_containers:
@@ -276,7 +283,6 @@ class Scheduler:
     def _ended(self, container: ContainerRecord, exit_code: int | None) -> None:
         if not container.live:
             return
-        was_ready = container.ready_at > 0
         container.ended_at = self._context.clock.now()
         container.exit_code = exit_code
         self.containers.pop(container.task_id, None)
@@ -291,43 +297,8 @@ class Scheduler:
         if waiter is not None and not waiter.answer.done():
             waiter.answer.set_result(kill_switch())
         pool.remove(container)
-        if lost:
-            self._rescue(pool, container, lost)
-        elif not was_ready and not container.end_reason.startswith(("scaledown", "server", "app", "redeploy", "made")):
-            self._start_failed(pool, container)
+        self._deaths.died(pool, container, lost)
         self._wake.set()
-
-    def _rescue(self, pool: Pool, container: ContainerRecord, lost: list[InputRecord]) -> None:
-        policy, forgiven = self.crash_policy()
-        preempted = container.end_reason in ("preempted", "cancelled", "did not cancel")
-        if not preempted:
-            pool.crashes += 1
-            pool.blocked_until = self._context.clock.steady() + backoff_s(pool.crashes - 2)
-        for record in reversed(lost):
-            if preempted:
-                self.dispatcher.run_again(record, 0.0)
-                continue
-            record.crashes += 1
-            match after_death(policy, forgiven, record.crashes, container.exit_code):
-                case RunAgain(delay_s):
-                    self.dispatcher.run_again(record, delay_s)
-                case EndWith(result):
-                    self.dispatcher.end_with(record, result)
-
-    def _start_failed(self, pool: Pool, container: ContainerRecord) -> None:
-        settings = self._context.settings
-        pool.init_failures += 1
-        pool.blocked_until = self._context.clock.steady() + backoff_s(pool.init_failures)
-        if pool.init_failures < settings.init_failure_limit:
-            return
-        if container.failure is not None:
-            result = container.failure
-        elif (policy := self.crash_policy()[0]) == "reschedule":
-            return
-        else:
-            result = death_result(policy, container.exit_code)
-        while (record := pool.next_input()) is not None:
-            self.dispatcher.end_with(record, result)
 
     # What apps do to pools.
 

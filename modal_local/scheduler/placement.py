@@ -10,6 +10,7 @@ class StartRequest:
 
     Attributes:
         waiting_since: since when its oldest input waits; the longest wait is served first.
+        awaited: an input that runs waits for one of its inputs; it may have places that are lent out.
     """
 
     pool_id: str
@@ -17,15 +18,20 @@ class StartRequest:
     waiting_since: float
     gpu_type: str = ""
     gpu_count: int = 0
+    awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What is free: places for containers, starts in this second, cards by type."""
+    """What is free: places for containers, starts in this second, cards by type, places lent out by waiting parents.
+
+    `containers` is negative when places have been lent out before.
+    """
 
     containers: int
     starts: int
     gpus: Mapping[str, int]
+    lent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +51,17 @@ def allot(requests: Sequence[StartRequest], room: Room) -> Allotment:
     ranked = sorted(requests, key=lambda request: request.waiting_since)
     starts: list[str] = []
     short: set[str] = set()
+    crowded = False
     while True:
         progress = False
         for request in ranked:
             if left[request.pool_id] <= 0:
                 continue
-            if len(starts) >= room.containers:
-                return Allotment(tuple(starts), short_of_containers=True, short_of_gpus=frozenset(short))
+            if len(starts) >= room.containers + (room.lent if request.awaited else 0):
+                crowded, left[request.pool_id] = True, 0
+                continue
             if len(starts) >= room.starts:
-                return Allotment(tuple(starts), short_of_starts=True, short_of_gpus=frozenset(short))
+                return Allotment(tuple(starts), crowded, short_of_starts=True, short_of_gpus=frozenset(short))
             if request.gpu_count > gpus.get(request.gpu_type, 0) and request.gpu_count:
                 short.add(request.gpu_type)
                 left[request.pool_id] = 0
@@ -64,7 +72,7 @@ def allot(requests: Sequence[StartRequest], room: Room) -> Allotment:
             starts.append(request.pool_id)
             progress = True
         if not progress:
-            return Allotment(tuple(starts), short_of_gpus=frozenset(short))
+            return Allotment(tuple(starts), crowded, short_of_gpus=frozenset(short))
 
 
 def evict(idle: Sequence[tuple[str, str, float]], asking: frozenset[str], count: int) -> tuple[str, ...]:

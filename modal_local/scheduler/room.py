@@ -7,6 +7,9 @@ from modal_local.records import ContainerRecord
 from modal_local.scheduler.placement import Room
 from modal_local.settings import Settings
 
+# Calls that call themselves without end must not fill the machine with processes.
+_MOST_LENT = 4
+
 
 class RoomKeeper:
     """Counts what containers occupy.
@@ -38,8 +41,8 @@ class RoomKeeper:
         """Fault: no card of this type is to be had."""
         (self._exhausted.add if exhausted else self._exhausted.discard)(gpu_type)
 
-    def room(self, now: float, gpu_types: Iterable[str]) -> Room:
-        """What is free now; `now` is unix time in seconds."""
+    def room(self, now: float, gpu_types: Iterable[str], lent: int = 0) -> Room:
+        """What is free now; `now` is unix time in seconds, `lent` how many containers lend their places out."""
         rate = self._settings.start_rate_per_s
         self._tokens = min(max(1.0, rate), self._tokens + max(0.0, now - self._tokens_at) * rate)
         self._tokens_at = now
@@ -47,6 +50,7 @@ class RoomKeeper:
             containers=self._settings.container_cap - self._containers,
             starts=int(self._tokens),
             gpus={kind: self._free(kind) for kind in gpu_types},
+            lent=min(lent, _MOST_LENT * self._settings.container_cap),
         )
 
     def _free(self, gpu_type: str) -> int:

@@ -16,8 +16,8 @@ from modal_local.registry import Registry
 from modal_local.rpc import Caller
 from modal_local.scheduler.engine import Scheduler
 
-# The SDK gives up on a heartbeat after 15.1 s and sends the next one 15 s after the last.
-_HEARTBEAT_POLL_S = 14.0
+# The SDK gives up on a heartbeat 0.1 s after its interval, and sends the next one an interval after the last.
+_HEARTBEAT_POLL_SHARE = 0.9
 LIFETIMES = "containers"
 
 
@@ -62,7 +62,7 @@ class ContainerService:
         if not container.cancels:
             container.cancel_event.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_HEARTBEAT_POLL_S):
+                async with asyncio.timeout(self._context.settings.heartbeat_interval_s * _HEARTBEAT_POLL_SHARE):
                     await container.cancel_event.wait()
         response = api_pb2.ContainerHeartbeatResponse()
         if container.cancels:
@@ -177,7 +177,6 @@ class Lifetimes:
     def _keep(self, container: ContainerRecord) -> None:
         function = self._registry.functions[container.function_id]
         settings = container.settings
-        placement = self._registry.definition(function).scheduler_placement
         entry = {
             "task_id": container.task_id,
             "app_id": container.app_id,
@@ -190,8 +189,8 @@ class Lifetimes:
             "started_at": container.created_at,
             "ended_at": container.ended_at or None,
             "seen_at": self._context.clock.now(),
-            "region": placement.regions[0] if placement.regions else "",
-            "nonpreemptible": placement.nonpreemptible,
+            "region": settings.region,
+            "nonpreemptible": settings.nonpreemptible,
             "environment": self._registry.app(container.app_id).environment,
             "end_reason": container.end_reason,
             "exit_code": container.exit_code,

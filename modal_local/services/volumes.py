@@ -35,9 +35,9 @@ from modal_local.services.volumes_mounts import (
     BindMount,
     MountPaths,
     MountPlan,
-    command_prefix,
     link_target,
     namespace_command,
+    plan_for,
 )
 from modal_local.services.volumes_views import View, accept, find_changes, lay_out, open_files
 

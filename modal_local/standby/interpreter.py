@@ -26,6 +26,8 @@ HEADER_BYTES = 4
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNS = 0x00020000
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
+# Where the areas of /proc/self/stat begin and end, counted from the third field (proc_pid_stat(5): 48 to 51).
+_ARGUMENTS, _ENVIRONMENT = (45, 46), (47, 48)
 _MOUNT_FAILED = 125  # as the shell does it that mounts for a container with an interpreter of its own
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -129,7 +131,31 @@ def become(assignment: dict[str, Any]) -> None:
     first = os.environ["PYTHONPATH"].split(os.pathsep)
     sys.path[:] = [*first, *(path for path in sys.path if path not in first)]
     sys.orig_argv[:] = [sys.executable, "-m", ENTRYPOINT]
+    _show(_ARGUMENTS, sys.orig_argv)
+    _show(_ENVIRONMENT, [f"{name}={value}" for name, value in sorted(os.environ.items(), key=_telling_first)])
     runpy.run_module(ENTRYPOINT, run_name="__main__", alter_sys=True)
+
+
+def _show(fields: tuple[int, int], words: list[str]) -> None:
+    """Writes what `/proc/self/cmdline` or `environ` shows over that of the program; as many whole words as fit.
+
+    Who looks at a container from outside (`ps`, the search for open files of a volume) then sees the container.
+    The C library does not use the area any more: what the environment holds now was put elsewhere.
+    """
+    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - /proc
+        numbers = file.read().rpartition(b")")[2].split()
+    start, end = (int(numbers[field]) for field in fields)
+    area = b""
+    for word in words:
+        entry = os.fsencode(word) + b"\0"
+        if len(area) + len(entry) <= end - start:
+            area += entry
+    if start:
+        ctypes.memmove(start, area.ljust(end - start, b"\0"), end - start)
+
+
+def _telling_first(item: tuple[str, str]) -> tuple[bool, str]:
+    return (not item[0].startswith("MODAL_"), item[0])
 
 
 def _bind(source: str, target: str, *, read_only: bool) -> None:

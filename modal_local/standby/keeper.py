@@ -18,10 +18,16 @@ from modal_local.errors import ModalLocalError
 
 _PROGRAM: Final = Path(__file__).parent / "interpreter.py"
 # What an interpreter, the C library or the SDK reads when it starts, and so cannot be given to a child of another.
-_READ_AT_START: Final = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_", "SSL_", "OPENSSL_", "MODAL_LOG",
-    "MODAL_TELEMETRY", "MODAL_PROFILE", "MODAL_CONFIG", "PROTOCOL_BUFFERS_", "UPB_")  # fmt: skip
+_READ_AT_START: Final = (
+    *("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_", "SSL_", "OPENSSL_", "PROTOCOL_BUFFERS_"),
+    *("MODAL_LOG", "MODAL_HEARTBEAT", "MODAL_TELEMETRY", "MODAL_PROFILE", "MODAL_CONFIG"),
+)
 # Children get this one by their own import path.
 _GIVEN_TO_CHILDREN: Final = frozenset({"PYTHONPATH"})
+# Room for the environment of a child, where /proc shows it: nothing but its length matters.
+_ROOM: Final = "STANDBY_ROOM"
+_ROOM_BYTES: Final = 32 * 1024
+_STDERR: Final = 2  # where an import prints; on stdout the server tells its address
 _READY_TIMEOUT_S: Final = 30.0
 _DEATHS_FORGIVEN: Final = 3
 _KILLED: Final = -signal.SIGKILL
@@ -62,8 +68,7 @@ class ForkedProcess:
     async def wait(self) -> int:
         """Its exit code, negative for a signal, as soon as it is gone."""
         await self._over.wait()
-        assert self.returncode is not None
-        return self.returncode
+        return _KILLED if self.returncode is None else self.returncode
 
     def send_signal(self, number: int) -> None:
         """A signal to it; nothing if it is gone."""
@@ -80,9 +85,7 @@ class ForkedProcess:
 def read_at_start(env: Mapping[str, str]) -> dict[str, str]:
     """The part of an environment that only an interpreter of its own can be given."""
     return {
-        name: value
-        for name, value in env.items()
-        if name.startswith(_READ_AT_START) and name not in _GIVEN_TO_CHILDREN
+        name: value for name, value in env.items() if name.startswith(_READ_AT_START) and name not in _GIVEN_TO_CHILDREN
     }
 
 
@@ -107,7 +110,7 @@ class Standby:
     """
 
     def __init__(self, env: Mapping[str, str], prefix: Sequence[str]) -> None:
-        self._env = dict(env)
+        self._env = {**env, _ROOM: "." * _ROOM_BYTES}
         self._prefix = tuple(prefix)
         self._process: asyncio.subprocess.Process | None = None
         self._channel: socket.socket | None = None
@@ -131,7 +134,8 @@ class Standby:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._prefix, sys.executable, str(_PROGRAM), str(theirs.fileno()),
-                env=self._env, stdin=asyncio.subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True,
+                env=self._env, stdin=asyncio.subprocess.DEVNULL, stdout=_STDERR,
+                pass_fds=[theirs.fileno()], start_new_session=True,
             )  # fmt: skip
         except BaseException:
             ours.close()

@@ -5,7 +5,6 @@ With a token in the environment and no MODAL_SERVER_URL, the same tests run agai
 
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from pathlib import Path
 import modal
 import pytest
 
+from tests.support.modal_command import run_modal
 from tests.support.modal_local import ModalLocalProcess, start_modal_local
 
 PROJECTS = Path(__file__).parent / "projects"
-CLI_TIMEOUT_S = 100
 
 
 @dataclass(frozen=True)
@@ -29,16 +28,8 @@ class Target:
     client: modal.Client
 
     def cli(self, *words: str, project: str = "basic", check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs the real modal command in a project's directory."""
-        done = subprocess.run(
-            [sys.executable, "-m", "modal", *words],
-            cwd=PROJECTS / project,
-            env={**self.environ, "NO_COLOR": "1", "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            timeout=CLI_TIMEOUT_S,
-            check=False,
-        )
+        """Runs the real modal command in a project's directory, forked from a process that has it imported."""
+        done = run_modal(*words, cwd=PROJECTS / project, env=self.environ)
         assert not check or done.returncode == 0, f"modal {' '.join(words)}:\n{done.stdout}\n{done.stderr}"
         return done
 

@@ -23,7 +23,7 @@ WAIT_S = 60
 @pytest.fixture(scope="module")
 def faulty() -> Iterator[Target]:
     """A server that only these tests break."""
-    server = start_modal_local(max_containers=6, starts_per_s=50, gpus="H100=4,L4=4", heartbeat_timeout_s=20)
+    server = start_modal_local(max_containers=6, starts_per_s=50, gpus="H100=4,L4=4,A10=4", heartbeat_timeout_s=8)
     try:
         target = target_for(server)
         target.cli("deploy", "-m", "basic_app.app")
@@ -131,7 +131,7 @@ def test_an_exhausted_gpu_type_leaves_the_call_waiting(faulty: Target, admin: Ad
 
 def test_the_inventory_holds(faulty: Target) -> None:
     # given four cards, and a class that takes two for each container
-    worker = faulty.cls("Worker").with_options(gpu="H100:2")()
+    worker = faulty.cls("Worker").with_options(gpu="A10:2")()
     calls = [worker.task.spawn(3.0) for _ in range(3)]
     for call in calls[:2]:
         running(faulty, call)

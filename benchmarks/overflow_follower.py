@@ -1,0 +1,66 @@
+"""One follower in a process of its own, for `benchmarks.overflow`: what it costs is measured from outside.
+
+S3 is left out: artifacts go nowhere. Everything else is the product's: the ledger, the SDK, the follower.
+"""
+
+import asyncio
+import contextlib
+import signal
+
+from ledger import Ledger
+from ledger.models import Artifact
+from ledger.nudges import Nudge
+from workers.artifacts import ArtifactStore, Video
+from workers.logs import configure_logging
+from workers.nudging import CeleryNudger
+from workers.overflow.follower import Follower
+from workers.overflow.gate import Gate
+from workers.overflow.sdk import ModalRenderer
+from workers.overflow.shared import breaker_rules
+from workers.resources import Resources
+from workers.settings import Settings
+
+
+class NoStore(ArtifactStore):
+    """Takes every video, and keeps none."""
+
+    def put_video(self, job_id: str, attempt: int, video: Video) -> Artifact:
+        """Nothing is put."""
+        return Artifact(self.bucket, f"render/{job_id}/{attempt}/video.mp4", None, len(video.mp4), video.sha256)
+
+
+class NoNudger(CeleryNudger):
+    """Sends nothing: the benchmark does everything in its own order."""
+
+    def send(self, nudge: Nudge) -> bool:
+        """Not sent."""
+        return True
+
+
+def resources_of(settings: Settings) -> Resources:
+    """The open ends of a process of the benchmark."""
+    return Resources(settings, Ledger(settings), NoStore(settings), NoNudger(settings))
+
+
+def modal_of(settings: Settings) -> ModalRenderer:
+    """The way to Modal."""
+    return ModalRenderer(
+        app_name=settings.modal_app, environment=settings.modal_environment, max_result_bytes=settings.max_result_bytes
+    )
+
+
+async def follow() -> None:
+    """Follow until SIGTERM."""
+    settings = Settings()
+    configure_logging(settings)
+    open_ends = resources_of(settings)
+    follower = Follower(open_ends, modal_of(settings), Gate(open_ends.ledger, breaker_rules(settings)))
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, follower.wake_and_stop)
+    print("ready", flush=True)
+    await follower.run()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(follow())
