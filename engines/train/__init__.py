@@ -6,8 +6,8 @@ standard library only, so that a control plane without torch can refuse a bad co
 and an evaluation are) meet in `loop.py`. `rank.py` and `torchrun.py` are the same run on several processes.
 `smoke.py` and `evaluate.py` are the two other things one asks of a trainer, `__main__.py` all three by hand.
 
-What must hold: the batch of step n, its noise and its learning rate are functions of the config and n alone, so that a
-run that was killed and resumed ends with the weights of one that was not; a checkpoint is whole or is not there; a
-failure leaves the last whole one. Who comes in: `workers` (in-house), `modal_apps` (in a container), `engines.render.dit`
-(which reads checkpoints).
+What must hold: the batch of step n, its noise and its learning rate are functions of the config and n alone, so that
+a run that was killed and resumed ends with the weights of one that was not; a checkpoint is whole or is not there; a
+failure leaves the last whole one. Who comes in: `workers` (in-house), `modal_apps` (in a container), and
+`engines.render.dit`, which reads checkpoints.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -70,8 +71,8 @@ class TrainConfig:
 
     Attributes:
         recipe: `image_classifier` or `diffusion_transformer`.
-        dataset: `shapes`, a folder with one folder of images per class, a tar or zip of that, or an `s3://` address that
-            the caller has resolved into `TrainContext.data`.
+        dataset: `shapes`, a folder with one folder of images per class, a tar or zip of that, or an `s3://` address
+            that the caller has resolved into `TrainContext.data`.
         steps: Optimizer steps of the whole run.
         batch_size: Examples per optimizer step, over all GPUs and accumulated parts; divisible by their product.
         learning_rate: Peak rate of AdamW, above 0, at most 10.
@@ -113,7 +114,7 @@ class TrainConfig:
     width: int = 0
     depth: int = 0
     heads: int = 4
-    patch_size: int = 2
+    patch_size: int = 4
     warmup_steps: int = 50
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
@@ -124,7 +125,7 @@ class TrainConfig:
     eval_examples: int = 480
     log_every_steps: int = 10
     label_dropout: float = 0.1
-    guidance: float = 2.0
+    guidance: float = 3.0
     sample_steps: int = 16
 
     def __post_init__(self) -> None:
@@ -383,7 +384,10 @@ def _check_decay(value: object) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # A whole number beyond what a float can hold is as little a rate as infinity is.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

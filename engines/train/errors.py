@@ -6,13 +6,13 @@ data as JSON types by `details()` beside a stable `code`.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 _MAX_SHOWN_CHARS = 200
-_GIB = 1024**3
 
 DatasetFlaw = Literal["missing", "empty", "one_class", "bad_image", "bad_archive", "unresolved", "too_small"]
-CheckpointFlaw = Literal["none", "torn", "other_model", "unwritable"]
+CheckpointFlaw = Literal["none", "exists", "torn", "other_model", "unwritable"]
 WhereMemoryRanOut = Literal["cuda", "host"]
 
 
@@ -26,6 +26,10 @@ class TrainError(Exception):
     def details(self) -> dict[str, object]:
         """The error's data as JSON types."""
         return {}
+
+    def to_wire(self) -> dict[str, object]:
+        """The error as JSON types; `error_from_wire` is the inverse."""
+        return {"code": self.code, "arguments": [_plain(argument) for argument in self.args]}
 
     def __str__(self) -> str:
         return self.sentence()
@@ -122,6 +126,7 @@ class CheckpointProblem(TrainError):
         """What was expected, what came, what to do."""
         what = {
             "none": "expected a checkpoint, found none. Train one first, or name another folder",
+            "exists": "the folder already holds checkpoints. Say that the run resumes, or name another folder",
             "torn": f"the checkpoint is not whole ({self.cause}). Use an older one, or copy it again",
             "other_model": f"the checkpoint is from another model ({self.cause}). Use a folder of its own per model",
             "unwritable": f"the checkpoint cannot be written ({self.cause}). Check the volume's mount and its rights",
@@ -202,7 +207,7 @@ class DoesNotFit(TrainError):
     def sentence(self) -> str:
         """What was expected, what came, what to do."""
         return (
-            f"expected a model that fits a GPU of at most {self.largest_gib:g} GiB ({self.largest or 'none is allowed'}), "
+            f"expected a model that fits {self.largest or 'no class at all'} ({self.largest_gib:g} GiB), "
             f"this one needs {self.needed_gib:.1f} GiB on each. Use more gpus, a smaller batch_size per step "
             "(grad_accumulation), or a smaller model."
         )
@@ -258,7 +263,7 @@ class RankFailed(TrainError):
         super().__init__(exit_code, last_words)
 
     def details(self) -> dict[str, object]:
-        """torchrun's exit code and the end of its error output."""
+        """Exit code of torchrun and the end of its error output."""
         return {"exit_code": self.exit_code, "last_words": self.last_words}
 
     def sentence(self) -> str:
@@ -268,3 +273,13 @@ class RankFailed(TrainError):
 
 def _shown(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}..."
+
+
+def _plain(argument: object) -> object:
+    return argument if argument is None or isinstance(argument, str | int | float) else repr(argument)
+
+
+def error_from_wire(wire: Mapping[str, Any]) -> TrainError:
+    """The error that `to_wire` described; the root of the tree where the code is not known here."""
+    found = next((kind for kind in TrainError.__subclasses__() if kind.code == wire["code"]), None)
+    return found(*wire["arguments"]) if found else TrainError(str(wire["code"]))

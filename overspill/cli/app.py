@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from overspill.cli import demo, doctor, jobs, up
+from overspill.cli.steering.budget import app as budget_app
+from overspill.cli.steering.calls import calls
+from overspill.cli.steering.cost import cost
+from overspill.cli.steering.prewarm import prewarm
+from overspill.cli.steering.spill import spill
 from overspill.cli.surroundings import FAILED, INTERRUPTED, adopt_running_stack, err
+from overspill.cli.top import top
 from overspill.cli.why import why
 
 app = typer.Typer(
@@ -44,6 +50,12 @@ app.command("jobs", short_help="List jobs, newest first.")(jobs.list_jobs)
 app.command(short_help="Show a job's progress until it ends.")(jobs.watch)
 app.command(short_help="End a job, from whatever state.")(jobs.cancel)
 app.command(short_help="Say why a job went where it went, and what it cost.")(why)
+app.command(short_help="See the system as it stands, drawn anew every second.")(top)
+app.command(short_help="Say whether jobs may spill to Modal: auto, on or off.")(spill)
+app.add_typer(budget_app, name="budget", short_help="See every cap, what is spent, set aside and left.")
+app.command(short_help="Say what a month cost, by tenant, kind, class or day.")(cost)
+app.command(short_help="List the calls in flight on Modal.")(calls)
+app.command(short_help="Keep containers warm on Modal before a peak.")(prewarm)
 app.command(short_help="Check every dependency, and say how to mend it.")(doctor.doctor)
 
 

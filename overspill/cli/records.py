@@ -4,6 +4,7 @@ from ledger.models import JobRecord, RenderJob, TrainJob
 from ledger.states import Pool, State
 
 MICROS_PER_USD = 1_000_000
+_ID_TAIL = 8
 #: A state's colour wherever it is shown.
 STATE_STYLES = {
     State.QUEUED: "dim",
@@ -52,6 +53,11 @@ def place(record: JobRecord) -> str:
             return f"modal {record.gpu or ''}".strip()
         case None:
             return "-"
+
+
+def short(job_id: str) -> str:
+    """An id in a narrow column: its kind and its random end."""
+    return f"{job_id.partition('_')[0]}_…{job_id[-_ID_TAIL:]}"
 
 
 def summary(record: JobRecord) -> str:

@@ -1,16 +1,17 @@
 """What every command shares: which stack it speaks to, how it prints, and how it fails."""
 
+import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from ledger.errors import LedgerError
 
@@ -37,6 +38,17 @@ UNBOUNDED = 400
 def whole_lines() -> Console:
     """Standard output as a person's terminal is, or without a bound of its width where there is none."""
     return out if out.is_terminal else Console(width=UNBOUNDED, highlight=False)
+
+
+def show(picture: Callable[[int], RenderableType], *, width: int = UNBOUNDED) -> None:
+    """Print what `picture` draws for a width: the terminal's, or `width` where there is none (then without padding)."""
+    if out.is_terminal:
+        out.print(picture(out.width))
+        return
+    console = Console(width=width, highlight=False, file=io.StringIO(), record=True)
+    console.print(picture(width))
+    sys.stdout.write("\n".join(line.rstrip() for line in console.export_text().splitlines()) + "\n")
+    sys.stdout.flush()
 
 
 @contextmanager

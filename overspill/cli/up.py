@@ -24,6 +24,7 @@ def up(
     slots: Annotated[int, typer.Option(min=0, max=64, help="In-house slots: one GPU worker each.")] = 2,
     api_port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the API; 0 takes a free one.")] = 0,
     flower: Annotated[bool, typer.Option(help="Run Flower too.")] = True,
+    prometheus: Annotated[bool, typer.Option(help="Run Prometheus too, where it is installed.")] = True,
     logs: Annotated[bool, typer.Option(help="Print the processes' logs; they are in the state folder anyway.")] = True,
 ) -> None:
     """Run everything here, on loopback: API, workers, Redis, S3, a local Modal. Ctrl-C stops it all."""
@@ -33,7 +34,7 @@ def up(
     folder = Path(context.parent.params["state"])
     with mistakes_said():
         stack = Stack(
-            StackOptions(folder=folder, slots=slots, api_port=api_port, flower=flower),
+            StackOptions(folder=folder, slots=slots, api_port=api_port, flower=flower, prometheus=prometheus),
             on_step=lambda step: err.print(Text(f"... {step}", style="dim")),
             on_log=_print_log if logs else lambda *_: None,
         )
@@ -63,6 +64,9 @@ def _say_addresses(stack: "Stack") -> None:
         print_pair("flower", environment["OVERSPILL_FLOWER_URL"])
         print_pair("flower_user", user)
         print_pair("flower_password", password)
+    print_pair("metrics", environment["OVERSPILL_EXPORTER_URL"] + "/metrics")
+    if "OVERSPILL_PROMETHEUS_URL" in environment:
+        print_pair("prometheus", environment["OVERSPILL_PROMETHEUS_URL"])
     print_pair("redis", environment["OVERSPILL_LEDGER_URL"])
     print_pair("s3", environment["OVERSPILL_S3_ENDPOINT_URL"])
     print_pair("modal", environment["MODAL_SERVER_URL"])

@@ -49,13 +49,17 @@ class Probes:
             "gpu": lambda: self.slots_live() and self.workers_answer(gpus),
             "dispatch": lambda: self.workers_answer(["dispatch-1"]),
             "overflow": lambda: self.workers_answer(["overflow-1"]),
-            "api": lambda: _http_status(self._environment["OVERSPILL_API_URL"] + "/readyz") == httpx.codes.OK,
+            "api": lambda: self._answers("OVERSPILL_API_URL", "/readyz"),
+            "exporter": lambda: self._answers("OVERSPILL_EXPORTER_URL", "/healthz"),
         }
         if flower:
             # Without a password it must refuse: 401 is the sign that it runs, and that it does not run open.
             url = self._environment.get("OVERSPILL_FLOWER_URL", "")
             signs["flower"] = lambda: _http_status(url) == httpx.codes.UNAUTHORIZED
         return signs
+
+    def _answers(self, address: str, path: str) -> bool:
+        return _http_status(self._environment[address] + path) == httpx.codes.OK
 
     def slots_live(self) -> bool:
         """Whether the ledger knows as many live slots as there should be."""

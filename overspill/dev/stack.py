@@ -12,6 +12,7 @@ from overspill.dev.ports import free_ports, is_free
 from overspill.dev.probes import Probes
 from overspill.dev.process import LeashedProcess
 from overspill.dev.procfile import expand, find_root, read_procfile
+from overspill.dev.prometheus_service import PrometheusService, find_prometheus
 from overspill.dev.readiness import wait_until
 from overspill.dev.redis_service import RedisService, find_redis_server
 from overspill.dev.s3_service import S3Service, find_weed
@@ -37,6 +38,7 @@ class StackOptions:
         slots: in-house GPU workers; each is one slot.
         api_port: port of the API; 0 takes a free one.
         flower: whether Flower runs too.
+        prometheus: whether Prometheus runs too, where it is installed.
         settings: more environment for every process, e.g. `{"OVERSPILL_HIGH_WATERMARK": "2"}`.
         modal_flags: more flags of modal_local.
     """
@@ -46,6 +48,7 @@ class StackOptions:
     slots: int = 2
     api_port: int = 0
     flower: bool = True
+    prometheus: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     modal_flags: tuple[str, ...] = ()
 
@@ -73,6 +76,7 @@ class Stack:
         self.redis: RedisService | None = None
         self.s3: S3Service | None = None
         self.modal: ModalLocalService | None = None
+        self.prometheus: PrometheusService | None = None
         self.supervisor: Supervisor | None = None
         self._deploy: LeashedProcess | None = None
         self._cut = False
@@ -133,7 +137,8 @@ class Stack:
             service.start()
         self.redis.ready()
         self.modal.ready()
-        api_port, flower_port = self.options.api_port or free_ports(1)[0], free_ports(1)[0]
+        flower_port, exporter_port = free_ports(2)
+        api_port = self.options.api_port or free_ports(1)[0]
         self.environment = {
             **self.redis.environment,
             **self.s3.environment,
@@ -142,6 +147,8 @@ class Stack:
             "OVERSPILL_API_KEY": made_up.api_key,
             "OVERSPILL_API_PORT": str(api_port),
             "OVERSPILL_API_URL": f"http://127.0.0.1:{api_port}",
+            "OVERSPILL_EXPORTER_PORT": str(exporter_port),
+            "OVERSPILL_EXPORTER_URL": f"http://127.0.0.1:{exporter_port}",
         }
         if self.options.flower:
             self.environment |= {
@@ -149,6 +156,18 @@ class Stack:
                 "OVERSPILL_FLOWER_URL": f"http://127.0.0.1:{flower_port}",
                 "FLOWER_BASIC_AUTH": f"overspill:{made_up.flower_password}",
             }
+        if self.options.prometheus and find_prometheus() is not None:
+            self._start_prometheus(f"127.0.0.1:{exporter_port}")
+
+    def _start_prometheus(self, exporter: str) -> None:
+        """It may start before what it scrapes; it is waited for when everything else is ready."""
+        self._on_step("prometheus")
+        rules = self.root / "monitoring" / "prometheus" / "rules"
+        self.prometheus = PrometheusService(
+            self.folder.path / "prometheus", logs=self.folder.logs, exporter=exporter, rules=rules
+        )
+        self.prometheus.start()
+        self.environment |= self.prometheus.environment
 
     def _deploy_renderer(self) -> None:
         self._on_step("deploying modal_apps.renderer")
@@ -170,7 +189,7 @@ class Stack:
 
     def _start_processes(self) -> None:
         procfile = self.root / "Procfile"
-        formation = {"api": 1, "dispatch": 1, "gpu": self.options.slots, "overflow": 1}
+        formation = {"api": 1, "dispatch": 1, "gpu": self.options.slots, "overflow": 1, "exporter": 1}
         if self.options.flower:
             formation["flower"] = 1
         formation = {name: count for name, count in formation.items() if count > 0}
@@ -188,6 +207,8 @@ class Stack:
         ) as probes:
             for name, sign in probes.signs(flower=self.options.flower).items():
                 self._wait_for(name, sign)
+        if self.prometheus is not None:
+            self.prometheus.ready()
 
     def _wait_for(self, name: str, sign: Callable[[], bool]) -> None:
         supervisor = self.supervisor
@@ -203,7 +224,12 @@ class Stack:
 
     def dead_service(self) -> str | None:
         """The name of a service that has ended by itself, if any: processes are started again, services are not."""
-        for name, service in (("redis", self.redis), ("s3", self.s3), ("modal", self.modal)):
+        for name, service in (
+            ("redis", self.redis),
+            ("s3", self.s3),
+            ("modal", self.modal),
+            ("prometheus", self.prometheus),
+        ):
             if service is not None and service.process is not None and not service.process.is_running:
                 return name
         return None
@@ -218,7 +244,7 @@ class Stack:
             self.supervisor.stop(grace_s=grace_s)
         if self._deploy is not None:
             self._deploy.kill()
-        for service in (self.modal, self.s3, self.redis):
+        for service in (self.prometheus, self.modal, self.s3, self.redis):
             if service is not None:
                 service.stop()
         self.folder.release()
@@ -228,6 +254,6 @@ class Stack:
         self._cut = True
         if self.supervisor is not None:
             self.supervisor.cut()
-        for service in (self.modal, self.s3, self.redis):
+        for service in (self.prometheus, self.modal, self.s3, self.redis):
             if service is not None and service.process is not None:
                 service.process.cut()

@@ -7,7 +7,6 @@ of it is the SDK's client and the environment for the CLI.
 import asyncio
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from modal_local.http import HttpServer
 from modal_local.rpc import Credentials, RpcRouter, StatusDetailsCodec
 from modal_local.settings import Settings
 from modal_local.store import Store
+from tests.support.modal_command import run_modal
 
 TOKEN = ("ak-test", "as-test")  # a made-up pair that only the server of the test knows
 ServiceFactory = Callable[[Context], Sequence[object]]
@@ -111,16 +111,7 @@ class StorageServer:
 
     def cli(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Runs `modal ...` to its end."""
-        environment = {**os.environ, **self.environment, "PYTHONWARNINGS": "ignore", "COLUMNS": "200"}
-        return subprocess.run(
-            [sys.executable, "-m", "modal", *arguments],
-            env=environment,
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_modal(*arguments, cwd=cwd or Path.cwd(), env={**os.environ, **self.environment})
 
     @contextmanager
     def client(self) -> Iterator[modal.Client]:

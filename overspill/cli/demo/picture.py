@@ -13,11 +13,12 @@ from rich.text import Text
 from ledger.models import JobRecord, Kind
 from ledger.states import Pool, State
 from ledger.view import ClusterView
-from overspill.cli.records import STATE_STYLES, age_s, dollars, place, summary
+from overspill.cli.records import STATE_STYLES, age_s, dollars, place, short, summary
 
 _POOL_STYLES = {Pool.INHOUSE: "green", Pool.MODAL: "magenta"}
 _BAR_WIDTH = 14
-_ID_TAIL = 8
+#: As wide as a short id.
+_ID_WIDTH = 15
 _GAP = "   "
 #: Below this width of the terminal, prompts are not shown.
 _WIDE_ENOUGH = 100
@@ -52,17 +53,12 @@ class Picture:
         return sum(record.cost_usd_micros for record in self.records if record.pool is Pool.INHOUSE)
 
 
-def short(job_id: str) -> str:
-    """An id in a narrow column: its kind and its random end."""
-    return f"{job_id.partition('_')[0]}_…{job_id[-_ID_TAIL:]}"
-
-
 def table(picture: Picture, *, width: int) -> RenderableType:
     """The live table, with what the placement sees above it."""
     wide = width >= _WIDE_ENOUGH
     jobs = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, expand=wide)
     jobs.add_column("#", justify="right", style="dim", min_width=2)
-    jobs.add_column("job", no_wrap=True, min_width=_ID_TAIL + 7)
+    jobs.add_column("job", no_wrap=True, min_width=_ID_WIDTH)
     jobs.add_column("state", no_wrap=True, min_width=10)
     jobs.add_column("where", no_wrap=True, min_width=14)
     jobs.add_column("progress", no_wrap=True, min_width=_BAR_WIDTH + 5)

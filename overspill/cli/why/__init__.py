@@ -4,7 +4,7 @@ What lives here
     words     rules, signals, causes and errors, each as a person says it
     life      what the ledger knows of one job, put in order: steps, each with the receipt that explains it
     tries     its attempts: where, how long, what each cost by component, how each ended
-    show      how all that looks
+    look      how all that looks
     command   the command
 
 What must hold

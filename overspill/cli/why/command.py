@@ -1,12 +1,12 @@
 """`overspill why JOB`: what was seen, which rule spoke, what became of each attempt, what it cost, why it ended so."""
 
 from overspill.cli.jobs import AsJson, JobId
-from overspill.cli.surroundings import mistakes_said, open_ledger, print_json, whole_lines
+from overspill.cli.surroundings import mistakes_said, open_ledger, print_json, show
 
 
 def why(job: JobId, json: AsJson = False) -> None:
     """Say why a job went where it went, what became of each attempt, and what it cost."""
-    from overspill.cli.why import life, show, tries  # noqa: PLC0415 - only this command needs them
+    from overspill.cli.why import life, look, tries  # noqa: PLC0415 - only this command needs them
 
     with mistakes_said(), open_ledger() as ledger:
         record = ledger.desk.get(job)
@@ -23,7 +23,6 @@ def why(job: JobId, json: AsJson = False) -> None:
             now_ms=now_ms,
         )
     if json:
-        print_json(show.facts(told))
+        print_json(look.facts(told))
     else:
-        console = whole_lines()
-        console.print(show.picture(told, width=console.width))
+        show(lambda width: look.picture(told, width=width))

@@ -14,6 +14,19 @@ from overspill.cli.why.tries import Try
 #: Where a job came in, in words.
 _DOORS = {"api": "by the HTTP API", "client": "by overspill.submit()", "celery": "by a Celery message"}
 
+#: What events say, in words.
+_SAID = {
+    "job.held": "held, because {rule} ({detail})",
+    "job.running": "attempt {n} runs {at}: {by} {detail}",
+    "job.delivering": "attempt {n} has a result, which goes to S3",
+    "job.completed": "completed: the result is published",
+    "job.failed": "failed: {cause} ({detail})",
+    "job.cancelled": "cancelled: {detail}",
+    "call.started": "attempt {n} began to work, {at}",
+    "call.adopted": "the call of attempt {n} was found by its announcement ({detail}); it is followed from here on",
+    "call.orphan_found": "a call of attempt {n} was found that nobody waited for ({detail}); it is stopped",
+}
+
 
 @dataclass(frozen=True)
 class Step:
@@ -103,31 +116,25 @@ def _decided(receipt: Mapping[str, Any]) -> str:
 
 
 def _said(event: Event, before: str | None, receipt: Mapping[str, Any] | None) -> str:
-    number, detail = event.attempt, event.detail or ""
+    detail = event.detail or ""
     match event.event:
         case "job.queued":
-            said = _queued(event, before)
+            return _queued(event, before)
         case "job.placed":
             rule = str(receipt.get("rule")) if receipt else detail
-            said = f"attempt {number} placed {_at(event)}, because {words.rule(rule)} ({rule})"
-        case "job.held":
-            said = f"held, because {words.rule(detail)} ({detail})"
-        case "job.running":
-            said = f"attempt {number} runs {_at(event)}: {'worker' if event.pool == Pool.INHOUSE else 'call'} {detail}"
-        case "job.delivering":
-            said = f"attempt {number} has a result, which goes to S3"
-        case "job.completed":
-            said = "completed: the result is published"
-        case "job.failed":
-            said = f"failed: {words.cause(detail or 'unknown')} ({detail})"
-        case "job.cancelled":
-            said = f"cancelled: {detail or 'no reason was given'}"
-        case "call.orphan_found":
-            said = f"a call of attempt {number} was found that nobody waited for ({detail}); it is stopped"
+            return f"attempt {event.attempt} placed {_at(event)}, because {words.rule(rule)} ({rule})"
+        case name if name in _SAID:
+            return _SAID[name].format(
+                n=event.attempt,
+                at=_at(event),
+                by="worker" if event.pool == Pool.INHOUSE else "call",
+                detail=detail or "no reason was given",
+                rule=words.rule(detail),
+                cause=words.cause(detail or "unknown"),
+            )
         case other:
-            about = f" of attempt {number}" if number else ""
-            said = f"{words.plain(other)}{about}" + (f": {detail}" if detail else "")
-    return said
+            about = f" of attempt {event.attempt}" if event.attempt else ""
+            return f"{words.plain(other)}{about}" + (f": {detail}" if detail else "")
 
 
 def _queued(event: Event, before: str | None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from overspill.cli.why import words
 
-_COMPONENT = re.compile(r"cost_(?P<component>[a-z]+)_usd_micros")
+_COMPONENT = re.compile(r"cost_(?P<component>[a-z_]+)_usd_micros")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Try:
 def read(number: int, fields: Mapping[str, str], *, now_ms: int) -> Try:
     """An attempt from its record in the ledger."""
     placed_ms, ended_ms = _whole(fields, "placed_ms"), _whole(fields, "ended_ms")
-    began_ms = _whole(fields, "started_ms") or _whole(fields, "spawned_ms")
+    began_ms = _whole(fields, "started_ms") or _whole(fields, "begun_ms") or _whole(fields, "spawned_ms")
     until_ms = ended_ms or now_ms
     return Try(
         number=number,

@@ -1,7 +1,8 @@
 """Rules, signals, causes and errors, each as a person says it. What is not known here is said as it stands. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from ledger.refusals import Refusal
 from ledger.retries import Cause
 from overspill.cli.records import dollars
 
@@ -13,8 +14,23 @@ RULES: Mapping[str, str] = {
     "no_live_slot": "no in-house GPU worker was alive",
     "above_watermark": "the in-house queue was deep enough to spill",
     "below_watermark": "the in-house queue was short enough",
+    "spill_on": "an operator let everything spill that fits",
+    "budget_drains": "what is left of the budget is for jobs of higher priority",
+    Refusal.MONTH_BUDGET: "the month's budget for Modal was spent or set aside",
+    Refusal.DAY_BUDGET: "the day's budget for Modal was spent or set aside",
+    Refusal.TENANT_BUDGET: "the tenant's budget for Modal was spent or set aside",
+    Refusal.KIND_BUDGET: "the budget of this kind of job for Modal was spent or set aside",
+    Refusal.MONTH_DRAIN: "what is left of the month's budget is for jobs of higher priority",
+    Refusal.DAY_DRAIN: "what is left of the day's budget is for jobs of higher priority",
+    Refusal.TENANT_DRAIN: "what is left of the tenant's budget is for jobs of higher priority",
+    Refusal.KIND_DRAIN: "what is left of the budget of this kind of job is for jobs of higher priority",
+    Refusal.HOUR_RATE: "what runs on Modal costs as much an hour as it may",
+    Refusal.GPUS_AT_CAP: "as many GPUs on Modal as allowed were in use",
+    Refusal.CONTAINERS_AT_CAP: "as many containers on Modal as allowed were alive",
+    Refusal.MODAL_CALLS_AT_CAP: "as many calls on Modal as allowed were alive",
+    Refusal.SPILL_OFF: "an operator had turned spilling off",
+    Refusal.BREAKER_OPEN: "Modal could not be used: its circuit breaker was open",
     "budget_exhausted": "the budget for Modal was spent or set aside",
-    "modal_calls_at_cap": "as many calls on Modal as allowed were alive",
 }
 
 #: Why an attempt, or with it the job, ended without a result.
@@ -24,12 +40,24 @@ CAUSES: Mapping[str, str] = {
     Cause.OUT_OF_MEMORY: "GPU or host memory ran out",
     Cause.TIMEOUT: "it ran for longer than it may",
     Cause.PREEMPTED: "Modal took the machine away",
+    Cause.CANCELLED_REMOTELY: "its call was cancelled on Modal, and not by us",
+    Cause.GPU_EXHAUSTED: "no GPU of its class came for a long time",
+    Cause.BUDGET: "it ran for longer than its reservation, and the budget had no more for it",
     Cause.LEASE_LOST: "its in-house worker stopped renewing its lease",
     Cause.SPAWN_REFUSED: "Modal refused to start the call",
     Cause.SPAWN_LOST: "Modal's answer to the spawn never came",
-    Cause.RESULT_LOST: "Modal does not have its result any more",
+    Cause.RESULT_LOST: "Modal does not know its call any more",
+    Cause.RESULT_EXPIRED: "its call ended long ago, and Modal has dropped the result",
+    Cause.RESULT_TOO_LARGE: "its result is larger than may be fetched",
     Cause.DELIVERY: "S3 did not take the result",
-    Cause.INVALID_REQUEST: "the request cannot be rendered as it is",
+    Cause.INVALID_REQUEST: "the request cannot be done as it is",
+    Cause.DATASET_PROBLEM: "its dataset cannot be trained on",
+    Cause.CHECKPOINT_PROBLEM: "no checkpoint of it can be used or written",
+    Cause.VOLUME_FULL: "the volume for its checkpoints is full",
+    Cause.TRAINING_DIVERGED: "its loss is no number any more",
+    Cause.SEGMENT_ENDED: "a segment of it is over, and the next one goes on from there",
+    Cause.MOVED_HOME: "it came home to our own GPUs at a checkpoint",
+    Cause.RECALLED: "it waited for our own GPUs until its time was short",
     Cause.NO_ENGINE: "this deployment has no engine for it",
     Cause.BAD_ENVELOPE: "what came back was not what this version expects",
     "cancelled": "it was cancelled",
@@ -39,10 +67,6 @@ CAUSES: Mapping[str, str] = {
     "deadline_impossible": "it was refused: its deadline could not be met any more",
 }
 
-#: Signals that belong together are said together; the rest one by one.
-_DEPTH = ("waiting_inhouse", "active_inhouse", "live_slots")
-_WATERMARKS = ("high_watermark", "low_watermark")
-_MONEY = ("spent_usd_micros", "reserved_usd_micros")
 _UNITS: Mapping[str, str] = {"_ms": "ms", "_s": "s", "_bytes": "bytes", "_gib": "GiB"}
 
 
@@ -63,29 +87,22 @@ def plain(name: str) -> str:
 
 def signals(seen: Mapping[str, object]) -> list[str]:
     """What a policy looked at, in short phrases."""
-    said = []
-    if all(name in seen for name in _DEPTH):
-        said.append(
-            f"{seen['waiting_inhouse']} waited in-house, {seen['active_inhouse']} of {seen['live_slots']} slots busy"
-        )
-    if all(name in seen for name in _WATERMARKS):
-        said.append(f"spill from {seen['high_watermark']}, stop at {seen['low_watermark']}")
-    if "spilling" in seen:
-        said.append("spilling" if seen["spilling"] else "not spilling")
-    if "modal_attempts" in seen:
-        said.append(f"{seen['modal_attempts']} on Modal")
-    if all(name in seen for name in _MONEY):
-        said.append(f"{_amount(seen['spent_usd_micros'])} spent, {_amount(seen['reserved_usd_micros'])} set aside")
-    if "wanted" in seen:
-        said.append(f"wanted Modal because {rule(str(seen['wanted']))}")
-    together = {*_DEPTH, *_WATERMARKS, *_MONEY, "spilling", "modal_attempts", "wanted"}
-    unsaid = {name: value for name, value in seen.items() if name not in together}
-    # Of those that belong together and are not all there, each is said by itself.
-    unsaid |= {
-        name: seen[name] for group in (_DEPTH, _WATERMARKS, _MONEY) if not all(one in seen for one in group)
-        for name in group if name in seen
-    }  # fmt: skip
-    return said + [signal(name, value) for name, value in unsaid.items()]
+    phrases: dict[tuple[str, ...], Callable[..., str]] = {
+        ("waiting_inhouse", "active_inhouse", "live_slots"): lambda waiting, busy, live: (
+            f"{waiting} waited in-house, {busy} of {live} slots busy"
+        ),
+        ("high_watermark", "low_watermark"): lambda high, low: f"spill from {high}, stop at {low}",
+        ("spilling",): lambda spilling: "spilling" if spilling else "not spilling",
+        ("modal_attempts",): lambda attempts: f"{attempts} on Modal",
+        ("spent_usd_micros", "reserved_usd_micros"): lambda spent, reserved: (
+            f"{_amount(spent)} spent, {_amount(reserved)} set aside"
+        ),
+        ("wanted",): lambda wanted: f"wanted Modal because {rule(str(wanted))}",
+    }
+    there = {names: phrase for names, phrase in phrases.items() if all(name in seen for name in names)}
+    said = [phrase(*(seen[name] for name in names)) for names, phrase in there.items()]
+    together = {name for names in there for name in names}
+    return said + [signal(name, value) for name, value in seen.items() if name not in together]
 
 
 def signal(name: str, value: object) -> str:
@@ -112,7 +129,7 @@ def _measure(name: str, value: float) -> str:
         return f"{plain(name.removesuffix('_usd_micros'))} {_amount(value)}"
     if name.endswith("_ratio"):
         return f"{plain(name.removesuffix('_ratio'))} {value:.0%}"
-    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    shown = f"{value:.4g}" if value % 1 else f"{value:.0f}"
     for suffix, unit in _UNITS.items():
         if name.endswith(suffix):
             return f"{plain(name.removesuffix(suffix))} {shown} {unit}"

@@ -111,13 +111,16 @@ def test_a_call_that_nobody_recorded_is_found_and_stopped(whole: Whole) -> None:
         claimed, RunOnModal("H100", 500_000), receipt=receipt, limits=whole.settings.limits
     )
     assert isinstance(placed, Placed)
-    (record,) = whole.ledger.calls.claim_spawns(worker="dies", limit=1, lease_s=2)
+    # Its lease is over before the call can announce itself, so the attempt waits no more for it
+    (record,) = whole.ledger.calls.claim_spawns(worker="dies", limit=1, lease_s=0.1)
     program = textwrap.dedent(
         f"""
-        from workers.overflow.calls import ModalRenderer
-        calls = ModalRenderer(app_name="overspill-renderer", environment=None)
+        import asyncio
+        from workers.overflow.sdk import ModalRenderer
+        calls = ModalRenderer(app_name="overspill-renderer", environment=None, max_result_bytes=2**30)
         request = dict(prompt="an orphan", width=1792, height=1024, seconds=20, fps=24, seed=0)
-        print(calls.spawn(request, attempt_of=({record.id!r}, {record.attempt}), gpu="H100", timeout_s=20))
+        attempt_of = ({record.id!r}, {record.attempt})
+        print(asyncio.run(calls.spawn(request, attempt_of=attempt_of, gpu="H100", timeout_s=20)))
         """
     )
     spawned = subprocess.run(

@@ -19,7 +19,10 @@ from overspill.dev.errors import AlreadyRunning
 from overspill.dev.procfile import read_procfile
 from overspill.dev.stack import Stack, StackOptions
 from overspill.dev.state_folder import read_environment
+from tests.support.chromium import page_after_scripts
 from tests.support.stack import REPOSITORY, overspill_command, processes_of, running_stack
+from tests.support.waiting import until
+from workers.celery_config import queue_names
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -130,21 +133,63 @@ def ledger_of(stack: Stack) -> Ledger:
     return Ledger(LedgerSettings.model_validate({"ledger_url": stack.environment["OVERSPILL_LEDGER_URL"]}))
 
 
-def test_flower_asks_for_its_password_and_shows_the_workers(stack: Stack) -> None:
-    # given Flower of the stack
-    url = stack.environment["OVERSPILL_FLOWER_URL"]
+def flower_json(stack: Stack, path: str) -> Any:
+    """An answer of Flower's API, to who has the password."""
     user, _, password = stack.environment["FLOWER_BASIC_AUTH"].partition(":")
-    # then a stranger is refused, and so is a wrong password
-    assert httpx.get(url, trust_env=False).status_code == 401
-    assert httpx.get(url, auth=(user, "wrong"), trust_env=False).status_code == 401
-    # and with the password it knows the workers, by their events
-    until = time.monotonic() + 60
-    shown = ""
-    while not all(name in shown for name in ("gpu-1@", "dispatch-1@", "overflow-1@")):
-        assert time.monotonic() < until, shown[:2000]
-        answer = httpx.get(f"{url}/workers?json=1", auth=(user, password), trust_env=False, timeout=20)
-        assert answer.status_code == 200
-        shown = answer.text
+    url = stack.environment["OVERSPILL_FLOWER_URL"] + path
+    answer = httpx.get(url, auth=(user, password), trust_env=False, timeout=20)
+    assert answer.status_code == 200, answer.text[:500]
+    return answer.json()
+
+
+def test_flower_refuses_whoever_has_no_password(stack: Stack) -> None:
+    # given Flower of the stack / when its pages and its API are asked without a password, or with a wrong one
+    url = stack.environment["OVERSPILL_FLOWER_URL"]
+    user = stack.environment["FLOWER_BASIC_AUTH"].partition(":")[0]
+    # then it refuses
+    for path in ("/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/api/queues/length"):
+        assert httpx.get(url + path, trust_env=False).status_code == 401, path
+        assert httpx.get(url + path, auth=(user, "wrong"), trust_env=False).status_code == 401, path
+    # and nobody without it can have a task sent, or a worker shut down
+    assert httpx.post(f"{url}/api/task/send-task/tasks.render", json={}, trust_env=False).status_code == 401
+    assert httpx.post(f"{url}/api/worker/shutdown/gpu-1@here", trust_env=False).status_code == 401
+
+
+def test_flower_shows_what_runs(stack: Stack, tmp_path: Path) -> None:
+    # given jobs that run in-house and on Modal
+    ids = [
+        Answer(stack, "submit", "a kite", "--size", "320x180", "--seconds", "1", "--burst", burst).out.strip()
+        for burst in ("never", "always")
+    ]
+    for job_id in ids:
+        assert Answer(stack, "watch", job_id).code == 0
+    # when Flower's API is asked / then it knows the workers by their events
+    workers = until(
+        lambda: flower_json(stack, "/workers?json=1")["data"],
+        lambda rows: all(any(name in str(row) for row in rows) for name in ("gpu-1@", "dispatch-1@", "overflow-1@")),
+        timeout_s=60,
+    )
+    assert len(workers) == 3
+    # and our queues in the broker, each with its length
+    queues = {row["name"] for row in flower_json(stack, "/api/queues/length")["active_queues"]}
+    assert queues == set(queue_names())
+    # and the tasks, each with the job that it was about
+    tasks = until(
+        lambda: flower_json(stack, "/api/tasks?state=SUCCESS"),
+        lambda found: any(ids[0] in str(task["result"]) for task in found.values()),
+        timeout_s=30,
+    )
+    assert {"tasks.dispatch", "tasks.run_inhouse", "tasks.spawn_overflow"} <= {task["name"] for task in tasks.values()}
+    # and the length of tasks is counted up to a day
+    metrics = httpx.get(stack.environment["OVERSPILL_FLOWER_URL"] + "/metrics", trust_env=False).text
+    assert 'le="86400.0"' in metrics
+    # when a person opens its pages in a browser / then they show the same
+    address = stack.environment["OVERSPILL_FLOWER_URL"].replace("://", f"://{stack.environment['FLOWER_BASIC_AUTH']}@")
+    page = page_after_scripts(f"{address}/tasks", profile=tmp_path / "chromium")
+    assert "tasks.run_inhouse" in page
+    assert ids[0] in page
+    page = page_after_scripts(f"{address}/broker", profile=tmp_path / "chromium")
+    assert all(f">{name}<" in "".join(page.split()) for name in queue_names())
 
 
 def test_flower_does_not_run_open(stack: Stack) -> None:

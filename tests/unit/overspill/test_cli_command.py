@@ -29,11 +29,21 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     # given / when help is asked for / then every command is there with a sentence
     code, out, _ = run(monkeypatch, capsys, "--help")
     assert code == 0
-    for name in ("up", "demo", "submit", "jobs", "watch", "cancel", "doctor", "modal"):
+    for name in ("up", "demo", "submit", "jobs", "watch", "cancel", "why", "top", "doctor", "modal"):
         assert any(line.split()[:1] == [name] and len(line.split()) > 2 for line in out.splitlines()), name
 
 
-@pytest.mark.parametrize("arguments", [["jobs"], ["watch", "video_x"], ["cancel", "video_x"], ["submit", "a ball"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["jobs"],
+        ["watch", "video_x"],
+        ["cancel", "video_x"],
+        ["submit", "a ball"],
+        ["why", "video_x"],
+        ["top", "--once"],
+    ],
+)
 def test_without_a_ledger_a_command_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:

@@ -13,10 +13,11 @@ from ledger.decisions import SpillState
 from ledger.models import JobRecord, Kind
 from ledger.states import Pool, State
 from ledger.view import ClusterView, KindView, MoneyView
-from overspill.cli.demo.picture import Picture, changes, short, table
+from overspill.cli.demo.picture import Picture, changes, table
 from overspill.cli.demo.prompts import PROMPTS
 from overspill.cli.demo.proof import what_is_wrong_with
 from overspill.cli.demo.verdict import judge
+from overspill.cli.records import short
 from tests.unit.overspill.test_cli_records import RENDER
 
 VIEW = ClusterView(

@@ -1,0 +1,160 @@
+"""The prepared set: pictures of one size as plain arrays in the cache, made once, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.train.checkpoints import write_error
+from engines.train.contract import SHAPES
+from engines.train.data import images, shapes
+from engines.train.errors import DatasetProblem
+
+_DESCRIPTION: Final = "dataset.json"
+_FORMAT: Final = 1
+_S3: Final = "s3://"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures (n, side, side, 3), 8 bit, and their classes (n), both read from disk as they are needed."""
+
+    pictures: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """A set that can be trained on.
+
+    Attributes:
+        classes: Their names; a label is a position in here.
+        train: What is learnt from.
+        evaluation: What is held out.
+    """
+
+    classes: tuple[str, ...]
+    train: Part
+    evaluation: Part
+
+
+def prepare(*, dataset: str, data: Path | None, cache: Path, side_px: int, threads: int) -> PreparedSet:
+    """Opens the set in the cache; makes it first where it is not there yet.
+
+    Args:
+        dataset: As the config names it.
+        data: Where the caller has put it; None where `dataset` is a path itself, or `shapes`.
+        cache: Folder of all prepared sets.
+        side_px: Side that the pictures are scaled to.
+        threads: Decoders at work.
+
+    Raises:
+        DatasetProblem: It cannot be trained on.
+        VolumeFull: No space in the cache.
+    """
+    if dataset == SHAPES and data is None:
+        key = f"{SHAPES}-v{shapes.VERSION}-{side_px}px"
+        if not (cache / key).exists():
+            _make(cache, key, lambda folder: _store_shapes(folder, side_px))
+        return _open(cache / key)
+    if data is None and dataset.startswith(_S3):
+        raise DatasetProblem("unresolved", dataset)
+    with images.open_source(dataset, data or Path(dataset)) as source:
+        key = f"images-{_fingerprint(source)}-{side_px}px"
+        if not (cache / key).exists():
+            _make(cache, key, lambda folder: _store_images(folder, dataset, source, side_px, threads))
+    return _open(cache / key)
+
+
+def _make(cache: Path, key: str, store: Callable[[Path], None]) -> None:
+    """Fills a folder of another name and renames it; whoever comes second with the same set throws theirs away."""
+    folder: Path | None = None
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".unfinished-{key}-", dir=cache))
+        store(folder)
+        folder.rename(cache / key)
+    except OSError as error:
+        if not (cache / key / _DESCRIPTION).exists():
+            raise write_error(error, cache, 0, None) from error
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open(folder: Path) -> PreparedSet:
+    description = json.loads((folder / _DESCRIPTION).read_bytes())
+    side_px = int(description["side_px"])
+
+    def part(name: str) -> Part:
+        labels = np.fromfile(folder / f"{name}-labels.i64", dtype=np.int64)
+        shape = (len(labels), side_px, side_px, 3)
+        return Part(np.memmap(folder / f"{name}-pictures.u8", dtype=np.uint8, mode="r", shape=shape), labels)
+
+    return PreparedSet(tuple(description["classes"]), part("train"), part("evaluation"))
+
+
+def _store_shapes(folder: Path, side_px: int) -> None:
+    for name, per_class, number in (("train", shapes.TRAIN_PER_CLASS, 0), ("evaluation", shapes.EVAL_PER_CLASS, 1)):
+        pictures, labels = shapes.draw(per_class=per_class, side_px=side_px, part=number)
+        with _writer(folder, name) as part:
+            part.add(pictures, labels)
+    _describe(folder, shapes.CLASSES, side_px)
+
+
+def _store_images(folder: Path, dataset: str, source: images.Source, side_px: int, threads: int) -> None:
+    classes = tuple(sorted({entry.label for entry in source.entries}))
+    seen: Counter[str] = Counter()
+    with _writer(folder, "train") as train, _writer(folder, "evaluation") as evaluation:
+        for entry, picture in images.decode_all(dataset, source, side_px, threads):
+            part = evaluation if images.is_for_evaluation(seen[entry.label]) else train
+            seen[entry.label] += 1
+            part.add(picture, np.array([classes.index(entry.label)], dtype=np.int64))
+    _describe(folder, classes, side_px)
+
+
+def _describe(folder: Path, classes: tuple[str, ...], side_px: int) -> None:
+    text = json.dumps({"format": _FORMAT, "classes": classes, "side_px": side_px}, indent=2)
+    (folder / _DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+@dataclass
+class _Writer:
+    # Plain writes, not a memory map: a full disk is then an error and not a SIGBUS.
+    pictures: IO[bytes]
+    labels: IO[bytes]
+
+    def add(self, pictures: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+        self.pictures.write(pictures.tobytes())
+        self.labels.write(labels.astype(np.int64).tobytes())
+
+
+@contextmanager
+def _writer(folder: Path, name: str) -> Iterator[_Writer]:
+    with (folder / f"{name}-pictures.u8").open("wb") as pictures, (folder / f"{name}-labels.i64").open("wb") as labels:
+        yield _Writer(pictures, labels)
+        for file in (pictures, labels):
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _fingerprint(source: images.Source) -> str:
+    digest = hashlib.sha256()
+    for entry in source.entries:
+        digest.update(f"{entry.name}\0{entry.mark}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,131 @@
+"""`diffusion_transformer`: flow matching with hidden classes, and the share of samples that a classifier recognises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engines.train.contract import IMAGE_CLASSIFIER, TrainConfig
+from engines.train.data.batches import Batch, read
+from engines.train.data.prepared import Part
+from engines.train.errors import CheckpointProblem
+from engines.train.models.transformer import DiffusionTransformer
+from engines.train.recipes import flow
+from engines.train.seeding import generator, seeded
+from engines.train.trained import Trained, bare_model, load
+
+_EVAL_BATCH: Final = 96
+
+
+class DiffusionRecipe:
+    """See `recipe.Recipe`."""
+
+    averages = True
+
+    def __init__(self, config: TrainConfig, classes: tuple[str, ...], classifier: Path | None) -> None:
+        self._config = config
+        self._classes = classes
+        self._judge = judge(classifier, classes) if classifier else None
+
+    def build(self) -> nn.Module:
+        """The model, with seeded first weights."""
+        with seeded(generator(self._config.seed, "weights")):
+            return bare_model(self._config, self._classes)
+
+    def draws(self, step: int) -> Batch:
+        """Noise, times and which classes are hidden."""
+        return self._drawn(generator(self._config.seed, "flow", step), self._config.batch_size)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean square of the velocity's error."""
+        labels = batch["labels"].masked_fill(batch["hidden"], len(self._classes))
+        times, images = batch["times"], batch["images"]
+        points = flow.between(batch["noise"], images, times)
+        return functional.mse_loss(model(points, times, labels).float(), images - batch["noise"])
+
+    def evaluate(self, model: nn.Module, held_out: Part) -> Mapping[str, float]:
+        """`eval_loss`, on held-out images with fixed noise; with a classifier, `recognised`."""
+        count = min(len(held_out), self._config.eval_examples)
+        chosen = np.linspace(0, len(held_out) - 1, count).astype(np.int64)
+        device = next(model.parameters()).device
+        chance = generator(self._config.seed, "evaluation")
+        loss = 0.0
+        with torch.no_grad():
+            for start in range(0, count, _EVAL_BATCH):
+                batch = read(held_out, chosen[start : start + _EVAL_BATCH])
+                batch |= self._drawn(chance, len(batch["labels"]))
+                moved = {name: tensor.to(device) for name, tensor in batch.items()}
+                loss += float(self.loss(model, moved)) * len(batch["labels"])
+        metrics = {"eval_loss": loss / count}
+        if self._judge is not None:
+            metrics["recognised"] = recognised_share(model, self._config, self._judge, self._classes)
+        return metrics
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """The share of samples recognised, else how small the loss is."""
+        return metrics.get("recognised", -metrics["eval_loss"])
+
+    def _drawn(self, chance: torch.Generator, count: int) -> Batch:
+        side = self._config.image_size
+        return {
+            "noise": torch.randn(count, 3, side, side, generator=chance),
+            "times": torch.rand(count, generator=chance),
+            "hidden": torch.rand(count, generator=chance) < self._config.label_dropout,
+        }
+
+
+def judge(checkpoint: Path, classes: tuple[str, ...]) -> Trained:
+    """The classifier that says what a sample shows.
+
+    Raises:
+        CheckpointProblem: It is none, or does not know all of `classes`.
+    """
+    trained = load(checkpoint, device="cpu")
+    unknown = sorted(set(classes) - set(trained.classes))
+    if trained.config.recipe != IMAGE_CLASSIFIER or unknown:
+        cause = f"expected an {IMAGE_CLASSIFIER} that knows {', '.join(classes[:3])}..., got {trained.config.recipe}"
+        raise CheckpointProblem("other_model", str(checkpoint), f"{cause} without {', '.join(unknown) or 'them'}")
+    return trained
+
+
+def recognised_share(model: nn.Module, config: TrainConfig, referee: Trained, classes: tuple[str, ...]) -> float:
+    """Samples every class in turn, `eval_examples` in all, and asks the referee; the share that it names rightly."""
+    device = next(model.parameters()).device
+    referee.model.to(device)
+    names = torch.tensor([referee.classes.index(name) for name in classes])
+    wanted = torch.arange(config.eval_examples) % len(classes)
+    chance = generator(config.seed, "samples")
+    right = 0
+    with torch.no_grad():
+        for start in range(0, len(wanted), _EVAL_BATCH):
+            labels = wanted[start : start + _EVAL_BATCH]
+            pictures = sample(model, config, labels.to(device), chance)
+            if config.image_size != referee.config.image_size:
+                size = [referee.config.image_size] * 2
+                pictures = functional.interpolate(pictures, size, mode="bilinear", antialias=True)
+            right += int((referee.model(pictures).argmax(1).cpu() == names[labels]).sum())
+    return right / len(wanted)
+
+
+def sample(model: nn.Module, config: TrainConfig, labels: Tensor, chance: torch.Generator) -> Tensor:
+    """Images (n, 3, side, side) in -1..1 of the classes `labels`, from noise out of `chance`."""
+    if not isinstance(model, DiffusionTransformer):
+        raise TypeError(f"expected a DiffusionTransformer, got {type(model).__name__}")
+    side = config.image_size
+    noise = torch.randn(len(labels), 3, side, side, generator=chance).to(labels.device)
+    nothing = torch.full_like(labels, model.classes)
+    *_, images = flow.denoise(
+        model.velocity,
+        noise,
+        model.label(labels),
+        model.label(nothing),
+        guidance=config.guidance,
+        steps=config.sample_steps,
+    )
+    return images.clamp(-1, 1)

@@ -1,0 +1,60 @@
+"""What the loop asks of a recipe, and how it gets one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from engines.train.contract import DIFFUSION_TRANSFORMER, TrainConfig
+from engines.train.data.batches import Batch
+from engines.train.data.prepared import Part
+
+
+class Recipe(Protocol):
+    """One kind of training."""
+
+    @property
+    def averages(self) -> bool:
+        """Whether a moving average of the weights is kept, and evaluated in the place of the weights."""
+        ...
+
+    def build(self) -> nn.Module:
+        """The model, with seeded first weights, on the CPU."""
+        ...
+
+    def draws(self, step: int) -> Batch:
+        """The chance that step `step` needs, for its whole batch."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The mean loss over the examples of `batch`."""
+        ...
+
+    def evaluate(self, model: nn.Module, held_out: Part) -> Mapping[str, float]:
+        """Measurements of `model` (in evaluation mode, on its device) by name."""
+        ...
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """How good that is, higher is better: by it the best checkpoint is kept."""
+        ...
+
+
+def recipe_for(config: TrainConfig, classes: tuple[str, ...], classifier: Path | None) -> Recipe:
+    """The recipe that `config` names.
+
+    Args:
+        config: The run.
+        classes: Names of the classes of its data.
+        classifier: Checkpoint of the judge of a transformer's samples.
+    """
+    # Each recipe is imported when it is asked for: one process trains one.
+    if config.recipe == DIFFUSION_TRANSFORMER:
+        from engines.train.recipes.diffusion_transformer import DiffusionRecipe  # noqa: PLC0415
+
+        return DiffusionRecipe(config, classes, classifier)
+    from engines.train.recipes.image_classifier import ClassifierRecipe  # noqa: PLC0415
+
+    return ClassifierRecipe(config, classes)

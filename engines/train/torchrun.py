@@ -1,0 +1,118 @@
+"""A run on several devices: starts torchrun, whose ranks train, and speaks for them to the caller.
+
+The first rank writes what happens as JSON lines into a file of the run's own folder; what the caller wants (to stop)
+reaches it as a file there. So the callbacks of the context stay in this process, where they belong. Files, because
+torchrun hands no open pipe on to its ranks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, Final
+
+from engines.train.contract import EventKind, TrainConfig, TrainContext, TrainEvent, TrainResult
+from engines.train.errors import RankFailed, error_from_wire
+
+JOB_FILE: Final = "job.json"
+REPORT_FILE: Final = "report.jsonl"
+STOP_FILE: Final = "stop"
+CANCEL_FILE: Final = "cancel"
+_POLL_S: Final = 0.2
+_GRACE_S: Final = 10.0
+
+
+def train(config: TrainConfig, context: TrainContext) -> TrainResult:
+    """Trains on `config.gpus` ranks of this host; see `contract.TrainEngine`.
+
+    `context.on_checkpoint` is called while the ranks train on: the checkpoint is whole and is no longer touched.
+    """
+    with tempfile.TemporaryDirectory(prefix="torchrun-") as name:
+        folder = Path(name)
+        (folder / JOB_FILE).write_text(json.dumps({"config": config.to_wire(), "context": _plain(context)}))
+        (folder / REPORT_FILE).touch()
+        with (folder / "errors").open("w+b") as errors, (folder / REPORT_FILE).open(encoding="utf-8") as report:
+            process = _start(folder, config.gpus, errors)
+            try:
+                ending = _follow(process, report, context, folder)
+            finally:
+                _end(process)
+            if "result" in ending:
+                return TrainResult.from_wire(ending["result"])
+            if "error" in ending:
+                raise error_from_wire(ending["error"])
+            errors.seek(0)
+            raise RankFailed(process.returncode, errors.read().decode(errors="replace"))
+
+
+def _start(folder: Path, ranks: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    # Standalone: the meeting point is on loopback, on a port that the system picks.
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    environment = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // ranks)), **os.environ}
+    root = str(Path(__file__).parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return subprocess.Popen(  # noqa: S603 - this very interpreter, and arguments of our own making
+        [*launcher, "-m", "engines.train.rank", str(folder)], env=environment, stdout=subprocess.DEVNULL, stderr=errors
+    )
+
+
+def _follow(
+    process: subprocess.Popen[bytes], report: IO[str], context: TrainContext, folder: Path
+) -> Mapping[str, Any]:
+    """Passes on what the first rank reports, and to it what the caller wants, until torchrun has ended."""
+    unfinished, ending = "", {}
+    while True:
+        is_over = process.poll() is not None  # asked before reading: what was written before the end is then read
+        *lines, unfinished = (unfinished + report.read()).split("\n")
+        for said in map(json.loads, lines):
+            if "event" in said:
+                _pass_on(TrainEvent.from_wire(said["event"]), context)
+            else:
+                ending = said
+        if is_over:
+            return ending
+        if context.is_cancelled():
+            (folder / CANCEL_FILE).touch()
+        if context.stop_requested():
+            (folder / STOP_FILE).touch()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_S)
+
+
+def _pass_on(event: TrainEvent, context: TrainContext) -> None:
+    context.on_event(event)
+    if event.kind is EventKind.CHECKPOINT and event.path:
+        context.on_checkpoint(Path(event.path))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Makes sure that no rank outlives the run."""
+    if process.poll() is None:
+        process.terminate()  # torchrun passes it on to its ranks
+        try:
+            process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _plain(context: TrainContext) -> dict[str, object]:
+    """The part of a context that another process can use."""
+    paths = {name: str(path) if path else None for name, path in _paths(context).items()}
+    names = ("job", "resume", "device", "threads", "data_workers", "git_revision")
+    return {**paths, **{name: getattr(context, name) for name in names}}
+
+
+def _paths(context: TrainContext) -> dict[str, Path | None]:
+    return {
+        "folder": context.folder.absolute(),
+        "cache": context.cache.absolute(),
+        "data": context.data.absolute() if context.data else None,
+        "classifier": context.classifier.absolute() if context.classifier else None,
+    }
