@@ -176,6 +176,18 @@ class MoneyModel:
             return "containers_at_cap"
         return "modal_calls_at_cap" if len(self.attempts) >= limits.max_modal_attempts else None
 
+    def burns_too_much(self) -> bool:
+        """A call went elsewhere than into the idle container that was there for it, and more is alive than may be."""
+        limits = self.limits
+        assert limits.max_gpus is not None
+        assert limits.max_containers is not None
+        assert limits.hour_rate_cap_usd_micros is not None
+        return (
+            self.gpus() > limits.max_gpus
+            or self.containers_alive() > limits.max_containers
+            or self.rate() * 3.6 > limits.hour_rate_cap_usd_micros
+        )
+
     # --- what happened
 
     def placed(self, member: str, tenant: str, kind: str, decision: RunOnModal) -> None:
@@ -211,8 +223,9 @@ class MoneyModel:
             one.booked_ms += idled_ms
 
     def trued_up(self, difference: int) -> None:
-        """A correction was booked to this month and, as far as the caps go, to the day of the report's end."""
-        self._book("modal", "-", "-", "-", "true_up", difference)
+        """A correction was booked to this month and today: it is nobody's in particular."""
+        with self._one_script("-", "-"):
+            self._book("modal", "-", "-", "-", "true_up", difference)
 
     def inhouse(self, tenant: str, kind: str, cost_usd_micros: int) -> None:
         """An in-house attempt was paid."""

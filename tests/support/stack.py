@@ -39,6 +39,7 @@ def running_stack(
     flower: bool = False,
     settings: Mapping[str, str] | None = None,
     modal_flags: tuple[str, ...] = ("--max-containers", "2"),
+    train: bool = False,
 ) -> Iterator[Stack]:
     """A stack that is ready, for the time of the block. `stack.environment` points others at it."""
     stack = Stack(
@@ -49,6 +50,7 @@ def running_stack(
             flower=flower,
             settings=settings or {},
             modal_flags=modal_flags,
+            train=train,
         )
     )
     try:

@@ -85,7 +85,7 @@ def test_logs_of_an_app_and_of_a_container(fresh: Target, project: Path) -> None
 def test_container_list_and_stop(fresh: Target, project: Path) -> None:
     # given a running container
     deploy(fresh, project)
-    call = modal.Function.from_name("basic", "nap", client=fresh.client).spawn(5.0)
+    call = modal.Function.from_name("basic", "nap", client=fresh.client).spawn(3.0)
     task = running(fresh, call)
     assert task in fresh.cli("container", "list").stdout
 
@@ -99,7 +99,7 @@ def test_rolling_redeploy(fresh: Target, project: Path) -> None:
     # given a call that runs in the old version
     deploy(fresh, project)
     worker = modal.Cls.from_name("basic", "Worker", client=fresh.client)
-    old = worker().task.spawn(4.0)
+    old = worker().task.spawn(3.0)
     running(fresh, old)
     assert worker().greet.remote("a").endswith("one")
 

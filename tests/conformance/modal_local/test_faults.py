@@ -238,7 +238,7 @@ def test_at_the_stream_limit_further_calls_wait(faulty: Target, admin: AdminClie
 
 def test_a_cut_connection_is_made_again(faulty: Target, admin: AdminClient) -> None:
     # given an open wait
-    call = faulty.function("nap").spawn(3.0)
+    call = faulty.function("nap").spawn(2.0)
     running(faulty, call)
     results: list[Any] = []
     waiter = threading.Thread(target=lambda: results.append(call.get(timeout=WAIT_S)))
@@ -256,7 +256,7 @@ def test_a_skewed_clock_shows_in_what_the_server_tells_and_disturbs_nothing(
     faulty: Target, admin: AdminClient, seconds: float
 ) -> None:
     # given a call that runs while the clock jumps
-    running_call = faulty.function("nap").spawn(3.0)
+    running_call = faulty.function("nap").spawn(2.0)
     running(faulty, running_call)
     admin.inject("clock_skew", seconds=seconds)
 

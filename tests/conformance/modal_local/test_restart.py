@@ -35,7 +35,7 @@ def test_calls_results_apps_and_tokens_survive(tmp_path: Path, how: signal.Signa
     running(target, busy)
     waiting = [target.function("square").spawn(number) for number in range(20)]
     many = target.function("square").experimental_spawn_map(range(30))
-    token = server.env["MODAL_TOKEN_SECRET"]
+    token, admin_url = server.env["MODAL_TOKEN_SECRET"], server.admin_url
     spent = AdminClient(server.admin_url).spend()["usd_micros"]
 
     # when it dies, and another starts on the same state
@@ -48,6 +48,7 @@ def test_calls_results_apps_and_tokens_survive(tmp_path: Path, how: signal.Signa
     # then everything is there, and what had not ended ends
     try:
         assert server.env["MODAL_TOKEN_SECRET"] == token
+        assert server.admin_url == admin_url  # with it the addresses of blobs that were handed out
         assert target.call(done.object_id).get(timeout=0) == 144
         assert len(target.call(big.object_id).get(timeout=0)) == 50_000
         assert target.call(busy.object_id).get(timeout=60) == "slept"

@@ -10,7 +10,8 @@ from .conftest import target_for
 
 
 def test_startup_timeout() -> None:
-    server = start_modal_local(crash_policy="init_failure", init_failure_limit=1)
+    # on a server without a waiting interpreter, so that this way of starting is shown, too
+    server = start_modal_local(crash_policy="init_failure", init_failure_limit=1, no_standby=True)
     try:
         target = target_for(server)
         target.cli("deploy", "-m", "basic_app.app")
@@ -18,5 +19,7 @@ def test_startup_timeout() -> None:
             target.cls("SlowStart")().run.spawn().get(timeout=40)
         reasons = {one["end_reason"] for one in AdminClient(server.admin_url).containers()}
         assert "startup timeout" in reasons
+        assert target.function("where").remote()["mark"] == "from the image"
+        assert not [line for line in server.log if "standby" in line]
     finally:
         server.stop()

@@ -18,7 +18,7 @@ from modal_local.http2 import PREFACE, ServerConnection
 
 Kind = TypeVar("Kind", bound=events.Event)
 WINDOW_BYTES = 1 << 20
-REQUEST = [(":method", "POST"), (":scheme", "http"), (":path", "/x/Y"), ("te", "trailers")]
+REQUEST = [(":method", "POST"), (":scheme", "http"), (":path", "/x/Y"), (":authority", "here"), ("te", "trailers")]
 ANSWER = [(":status", "200"), ("content-type", "application/grpc+proto")]
 
 
@@ -75,7 +75,7 @@ def test_a_request_and_its_answer() -> None:
     [trailers] = pair.of_kind(events.TrailersReceived)
     assert [tuple(field) for field in answered.headers] == ANSWER
     assert [tuple(field) for field in trailers.headers] == [("grpc-status", "0")]
-    assert pair.of_kind(events.DataReceived)[-1].data == b"world"
+    assert {event.data for event in pair.of_kind(events.DataReceived)} == {b"hello", b"world"}
     with pytest.raises(StreamClosedError):
         pair.server.send_data(stream_id, b"more")
 
@@ -122,7 +122,7 @@ def test_the_client_gets_room_again_for_what_was_used() -> None:
 
 def test_headers_of_many_frames_padding_and_pings() -> None:
     pair = Pair()
-    long = [*REQUEST, ("x-long", "".join(chr(97 + number % 26) for number in range(40_000)))]
+    long = [*REQUEST, ("x-long", "".join(chr(97 + number % 26) for number in range(20_000)))]
     pair.client.send_headers(1, long)
     pair.client.send_data(1, b"padded", end_stream=True, pad_length=9)
     pair.client.ping(b"are you?")
@@ -133,9 +133,9 @@ def test_headers_of_many_frames_padding_and_pings() -> None:
     assert (data.data, data.flow_controlled_length) == (b"padded", 6 + 9 + 1)
     assert [event.ping_data for event in pair.of_kind(events.PingAckReceived)] == [b"are you?"]
     # and an answer of many frames
-    pair.server.send_headers(1, [*ANSWER, ("x-long", "z!" * 30_000)], end_stream=True)
+    pair.server.send_headers(1, [*ANSWER, ("x-long", "z!" * 12_000)], end_stream=True)
     pair.talk()
-    assert dict(pair.of_kind(events.ResponseReceived)[0].headers)["x-long"] == "z!" * 30_000
+    assert dict(pair.of_kind(events.ResponseReceived)[0].headers)["x-long"] == "z!" * 12_000
 
 
 def test_either_side_may_break_a_stream_off() -> None:
@@ -209,7 +209,7 @@ def test_headers_survive_both_ways_against_hpack() -> None:
     chance = random.Random(7)
     theirs, our_decoder = hpack.Encoder(), Decoder()
     ours, their_decoder = Encoder(), hpack.Decoder()
-    for _ in range(1_500):
+    for _ in range(300):
         if chance.random() < 0.02:
             size = chance.choice([0, 200, 4096])
             theirs.header_table_size = size

@@ -20,6 +20,16 @@ def test_a_pool_without_a_card_does_not_hold_up_the_others() -> None:
     assert allotment.short_of_gpus == {"H100"}
 
 
+def test_lent_places_are_for_pools_that_are_waited_for() -> None:
+    # given every place taken, two of them by parents that wait
+    requests = [StartRequest("parents", 5, 1.0), StartRequest("children", 3, 2.0, awaited=True)]
+    allotment = allot(requests, Room(containers=0, starts=9, gpus={}, lent=2))
+    assert allotment.starts == ("children", "children")
+    assert allotment.short_of_containers
+    # then one lent before counts: there is one left
+    assert allot(requests, Room(containers=-1, starts=9, gpus={}, lent=2)).starts == ("children",)
+
+
 def test_the_burst_limit_is_told_apart() -> None:
     allotment = allot([StartRequest("a", 5, 1.0)], Room(containers=9, starts=2, gpus={}))
     assert (allotment.starts, allotment.short_of_starts) == (("a", "a"), True)

@@ -31,6 +31,17 @@ def test_options_change_a_copy_and_leave_the_rest() -> None:
     assert list(merged.secret_ids) == ["st-1", "st-2"]
 
 
+def test_where_a_container_runs_is_part_of_its_price() -> None:
+    source = definition()
+    source.scheduler_placement.regions.append("us")
+    source.scheduler_placement.nonpreemptible = True
+    options = api_pb2.FunctionOptions()
+    options.scheduler_placement.regions.extend(["eu-west", "eu-north"])
+    before, after = pool_settings(source, None), pool_settings(merge_options(source, options), None)
+    assert (before.region, before.nonpreemptible) == ("us", True)
+    assert (after.region, after.nonpreemptible) == ("eu-west", True)
+
+
 def test_pool_settings_with_an_override() -> None:
     override = api_pb2.AutoscalerSettings(max_containers=9, scaledown_window=5)
     settings = pool_settings(definition(), override)

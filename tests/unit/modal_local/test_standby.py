@@ -59,12 +59,24 @@ async def waiting_child(one: Standby, folder: Path) -> ForkedProcess:
         os.close(output)
 
 
-async def until(path: Path, text: bytes) -> bytes:
-    """Reads a file of /proc until it holds a text."""
-    async with asyncio.timeout(10):
-        while text not in (found := path.read_bytes()):
-            await asyncio.sleep(0.01)
+def read_when(path: Path, text: bytes) -> bytes:
+    """Reads a file of /proc as soon as it holds a text."""
+    give_up = time.monotonic() + 10
+    while text not in (found := path.read_bytes()):
+        assert time.monotonic() < give_up, found
+        time.sleep(0.01)
     return found
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def wait_until_gone(pid: int) -> None:
+    give_up = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
 
 
 def started_at(pid: int) -> float:
@@ -83,7 +95,7 @@ def test_a_child_is_a_process_of_its_own_from_its_assignment_on(tmp_path: Path) 
             # when it forks a child, then the kernel says of it what it would say of a container of its own interpreter
             child = await waiting_child(one, tmp_path)
             proc = Path(f"/proc/{child.pid}")
-            environ = await until(proc / "environ", b"MODAL_TASK_ID=ta-1\0")
+            environ = await asyncio.to_thread(read_when, proc / "environ", b"MODAL_TASK_ID=ta-1\0")
             assert b"SECRET=" + b"x" * 9_000 + b"\0" in environ
             assert b"-m\0modal._container_entrypoint\0" in (proc / "cmdline").read_bytes()
             assert (proc / "cwd").readlink() == tmp_path
@@ -127,14 +139,12 @@ def test_children_end_with_the_fork_server_and_another_takes_its_place(tmp_path:
         async with standby() as one:
             # given a child
             child = await waiting_child(one, tmp_path)
-            parent = int(Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[1])
+            parent = parent_of(child.pid)
 
             # when the fork server dies, then the child does, and the next container gets one from another
             os.kill(parent, signal.SIGKILL)
             assert await child.wait() == -signal.SIGKILL
-            async with asyncio.timeout(10):
-                while Path(f"/proc/{child.pid}").exists():
-                    await asyncio.sleep(0.01)
+            await asyncio.to_thread(wait_until_gone, child.pid)
             assert await one.takes(BASE, ["my_app"])
             assert (await waiting_child(one, tmp_path)).pid != child.pid
 
