@@ -57,6 +57,7 @@ class Desk:
         idempotency_key: str | None = None,
         is_retry: bool = False,
         retry_window_s: int = 0,
+        traceparent: str | None = None,
     ) -> Submitted:
         """Write a job into the ledger. When this returns, the job is accepted; send the nudge then.
 
@@ -66,6 +67,7 @@ class Desk:
             idempotency_key: the caller's; the same key gives the same job back.
             is_retry: the caller says that it sent this request before, without a key.
             retry_window_s: how long such a repetition is recognised, seconds; 0: never.
+            traceparent: the caller's trace, to go on in the job's (W3C Trace Context).
 
         Raises:
             IdempotencyConflict: the key stands for another request.
@@ -87,6 +89,7 @@ class Desk:
             idempotency_ttl_s=self._idempotency_ttl_s,
             is_retry=is_retry,
             retry_window_s=retry_window_s,
+            traceparent=traceparent,
         )
         match answer["outcome"]:
             case "created" | "existing" as outcome:
@@ -95,6 +98,16 @@ class Desk:
                 raise IdempotencyConflict(idempotency_key or "", answer["id"])
             case other:
                 raise UnknownOutcome("submit", other)
+
+    def was_accepted(self, job: Job, *, idempotency_key: str | None, is_retry: bool) -> bool:
+        """Whether `submit` would give an older job back (or complain of the key), instead of accepting a new one."""
+        if idempotency_key is not None:
+            key = f"{self._prefix}:idempotency:{job.tenant}:{idempotency_key}"
+        elif is_retry:
+            key = f"{self._prefix}:retry:{job.tenant}:{job.digest()}"
+        else:
+            return False
+        return bool(self._runner.guarded(lambda: self._runner.client.exists(key)))
 
     def get(self, job_id: str) -> JobRecord:
         """How a job stands.
@@ -179,6 +192,13 @@ class Desk:
     def receipts(self, job_id: str) -> list[dict[str, Any]]:
         """A job's receipts, oldest first: why it was sent where."""
         return list(self._json_rows(f"{self._prefix}:receipts:{job_id}"))
+
+    def traceparent(self, job_id: str) -> str | None:
+        """The trace that a job came with; None: none, or there is no such job."""
+        found: str | None = self._runner.guarded(
+            lambda: self._runner.client.hget(f"{self._prefix}:job:{job_id}", "traceparent")
+        )
+        return found
 
     def attempt(self, job_id: str, number: int) -> dict[str, str]:
         """The record of one attempt; empty if there is none."""

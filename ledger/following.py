@@ -161,6 +161,8 @@ class Following:
                 hinted_ms=_whole(row.get("hinted_ms")),
                 begun_ms=_whole(row.get("begun_ms")),
                 said_ended_ms=_whole(row.get("said_ended_ms")),
+                reserved_usd_micros=int(row["reserved_usd_micros"]),
+                usd_nanos_per_s=int(row["usd_nanos_per_s"]),
             )
             for row in answer["calls"] or []
         ]
@@ -215,6 +217,11 @@ class Following:
         """Take or keep this follower's fair part of the partitions; with `lease_s` 0 it leaves."""
         answer = self._runner.call("share_partitions", owner=owner, lease_ms=int(lease_s * 1000), partitions=partitions)
         return Shares([int(number) for number in answer["mine"] or []], int(answer["followers"]))
+
+    def idle_pools(self, *, limit: int = 1000) -> list[tuple[Kind, str]]:
+        """The kinds and GPU classes of which containers may idle now."""
+        answer = self._runner.call("idle_pools", limit=limit)
+        return [(Kind(kind), gpu) for kind, _, gpu in (name.partition(":") for name in answer["pools"] or [])]
 
     def breaker(self) -> StoredBreaker:
         """The breaker before Modal as it stands."""

@@ -69,6 +69,13 @@ class Looking:
         rows = self._runner.guarded(lambda: self._runner.client.xrevrange(f"{self._prefix}:events", count=limit))
         return [_event(entry_id, fields) for entry_id, fields in rows]
 
+    def journal(self) -> list[dict[str, str]]:
+        """Every movement of Modal's dollars that is still kept, oldest first; see ledger/lua/_money.lua."""
+        rows: list[tuple[str, dict[str, str]]] = self._runner.guarded(
+            lambda: self._runner.client.xrange(f"{self._prefix}:journal")
+        )
+        return [fields for _, fields in rows]
+
     def calls_in_flight(self, *, limit: int) -> tuple[list[CallInFlight], int]:
         """The oldest attempts alive on Modal, then calls that are being stopped; and how many there are in all."""
         client, prefix = self._runner.client, self._prefix

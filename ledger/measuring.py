@@ -6,6 +6,7 @@ It is as fast with a million jobs as with none: sizes and first entries of index
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ledger.metrics import is_of_histogram
 from ledger.models import Kind
 from ledger.nudges import all_nudges
 from ledger.scripts import ScriptRunner
@@ -162,8 +163,12 @@ class Measuring:
             overdue_nudges=answer["overdue_nudges"],
             scopes={name: ScopeMeasure(**row) for name, row in answer["scopes"].items()},
             burn=BurnMeasure(**answer["burn"]),
-            counters={parse_series(name): int(value) for name, value in _pairs(answer["counters"])},
-            histograms=_histograms(answer["histograms"]),
+            counters={
+                parse_series(name): int(value)
+                for name, value in _pairs(answer["counters"])
+                if not is_of_histogram(name)
+            },
+            histograms=_histograms(answer["counters"]),
             exemplars=_exemplars(answer["exemplars"]),
             gauges=_gauges(answer["gauges"]),
         )
@@ -184,6 +189,8 @@ def _pairs(flat: Sequence[str] | Mapping[str, str]) -> Iterator[tuple[str, str]]
 def _histograms(flat: Sequence[str]) -> list[Series]:
     found: dict[tuple[str, Labels], tuple[dict[str, int], list[float]]] = {}
     for name, value in _pairs(flat):
+        if not is_of_histogram(name):
+            continue
         series, _, last = name.rpartition("|")
         buckets, total = found.setdefault(parse_series(series), ({}, [0.0]))
         if last == "sum":

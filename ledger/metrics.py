@@ -4,8 +4,8 @@ One table of bucket bounds: Python reads `bounds_of`, every Lua script gets the 
 (`as_lua`), so that Python and Redis cannot disagree. Each bound is a label value of the exporter; every threshold of a
 service level is among them (a test of `monitoring` keeps it so).
 
-    P:counters     hash  "<metric>|<labels>"              -> whole number, only ever raised
-    P:histograms   hash  "<metric>|<labels>|le=<bound>"   -> observations in this bucket alone, whole number
+    P:counters     hash  "<metric>|<labels>"              -> whole number, only ever raised; and of a histogram:
+                         "<metric>|<labels>|le=<bound>"   -> observations in this bucket alone
                          "<metric>|<labels>|sum"          -> sum of what was observed, in millionths of the unit
     P:exemplars    hash  "<metric>|<labels>|le=<bound>"   -> "<job id> <value> <at_ms>", the newest
     P:gauges       hash  "<metric>|<labels>"              -> "<value> <at_ms>", the newest
@@ -90,3 +90,8 @@ def as_lua() -> str:
 def _chain(bounds: tuple[float, ...]) -> str:
     steps = " ".join(f"if value <= {bound_text(bound)} then return '{bound_text(bound)}' end" for bound in bounds)
     return f"{steps} return '+Inf'"
+
+
+def is_of_histogram(series: str) -> bool:
+    """Whether a field of the hash of counters is a part of a histogram."""
+    return "|le=" in series or series.endswith("|sum")

@@ -183,6 +183,11 @@ class TrainJob(_Job):
 NOT_IN_TRAIN_CONFIG = frozenset({"kind", "tenant", "priority", "burst", "deadline_s", "gpu", "classifier"})
 
 
+def speed_key(recipe: str, place: str) -> str:
+    """Under which a training speed is learnt: the recipe, and `inhouse` or the Modal GPU class."""
+    return f"{recipe}@{place}"
+
+
 Job = RenderJob | TrainJob
 
 
@@ -199,10 +204,17 @@ def parse_job(kind: Kind, fields: Mapping[str, Any]) -> Job:
             return TrainJob.model_validate(fields)
 
 
+_ID_PREFIXES: Mapping[Kind, str] = {Kind.RENDER: "video_", Kind.TRAIN: "ftjob_"}
+
+
 def new_job_id(kind: Kind, now_ms: int, entropy: bytes) -> str:
     """An id that sorts by time: `video_` or `ftjob_`, 12 hex digits of milliseconds, 20 of randomness (10 bytes)."""
-    prefix = {Kind.RENDER: "video_", Kind.TRAIN: "ftjob_"}[kind]
-    return f"{prefix}{now_ms:012x}{entropy[:10].hex()}"
+    return f"{_ID_PREFIXES[kind]}{now_ms:012x}{entropy[:10].hex()}"
+
+
+def kind_of(job_id: str) -> Kind:
+    """The kind of job that an id of ours stands for; of a foreign one, a render."""
+    return next((kind for kind, prefix in _ID_PREFIXES.items() if job_id.startswith(prefix)), Kind.RENDER)
 
 
 @dataclass(frozen=True)
@@ -241,11 +253,17 @@ class JobRecord:
     started_ms: int | None = None
     finished_ms: int | None = None
     held_reason: str | None = None
+    #: The Modal class on which its newest out-of-memory failure was; the next attempt wants a larger one.
+    outgrown_gpu: str | None = None
+    #: Modal classes of which no GPU came for this job.
+    exhausted_gpus: tuple[str, ...] = ()
     error_code: str | None = None
     error_message: str | None = None
     cost_usd_micros: int = 0
     artifact: Artifact | None = None
     spec: str = "{}"
+    #: The trace that it came with (W3C Trace Context).
+    traceparent: str | None = None
 
     @property
     def status(self) -> str:
@@ -302,9 +320,12 @@ def record_from_fields(fields: Mapping[str, str]) -> JobRecord:
         started_ms=whole("started_ms"),
         finished_ms=whole("finished_ms"),
         held_reason=text("held_reason"),
+        outgrown_gpu=text("outgrown_gpu"),
+        exhausted_gpus=tuple((text("exhausted_gpus") or "").split()),
         error_code=text("error_code"),
         error_message=text("error_message"),
         cost_usd_micros=whole("cost_usd_micros") or 0,
         artifact=Artifact(**json.loads(artifact)) if artifact else None,
         spec=fields["spec"],
+        traceparent=text("traceparent"),
     )

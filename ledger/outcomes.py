@@ -187,6 +187,9 @@ class DueCall:
     begun_ms: int | None = None
     #: When it said that it was about to end.
     said_ended_ms: int | None = None
+    #: What is set aside for it, and what its container costs each second as far as is known (0: not known).
+    reserved_usd_micros: int = 0
+    usd_nanos_per_s: int = 0
 
     def log_context(self) -> dict[str, object]:
         """What every log line about this call carries."""

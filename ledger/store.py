@@ -12,12 +12,14 @@ from ledger.desk import Desk
 from ledger.following import Following
 from ledger.looking import Looking
 from ledger.measuring import Measuring
+from ledger.metrics import is_of_histogram
 from ledger.placing import Placing
 from ledger.scripts import ScriptRunner
 from ledger.server import address_of, connect, refuse_eviction
 from ledger.settings import LedgerSettings
 from ledger.sweeps import Sweeps
 from ledger.training import Training
+from ledger.warming import Warming
 
 
 class Ledger:
@@ -56,6 +58,7 @@ class Ledger:
         self.calls = Calls(self.runner, prefix=self.prefix)
         self.following = Following(self.runner)
         self.sweeps = Sweeps(self.runner)
+        self.warming = Warming(self.runner)
         self.budget = Budget(self.runner)
         self.looking = Looking(self.runner, prefix=self.prefix)
         self.measuring = Measuring(self.runner)
@@ -79,9 +82,9 @@ class Ledger:
         self.runner.guarded(lambda: refuse_eviction(self.client, address=self.address))
 
     def counters(self) -> dict[str, int]:
-        """All counters: `"metric|label=value|..."` -> number."""
+        """All counters: `"metric|label=value|..."` -> number; what histograms hold is in `measuring.read`."""
         raw: dict[str, str] = self.runner.guarded(lambda: self.client.hgetall(f"{self.prefix}:counters"))
-        return {name: int(value) for name, value in raw.items()}
+        return {name: int(value) for name, value in raw.items() if not is_of_histogram(name)}
 
     def tally(self, metric: str, labels: str, by: int = 1) -> None:
         """Raise a counter for something that is no transition. `labels`: `"reason=garbage|queue=render"`, sorted."""

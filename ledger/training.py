@@ -85,8 +85,3 @@ class Training:
         """Keep the claim on an attempt that is being prepared for its spawn. False: it is not ours any more."""
         answer = self._runner.call("hold_spawn", id=job_id, attempt=attempt, lease_ms=int(lease_s * 1000))
         return bool(answer["outcome"] == "held")
-
-
-def speed_key(recipe: str, place: str) -> str:
-    """Under which a speed is learnt: the recipe, and `inhouse` or the Modal GPU class."""
-    return f"{recipe}@{place}"

@@ -9,15 +9,22 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import SettingsError
 
 from ledger.decisions import Limits
 from ledger.models import Kind
 from ledger.settings import LedgerSettings
 from ledger.stages import DRAIN_RATIO
+from modal_apps.gpus import Profile, parse_resources
+from modal_apps.gpus import parse as parse_gpu
 from modal_apps.names import RENDERER_APP, TRAINER_APP
 from workers.placement.prices import NANOS_PER_USD, SECONDS_PER_HOUR, PriceList
 
 MICROS_PER_USD = 1_000_000
+#: A training call may take so much longer than its segment: a last evaluation, its save and its commit, seconds.
+TRAIN_SEGMENT_MARGIN_S = 900.0
+#: Attempts of a train job in all; each cause of failure has its own, lower bound.
+TRAIN_MAX_ATTEMPTS = 10_000
 
 
 class Settings(LedgerSettings):
@@ -154,6 +161,36 @@ class Settings(LedgerSettings):
         le=3600,
         description="How long an idle Modal container stays, seconds; the deployed renderer reads the same variable.",
     )
+    top_up_step_s: float = Field(
+        default=60.0, ge=2, description="A call that outlasts its reservation gets so much more at a time, seconds."
+    )
+    at_reservation_end: Literal["cancel", "run_on"] = Field(
+        default="cancel",
+        description="What becomes of a call whose reservation is used up while the budget has no more for it.",
+    )
+    idle_watch_every_s: float = Field(
+        default=5.0, gt=0, description="While containers may idle, Modal is asked how many exist so often, seconds."
+    )
+    true_up_hour_utc: int = Field(
+        default=3, ge=0, le=23, description="In this hour (UTC) the ledger is compared with Modal's bill each day."
+    )
+    warm_usd_per_day: float = Field(
+        default=0.0, ge=0, description="What containers kept warm for forecast peaks may cost a day, dollars; 0: none are."
+    )
+    warm_share: float = Field(
+        default=0.5, gt=0, le=1, description="Of the GPUs that a peak should need on Modal, so many are warm before it."
+    )
+    warm_most: int = Field(default=20, ge=0, description="Containers kept warm for forecast peaks at most.")
+    warm_lead_s: float = Field(default=900.0, ge=0, description="How long before a peak they are there, seconds.")
+    warm_keep_ratio: float = Field(
+        default=0.6, ge=0, lt=1, description="How much of an hour's picture stays when the next week's is folded in."
+    )
+    warm_buffer: int = Field(default=0, ge=0, description="Idle containers that Modal keeps beside, while some are warm.")
+    warm_every_s: float = Field(default=30.0, gt=0, description="Warm containers are thought about so often, seconds.")
+    modal_window: Literal["fixed", "measured"] = Field(
+        default="fixed",
+        description="`measured`: the idle window follows the measured cold start, up to modal_scaledown_window_s.",
+    )
     spawn_concurrency: int = Field(
         default=20, ge=1, le=40, description="Spawns at once in one process; Modal's client stalls near 100 requests."
     )
@@ -186,7 +223,7 @@ class Settings(LedgerSettings):
         default=5.0, gt=0, description="Longest time between two looks at a call that sends no hints, seconds."
     )
     poll_hinted_s: float = Field(
-        default=20.0, gt=0, description="Time between two looks at a call whose hints come, seconds."
+        default=30.0, gt=0, description="Time between two looks at a call whose hints come, seconds."
     )
     looks_per_s: float = Field(
         default=100.0,
@@ -207,13 +244,13 @@ class Settings(LedgerSettings):
 
     # --- Training
     train_engine: Literal["auto", "torch", "off"] = Field(
-        default="off", description="`auto`: train where torch is installed; `off`: a train job ends as `no_engine`."
+        default="auto", description="`auto`: train where torch is installed; `off`: a train job ends as `no_engine`."
     )
     train_folder: Path = Field(
         default_factory=lambda: Path(tempfile.gettempdir()) / "overspill-train",
         description="In-house checkpoints and prepared datasets, before and beside S3; shared between hosts or not.",
     )
-    train_threads: int | None = Field(default=None, ge=1, description="CPU threads of an in-house run; None: torch's.")
+    train_threads: int | None = Field(default=None, ge=1, description="CPU threads of a run; None: torch's.")
     train_device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Device of in-house runs.")
     train_inhouse_vram_gib: float | None = Field(
         default=None, gt=0, description="GPU memory of one in-house GPU, GiB; None: any model is tried in-house."
@@ -282,7 +319,8 @@ class Settings(LedgerSettings):
 
     @model_validator(mode="after")
     def _every_class_has_a_price(self) -> Self:
-        self.prices.check(list(self.modal_render_classes))
+        classes = (*self.modal_render_classes, *self.modal_render_fallbacks, *self.modal_train_classes)
+        self.prices.check(list(classes))
         return self
 
     @property
@@ -317,6 +355,22 @@ class Settings(LedgerSettings):
         by_kind = self.hold_timeout_s_by_kind.get(kind, self.hold_timeout_s)
         return self.hold_timeout_s_by_tenant.get(tenant, by_kind)
 
+    def price_of(self, kind: Kind, gpu: str) -> int:
+        """What a container of a class costs each second for a kind of job, nano-dollars: training wants more cores."""
+        profile = Profile.TRAIN if kind is Kind.TRAIN else Profile.RENDER
+        resources = parse_resources(self.modal_train_resources)
+        return self.prices.usd_nanos_per_s(parse_gpu(gpu, profile, resources))
+
+    def call_deadline_of(self, kind: Kind) -> float:
+        """Our own wall clock for a Modal call of a kind, seconds. A training call lasts as long as its segment."""
+        if kind is Kind.TRAIN:
+            return self.train_segment_s + self.train_startup_s + TRAIN_SEGMENT_MARGIN_S
+        return self.call_deadline_s
+
+    def max_attempts_of(self, kind: Kind) -> int:
+        """Attempts that a job of a kind may have in all. Training is bounded by its causes: a segment is no failure."""
+        return max(self.max_attempts, TRAIN_MAX_ATTEMPTS) if kind is Kind.TRAIN else self.max_attempts
+
     @property
     def tenants_by_key(self) -> dict[str, str]:
         """API key -> tenant."""
@@ -346,6 +400,11 @@ def settings() -> Settings:
     except ValidationError as error:
         lines = [
             f"OVERSPILL_{'_'.join(str(part) for part in detail['loc']).upper()}: {detail['msg']}"
+            if detail["loc"]
+            else detail["msg"].removeprefix("Value error, ")
             for detail in error.errors(include_input=False, include_url=False)
         ]
         raise SystemExit("\n".join(["overspill: these settings are wrong:", *lines])) from None
+    except SettingsError as error:
+        # A list or mapping that is no JSON; the message names the field.
+        raise SystemExit(f"overspill: these settings are wrong: {error} (expected JSON)") from None

@@ -32,12 +32,17 @@ Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TI
   P:spill:<kind>            hash    active (0|1), since_ms: the watermark policy's memory
   P:override                hash    the operator's hand on spilling: mode (auto|on|off), who, why, at_ms, until_ms?
   P:quarantine              hash    id -> why its record cannot be read; it is a member of nothing else
-  P:counters                hash    "<metric>|<label>=<value>|..." -> whole number
-  P:histograms, P:exemplars, P:gauges   hash   see ledger/metrics.py
+  P:counters                hash    "<metric>|<label>=<value>|..." -> whole number, and the buckets of histograms
+  P:exemplars, P:gauges     hash    see ledger/metrics.py
   P:events                  stream  every transition
   P:idempotency:<tenant>:<key>  string  job id, expires
   P:retry:<tenant>:<digest>     string  job id of a request without a key, expires soon
   P:lead:<duty>             string  who holds a duty (the reconciler), expires
+  P:breaker                 hash    before Modal: phase, reason, since_ms, memory (the machine's own JSON), version
+  P:rate:spawn              hash    tokens, at_ms: the bucket that all spawners share
+  P:hints                   hash    last_ms: when the last hint from a call came
+  P:hints:owners            hash    partition of the queue of hints -> the follower that drains it
+  P:followers               zset    live followers, score = lease_until
 ]]
 local P = string.sub(KEYS[1], 1, -6)
 local a = cjson.decode(ARGV[1])
@@ -54,28 +59,53 @@ local now_ms = (function()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000) + clock_offset_ms
 end)()
 
-local function reply(t)
-  t.now_ms = now_ms
-  return cjson.encode(t)
+-- Counters and histograms are raised in the same script as what they count, so they cannot disagree with it. They are
+-- gathered while it runs and written when it replies, by two commands: that is a fraction of their price one by one.
+-- labels: "kind=render|pool=modal", sorted by name, of bounded values (never an id).
+local counted, counted_by, examples = {}, {}, {}
+
+local function add_to(series, by)
+  local so_far = counted_by[series]
+  if not so_far then counted[#counted + 1] = series end
+  counted_by[series] = (so_far or 0) + by
 end
 
--- Counters and histograms are raised in the same script as what they count, so they cannot disagree with it.
--- labels: "kind=render|pool=modal", sorted by name, of bounded values (never an id).
-local function count(metric, labels, by)
-  redis.call('HINCRBY', K('counters'), metric .. '|' .. labels, whole(by or 1))
-end
+local function count(metric, labels, by) add_to(metric .. '|' .. labels, by or 1) end
 
 -- One value into a histogram. job_id, if given, is kept as the bucket's newest example. What is no sensible number
 -- (a measurement that a container sent) is left out: nothing that is counted may stop what it counts.
 local function observe(metric, labels, value, job_id)
   if not (value >= 0 and value < 1e9) then return end
-  local series = metric .. '|' .. labels
-  local bucket = series .. '|le=' .. bucket_of(metric, value)
-  redis.call('HINCRBY', K('histograms'), bucket, 1)
-  redis.call('HINCRBY', K('histograms'), series .. '|sum', whole(value * 1e6))
+  local bucket = metric .. '|' .. labels .. '|le=' .. bucket_of(metric, value)
+  add_to(bucket, 1)
+  add_to(metric .. '|' .. labels .. '|sum', math.floor(value * 1e6 + 0.5))
   if job_id then
-    redis.call('HSET', K('exemplars'), bucket, job_id .. string.format(' %.6g ', value) .. whole(now_ms))
+    examples[#examples + 1] = bucket
+    examples[#examples + 1] = job_id .. ' ' .. value .. ' ' .. now_ms
   end
+end
+
+-- (Redis writes a number below 1e17 as the whole number that it is.)
+local function write_counts()
+  local number, key = #counted, K('counters')
+  if number == 1 then
+    redis.call('HINCRBY', key, counted[1], counted_by[counted[1]])
+  elseif number > 1 then
+    local was, flat = redis.call('HMGET', key, unpack(counted)), {}
+    for i = 1, number do
+      local series = counted[i]
+      flat[2 * i - 1], flat[2 * i] = series, (was[i] or 0) + counted_by[series]
+    end
+    redis.call('HSET', key, unpack(flat))
+  end
+  if #examples > 0 then redis.call('HSET', K('exemplars'), unpack(examples)) end
+  counted, counted_by, examples = {}, {}, {}
+end
+
+local function reply(t)
+  write_counts()
+  t.now_ms = now_ms
+  return cjson.encode(t)
 end
 
 -- Somebody has just done a duty that must be done again and again (swept, followed): what is shown is how long ago.
@@ -232,6 +262,9 @@ local function record_event(job, event, detail, attempt)
     'detail', detail or '')
 end
 
+-- Error codes of jobs that were refused, or held for too long.
+local SHED = { overloaded = true, budget_exhausted = true, deadline_impossible = true }
+
 -- What a job's end, or its first start, is to those who watch; `started_before` is its started_ms before this change.
 local function count_change(job, from, to, started_before)
   local kind = 'kind=' .. job.kind
@@ -249,10 +282,13 @@ local function count_change(job, from, to, started_before)
   local pool = '|pool=' .. (job.pool or 'none')
   count('jobs_total', kind .. '|outcome=' .. to .. pool)
   if to == 'completed' then
-    observe('job_run_seconds', kind .. pool, (now_ms - job.started_ms) / 1000, job.id)
-    observe('job_total_seconds', kind .. pool, (now_ms - job.created_ms) / 1000, job.id)
+    local where = kind .. pool
+    observe('job_run_seconds', where, (now_ms - job.started_ms) / 1000)
+    observe('job_total_seconds', where, (now_ms - job.created_ms) / 1000, job.id)
   elseif to == 'failed' then
-    count('failures_total', kind .. pool .. '|reason=' .. (job.error_code or 'unknown'))
+    local reason = '|reason=' .. (job.error_code or 'unknown')
+    count('failures_total', kind .. pool .. reason)
+    if SHED[job.error_code] then count('shed_total', kind .. reason) end
   end
   -- A job that failed has missed its deadline too; one that was cancelled had none any more.
   if job.deadline_ms and to ~= 'cancelled' then
@@ -265,6 +301,7 @@ end
 local function transition(job, to, fields, detail)
   local from = job.state
   if not LEGAL[from] or not LEGAL[from][to] then
+    write_counts()
     return redis.error_reply('ILLEGAL transition ' .. from .. ' -> ' .. to .. ' of job ' .. job.id)
   end
   leave(job)

@@ -20,7 +20,11 @@ local function pool_key(which, c) return K('containers:' .. which .. ':' .. c.ki
 
 local function container(id)
   local text = redis.call('HGET', K('containers'), id)
-  return text and cjson.decode(text) or nil
+  if not text then return nil end
+  local c = cjson.decode(text)
+  -- (What an earlier version wrote names neither.)
+  c.tenant, c.gpu = c.tenant or '', c.gpu or ''
+  return c
 end
 
 local function be_free(id, c, since_ms)
@@ -87,6 +91,7 @@ local function take_back_promise(id, member)
   if not since_ms then return end
   redis.call('ZREM', pool_key('taken', c), id)
   be_free(id, c, since_ms)
+  count('idle_not_taken_total', 'gpu=' .. c.gpu .. '|kind=' .. c.kind)
 end
 
 -- What a call's containers cost that is not paid yet, micro-dollars by component. From a container's start to its first

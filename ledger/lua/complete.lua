@@ -15,10 +15,13 @@ settle(job, job.attempt, a)
 local measured = cjson.decode(a.measurements)
 local gpu = 'gpu=' .. (job.gpu or 'inhouse') .. '|kind=' .. job.kind
 if job.pool == 'modal' and (tonumber(measured.startup_s) or 0) > 0 then
-  observe('cold_start_seconds', gpu, tonumber(measured.startup_s), job.id)
+  observe('cold_start_seconds', gpu, tonumber(measured.startup_s))
 end
 if tonumber(measured.peak_gpu_memory_ratio) then
-  observe('gpu_memory_peak_ratio', gpu .. '|pool=' .. job.pool, tonumber(measured.peak_gpu_memory_ratio), job.id)
+  observe('gpu_memory_peak_ratio', gpu .. '|pool=' .. job.pool, tonumber(measured.peak_gpu_memory_ratio))
+end
+if job.pool == 'modal' and tonumber(measured.follow_lag_s) then
+  observe('follow_lag_seconds', gpu, tonumber(measured.follow_lag_s), job.id)
 end
 local err = transition(job, 'completed', { artifact = a.artifact, progress = 100 }, nil)
 return err or reply({ outcome = 'completed' })

@@ -15,7 +15,6 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K('held'), '-inf', whole(now_ms)
     local err = transition(job, 'failed', { error_code = reason,
       error_message = 'held until the end of its hold time: ' .. job.held_reason }, reason)
     if err then return err end
-    count('shed_total', 'kind=' .. job.kind .. '|reason=' .. reason)
     shed[#shed + 1] = { id = id, kind = job.kind, reason = reason }
   else
     local err = transition(job, 'queued', { not_before_ms = cjson.null }, 'held long enough to look again')

@@ -3,6 +3,7 @@ progress, and decides nothing.
 a: hints = [{id, attempt, call_id, what = started|progress|done, progress?, peak_gpu_memory_bytes?, look_in_ms}]
 -> noted, strangers = [{id, attempt, call_id}] (calls that began and that the ledger does not know yet) ]]
 work_may_end()
+local FIRST_IN_LINE_MS = 3600000
 local strangers, counted = {}, {}
 for _, hint in ipairs(a.hints) do
   local n = whole(hint.attempt)
@@ -25,7 +26,8 @@ for _, hint in ipairs(a.hints) do
     end
     if hint.what == 'done' then
       redis.call('HSETNX', key, 'said_ended_ms', whole(now_ms))
-      redis.call('ZADD', K('calls:due'), 'XX', whole(now_ms + hint.look_in_ms), hint.id)
+      -- First in line, before all looks that only make sure.
+      redis.call('ZADD', K('calls:due'), 'XX', whole(now_ms + hint.look_in_ms - FIRST_IN_LINE_MS), hint.id)
     end
   elseif newest and got[3] == 'placed' then
     what = 'early'

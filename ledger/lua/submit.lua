@@ -2,7 +2,7 @@
 Without a key, a request that says that it was sent before (is_retry) gets the job of its first try: the tenant's newest
 with this digest, within the window. One that does not say so is always a new job, so two equal wishes are two jobs.
 a: id, kind, tenant, priority, burst, spec (JSON text), digest, source, deadline_s?, idempotency_key?, idempotency_ttl_s,
-   is_retry, retry_window_s
+   is_retry, retry_window_s, traceparent? (where the caller's trace goes on)
 -> created | existing | conflict, id ]]
 local idem = not is_null(a.idempotency_key) and K('idempotency:' .. a.tenant .. ':' .. a.idempotency_key) or nil
 local again = not idem and a.retry_window_s > 0 and K('retry:' .. a.tenant .. ':' .. a.digest) or nil
@@ -17,6 +17,7 @@ end
 local job = { id = a.id, kind = a.kind, tenant = a.tenant, priority = whole(a.priority), burst = a.burst, spec = a.spec,
   digest = a.digest, source = a.source, schema = whole(SCHEMA), state = 'queued', attempt = '0', claim = '0', progress = '0',
   created_ms = whole(now_ms), changed_ms = whole(now_ms) }
+if not is_null(a.traceparent) then job.traceparent = a.traceparent end
 if not is_null(a.deadline_s) then job.deadline_ms = whole(now_ms + a.deadline_s * 1000) end
 local flat = {}
 for name, value in pairs(job) do

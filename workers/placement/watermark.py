@@ -76,7 +76,7 @@ class WatermarkPolicy:
         if job.burst is BurstMode.NEVER:
             return "burst_never", RunInhouse()
         need = self.needs.get(job.kind)
-        on_modal = need.on_modal() if need is not None else None
+        on_modal = need.on_modal(job) if need is not None else None
         if on_modal is None:
             return "no_modal_class", RunInhouse()
         if job.burst is BurstMode.ALWAYS:

@@ -57,7 +57,8 @@ class MoneyMachine(RuleBasedStateMachine):
 
     @initialize()
     def connect(self) -> None:
-        self.ledger = Ledger(LedgerSettings.model_validate({"ledger_url": self.url, "ledger_prefix": "{money}"}))
+        fields = {"ledger_url": self.url, "ledger_prefix": "{money}", "ledger_timeout_s": 10}
+        self.ledger = Ledger(LedgerSettings.model_validate(fields))
         for key in self.ledger.client.scan_iter("{money}:*"):
             self.ledger.client.delete(key)
         move_clock(self.ledger, START.timestamp() - self._now_ms() / 1000)
@@ -158,19 +159,17 @@ class MoneyMachine(RuleBasedStateMachine):
     # --- calls end
 
     def _usage(self, data: st.DataObject, member: str) -> Usage:
-        """A call in a new container or in one that is known, for a while, ending now."""
+        """A call in a new container or in one that is known, for a while, that ended now or was concluded late."""
         one = self.model.attempts[member]
-        known = [
-            name for name, c in self.model.containers.items() if (c.kind, c.gpu) == (one.kind, one.decision.gpu)
-        ]
+        known = [name for name, c in self.model.containers.items() if (c.kind, c.gpu) == (one.kind, one.decision.gpu)]
         name = data.draw(st.sampled_from([*sorted(known), "new"]))
         if name == "new":
             self.calls_begun += 1
             name = f"ta-{self.calls_begun}"
         seconds = data.draw(st.sampled_from([1, 7, 25, 90]))
-        now_ms = self._now_ms()
+        ended_ms = self._now_ms() - data.draw(st.sampled_from([0, 12_000]))
         gone = data.draw(st.booleans())
-        use = ContainerUse(name, now_ms - seconds * 1000, now_ms, gone, now_ms - seconds * 500)
+        use = ContainerUse(name, ended_ms - seconds * 1000, ended_ms, gone, ended_ms - seconds * 500)
         return Usage([use], usd_nanos_per_s=one.decision.usd_nanos_per_s, idle_window_s=WINDOW_S)
 
     @precondition(lambda self: self.model.attempts)
@@ -257,14 +256,18 @@ class MoneyMachine(RuleBasedStateMachine):
     @rule()
     def tails_end(self) -> None:
         self._tick()
-        over = [name for name, one in self.model.idle().items() if (one.since_ms or 0) + one.window_ms <= self.model.now_ms]
+        over = [
+            name for name, one in self.model.idle().items() if (one.since_ms or 0) + one.window_ms <= self.model.now_ms
+        ]
         assert self.ledger.sweeps.idle_containers(limit=50) == len(over)
         for name in over:
             one = self.model.containers[name]
             self.model.tail_over(name, one.tail_usd_micros, one.window_ms)
 
     @precondition(lambda self: self.model.idle())
-    @rule(data=st.data(), gpu=st.sampled_from(sorted(CLASSES)), kind=st.sampled_from(list(Kind)), alive=st.integers(0, 3))
+    @rule(
+        data=st.data(), gpu=st.sampled_from(sorted(CLASSES)), kind=st.sampled_from(list(Kind)), alive=st.integers(0, 3)
+    )
     def modal_has_fewer(self, data: st.DataObject, gpu: str, kind: Kind, alive: int) -> None:
         pool = [name for name, one in self.model.idle().items() if (one.kind, one.gpu) == (str(kind), gpu)]
         busy = data.draw(st.lists(st.sampled_from(sorted(pool)), unique=True)) if pool else []
@@ -298,8 +301,7 @@ class MoneyMachine(RuleBasedStateMachine):
         outcome = self.ledger.budget.true_up_month_to_date(billed + self.model.reserved_of(), who="test")
         assert isinstance(outcome, TruedUp)
         assert outcome.difference_usd_micros >= 0
-        with self.model._one_script("-", "-"):  # noqa: SLF001 - the model's own account of one script
-            self.model.trued_up(outcome.difference_usd_micros)
+        self.model.trued_up(outcome.difference_usd_micros)
         again = self.ledger.budget.true_up_month_to_date(billed + self.model.reserved_of(), who="test")
         assert again == TruedUp(0, outcome.used_usd_micros + outcome.difference_usd_micros)
 
@@ -343,8 +345,9 @@ class MoneyMachine(RuleBasedStateMachine):
     @invariant()
     def the_audit_is_empty(self) -> None:
         if hasattr(self, "ledger"):
-            # A cap is passed only by what was counted as overshoot.
-            passed = any(self.model.overshoot.values())
+            # A cap is passed only by what was counted as overshoot, or by a call that Modal put into a new container
+            # although one idled.
+            passed = any(self.model.overshoot.values()) or self.model.burns_too_much()
             assert self.ledger.audit(None if passed else LIMITS) == []
 
 
@@ -355,8 +358,8 @@ def test_the_money_is_exact_under_any_interleaving(redis_server: RedisServer) ->
     run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis leaves it untyped
         Machine,
         settings=settings(
-            max_examples=40,
-            stateful_step_count=50,
+            max_examples=30,
+            stateful_step_count=60,
             deadline=None,
             print_blob=True,
             database=None,

@@ -1,0 +1,42 @@
+"""A policy for each kind of job, behind the one interface."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ledger.decisions import SpillState
+from ledger.models import JobRecord, Kind
+from ledger.view import ClusterView
+from workers.placement.policy import Policy, Verdict
+
+
+@dataclass(frozen=True)
+class PolicyByKind:
+    """Asks the policy of a job's kind.
+
+    Attributes:
+        usual: the policy of every kind that has none of its own.
+        special: the others.
+    """
+
+    usual: Policy
+    special: Mapping[Kind, Policy]
+
+    @property
+    def name(self) -> str:
+        """The usual policy's: receipts carry the name of the one that spoke."""
+        return self.usual.name
+
+    def decide(self, job: JobRecord, view: ClusterView) -> Verdict:
+        """As the policy of its kind says."""
+        return self._of(job.kind).decide(job, view)
+
+    def spill_state(self, kind: Kind, view: ClusterView) -> SpillState:
+        """The memory of the policy of a kind."""
+        return self._of(kind).spill_state(kind, view)
+
+    def recheck(self, view: ClusterView) -> Sequence[Verdict]:
+        """What any of them would change."""
+        return [verdict for policy in (self.usual, *self.special.values()) for verdict in policy.recheck(view)]
+
+    def _of(self, kind: Kind) -> Policy:
+        return self.special.get(kind, self.usual)
