@@ -24,6 +24,14 @@ setup-tests: setup # What only tests need: PyTorch, Prometheus, Alertmanager, Ch
 demo: setup ## The main job on embedded defaults: a burst of 12 renders, in-house first, the rest on Modal
 	@$(BIN)/overspill demo
 
+.PHONY: demo-budget
+demo-budget: setup ## The same burst meets a budget that runs out: jobs held, then refused, never over
+	@$(BIN)/overspill demo-budget
+
+.PHONY: demo-train
+demo-train: setup ## Train, be struck, go on, and render a video with what was trained (needs PyTorch)
+	@$(BIN)/overspill demo-train
+
 .PHONY: up
 up: setup ## The whole stack for development, until Ctrl-C
 	@$(BIN)/overspill up
@@ -40,9 +48,17 @@ chaos: setup ## Kill, stop, cut and slow everything under load (SEED=7 JOBS=1000
 bench-ledger: setup ## Speed and memory of the ledger (JOBS=5000)
 	@$(BIN)/python -m benchmarks.ledger --jobs $(or $(JOBS),5000)
 
+.PHONY: bench-exporter
+bench-exporter: setup ## How long a scrape takes with a million jobs in the ledger (JOBS=1000000)
+	@$(BIN)/python -m benchmarks.exporter --jobs $(or $(JOBS),1000000)
+
 .PHONY: bench-modal-local
 bench-modal-local: setup ## Spawns, polls, cold starts and memory of modal_local
 	@$(BIN)/python -m benchmarks.modal_local
+
+.PHONY: bench-overflow
+bench-overflow: setup ## Calls in flight followed to their end: notice, processor, memory, money (CALLS=10000 FOLLOWERS=1)
+	@$(BIN)/python -m benchmarks.overflow --calls $(or $(CALLS),10000) --followers $(or $(FOLLOWERS),1)
 
 .PHONY: lint
 lint: setup ## ruff, mypy (strict), import-linter

@@ -35,8 +35,12 @@ import psutil
 
 from benchmarks.overflow_follower import modal_of, resources_of
 from ledger import BurstMode, Kind, Ledger, RenderJob, State
+from ledger.decisions import RunOnModal
+from ledger.models import JobRecord
+from ledger.view import ClusterView
 from modal_local.admin_client import AdminClient
 from tests.support.redis_server import running_redis
+from tests.support.simulated_modal import simulated_modal
 from workers.dispatch import Dispatcher, policy_from
 from workers.logs import configure_logging
 from workers.overflow.gate import Gate
@@ -85,7 +89,7 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis_server = stack.enter_context(running_redis(folder))
-        modal = stack.enter_context(simulated_modal(arguments.lost_hints))
+        modal = stack.enter_context(simulated_modal(lost_hints_ratio=arguments.lost_hints))
         os.environ.update(modal)
         os.environ.update(
             OVERSPILL_LEDGER_URL=redis_server.url(0),
@@ -141,6 +145,7 @@ class Run:
         self.wait_for_the_ends()
         ended = time.perf_counter()
         cpu_s = self.cpu_s() - cpu_before
+        looks = _count(self.admin.rpcs(), "FunctionGetOutputs")
         peak_bytes = max(_peak_bytes(process.pid) for process in self.followers)
         asyncio.run(self.leave_orphans_and_sweep())
         watch.over.set()
@@ -163,6 +168,8 @@ class Run:
             "notice_max_s": _quantile(lags, 1.0),
             "cancel_p95_s": _quantile(self.stop_times_s(cancelled), 0.95),
             "cancelled": len(cancelled),
+            "cpu_ms_per_call": round(1000 * cpu_s / max(1, len(lags) + len(cancelled)), 2),
+            "looks_per_call": round(looks / max(1, len(lags) + len(cancelled)), 2),
             "violations": len(self.ledger.audit(self.settings.limits)),
             "machine_cores": os.cpu_count(),
         }
@@ -244,29 +251,14 @@ class Run:
 
 
 def reserve_of(settings: Settings) -> int:
-    """What is set aside for one call, micro-dollars."""
-    job_needs = policy_from(settings).needs[Kind.RENDER]  # type: ignore[attr-defined]  # the watermark policy has them
-    decision = job_needs.on_modal()
-    assert decision is not None
-    return int(decision.reserve_usd_micros)
-
-
-@contextmanager
-def simulated_modal(lost_hints_ratio: float) -> Iterator[dict[str, str]]:
-    """The server, and the variables that point at it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MODAL_")}
-    command = [sys.executable, "-m", "benchmarks.simulated_modal", str(lost_hints_ratio)]
-    with _process(command, environment) as server:
-        assert server.stdout is not None
-        address = json.loads(server.stdout.readline())
-        yield {
-            "MODAL_SERVER_URL": address["server_url"],
-            "MODAL_TOKEN_ID": address["token_id"],
-            "MODAL_TOKEN_SECRET": address["token_secret"],
-            "MODAL_CONFIG_PATH": "/nonexistent/modal.toml",
-            "MODAL_DISABLE_API_PROXY": "1",
-            "MODAL_LOCAL_ADMIN_URL": address["admin_url"],
-        }
+    """What is set aside for one call on the class that all of them get, micro-dollars."""
+    job = JobRecord(
+        id="video_sample", kind=Kind.RENDER, tenant="default", state=State.QUEUED, priority=5, burst=BurstMode.ALWAYS,
+        created_ms=0, changed_ms=0, spec=RenderJob(prompt="sample").model_dump_json(),
+    )  # fmt: skip
+    decision = policy_from(settings).decide(job, ClusterView(now_ms=0, kinds={})).decision
+    assert isinstance(decision, RunOnModal)
+    return decision.reserve_usd_micros
 
 
 @contextmanager
@@ -294,6 +286,12 @@ def _process(command: list[str], environment: dict[str, str]) -> Iterator["subpr
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+def _count(rpcs: dict[str, Any], name: str) -> int:
+    """How often an RPC was called, wherever the answer has it."""
+    found = [_count(value, name) for value in rpcs.values() if isinstance(value, dict)]
+    return int(rpcs[name]) if isinstance(rpcs.get(name), int) else max(found, default=0)
 
 
 def _peak_bytes(pid: int) -> int:

@@ -1,5 +1,6 @@
 """What `modal run -m modal_apps.trainer` does on the machine of whoever types it: read, size, call, print."""
 
+import dataclasses
 import datetime as dt
 import json
 import subprocess
@@ -15,7 +16,7 @@ from modal_apps.gpus import UnknownGpuClass
 from modal_apps.gpus import parse as parse_gpu
 from modal_apps.names import TRAINING_CLASS
 from modal_apps.training_request import TrainRequest, WrongConfigFile, by_hand, read_config_file
-from modal_apps.training_size import choose_class
+from modal_apps.training_size import check_class, choose_class
 
 ACTIONS = ("smoke", "train", "evaluate")
 FAILED, WRONG_USAGE = 1, 2
@@ -39,7 +40,8 @@ def run_by_hand(
             return _refuse(f"--action: expected one of {', '.join(ACTIONS)}, got {action!r}.")
         if action == "smoke":
             session = sessions[parse_gpu(gpu).alias if gpu else TRAINING_CLASS]
-            return _say(parse(session().smoke.remote()))
+            wire = read_config_file(Path(config)) if config else None
+            return _say(parse(session().smoke.remote(wire)))
         request, session = _prepare(sessions, config=config, gpu=gpu, name=name)
         if action == "evaluate":
             limited = session.with_options(timeout=evaluate_timeout_s)
@@ -51,7 +53,12 @@ def run_by_hand(
 
 def _prepare(sessions: Mapping[str, Any], *, config: str, gpu: str, name: str) -> tuple[TrainRequest, Any]:
     parsed = TrainConfig.from_wire(read_config_file(Path(config)))
-    chosen = parse_gpu(gpu) if gpu else choose_class(parsed)
+    if gpu:
+        chosen = parse_gpu(gpu)
+        check_class(parsed, chosen)
+    else:
+        chosen = choose_class(parsed, counts=(parsed.gpus,))
+    parsed = dataclasses.replace(parsed, gpus=chosen.count)
     request = by_hand(parsed, day=dt.datetime.now(dt.UTC).date(), name=name or None, git_revision=git_revision())
     sys.stderr.write(f"trainer: {request.folder} on {chosen.name}\n")
     return request, sessions[chosen.alias]
@@ -59,11 +66,9 @@ def _prepare(sessions: Mapping[str, Any], *, config: str, gpu: str, name: str) -
 
 def git_revision() -> str | None:
     """Of the working tree; None outside one."""
-    command = ["git", "rev-parse", "--short=12", "HEAD"]
+    command, here = ["git", "rev-parse", "--short=12", "HEAD"], Path(__file__).parent
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=5, check=False, cwd=Path(__file__).parent
-        )  # noqa: S603 - our own words
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False, cwd=here)  # noqa: S603 - ours
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

@@ -133,7 +133,7 @@ CATALOGUE: tuple[GpuClass, ...] = (
     ),
     GpuClass(
         "A100-80GB", 80, fp8=False, usd_nanos_per_s=694_000, train_cpu_cores=32, train_memory_gib=128,
-        good_for="the workhorse of long training: 80 GiB, NVLink, and a quarter less than an H100",
+        good_for="the workhorse of long training: 80 GiB, NVLink, and a good third less than an H100",
     ),
     GpuClass(
         "RTX-PRO-6000", 96, fp8=True, usd_nanos_per_s=842_000, train_cpu_cores=32, train_memory_gib=128,

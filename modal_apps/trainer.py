@@ -17,11 +17,12 @@ from engines.train.engine import TorchTrainEngine
 from modal_apps.announce import announce
 from modal_apps.container import Container
 from modal_apps.envelope import RemoteError
+from modal_apps.gpu_table import retries_of
 from modal_apps.gpus import GpuClass, parse, parse_resources, training_classes
 from modal_apps.hints import Hinter
 from modal_apps.images import CACHE_PATH, train_image
 from modal_apps.names import CACHE_VOLUME, CHECKPOINTS_VOLUME, TRAINER_APP, TRAINING_CLASS
-from modal_apps.training_run import TrainingRun, evaluate, keep_cache, smoke, warm_up
+from modal_apps.training_run import TrainingRun, evaluate, keep_cache, smoke, unless_open, warm_up
 
 #: Modal's own longest time of one call, seconds. Longer runs are cut into segments that resume.
 TIMEOUT_S = 24 * 3600
@@ -38,13 +39,6 @@ DATA_BUCKET = os.environ.get("OVERSPILL_MODAL_DATA_BUCKET", "")
 DATA_BUCKET_SECRET = os.environ.get("OVERSPILL_MODAL_DATA_BUCKET_SECRET", "")
 CHECKPOINTS_PATH, DATA_PATH = "/overspill/checkpoints", "/overspill/data"
 
-#: Retries of Modal's own serve runs by hand, which nobody else watches. A call of the ledger is spawned with none
-#: (`with_options(retries=0)`): its attempts are counted and paid for there, and two who retry would multiply. Neither
-#: matters to a preemption: Modal starts the input again in any case, and it resumes from its last checkpoint.
-SHORT_RETRIES = modal.Retries(max_retries=3, initial_delay=10.0, backoff_coefficient=2.0)
-LONG_RETRIES = modal.Retries(max_retries=2, initial_delay=30.0, backoff_coefficient=2.0)
-#: From so much GPU memory on, a class is rented for long runs: a failure there is rarely gone in ten seconds.
-LONG_FROM_GIB = 80
 #: The cheapest class: smoke tests, and the class without a choice.
 CHEAP_GPU = "T4"
 #: What a second call of the same attempt answers.
@@ -55,9 +49,15 @@ checkpoints = modal.Volume.from_name(CHECKPOINTS_VOLUME, create_if_missing=True)
 cache = modal.Volume.from_name(CACHE_VOLUME, create_if_missing=True)
 
 
-def retries_of(gpu: GpuClass) -> modal.Retries:
-    """How often, and after what pause, Modal retries a run by hand on a class."""
-    return LONG_RETRIES if gpu.total_vram_gib >= LONG_FROM_GIB else SHORT_RETRIES
+def _retries(gpu: GpuClass) -> modal.Retries:
+    """Retries of Modal's own serve runs by hand, which nobody else watches.
+
+    A call of the ledger is spawned with none (`with_options(retries=0)`): its attempts are counted and paid for there,
+    and two who retry would multiply. Neither matters to a preemption: Modal starts the input again in any case, and it
+    resumes from its last checkpoint.
+    """
+    plan = retries_of(gpu)
+    return modal.Retries(max_retries=plan.retries, initial_delay=plan.first_s, backoff_coefficient=plan.backoff)
 
 
 def _volumes() -> dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount]:
@@ -123,15 +123,15 @@ class Session:
     def evaluate(self, request: dict[str, Any]) -> dict[str, Any]:
         """Evaluate the best checkpoint of a job's folder on its dataset; the answer is `Envelope.to_wire()`."""
         handled = self.container.begin()
-        checkpoints.reload()
+        unless_open(checkpoints.reload)
         answer = evaluate(request, root=Path(CHECKPOINTS_PATH), cache=Path(CACHE_PATH), data_root=Path(DATA_PATH))
         return handled.answer(answer.value, answer.error, peak_gpu_memory_bytes=answer.peak_gpu_memory_bytes)
 
     @modal.method()
-    def smoke(self) -> dict[str, Any]:
-        """Imports, device, one step of each recipe; the answer is `Envelope.to_wire()`."""
+    def smoke(self, config: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Imports, device, two steps (of a config, or of each recipe); the answer is `Envelope.to_wire()`."""
         handled = self.container.begin()
-        answer = smoke()
+        answer = smoke(config)
         return handled.answer(answer.value, answer.error, peak_gpu_memory_bytes=answer.peak_gpu_memory_bytes)
 
     @modal.exit()
@@ -153,7 +153,7 @@ def _make(name: str, gpu: GpuClass) -> type[Any]:
         scaledown_window=SCALEDOWN_WINDOW_S,
         min_containers=0,
         max_containers=MAX_CONTAINERS,
-        retries=retries_of(gpu),
+        retries=_retries(gpu),
         volumes=_volumes(),
         enable_memory_snapshot=True,
     )

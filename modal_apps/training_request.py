@@ -28,6 +28,7 @@ class TrainRequest:
         data: where `config.dataset` lies below the mounted bucket; None: the dataset is made or is on the cache volume.
         classifier: folder, on the volume of checkpoints, of the classifier that judges samples; None: none does.
         stop_after_s: end the segment with a checkpoint after so many seconds; None: go on to the last step.
+        threads: CPU threads for the arithmetic; None leaves torch's own choice. Same weights need the same number.
         git_revision: of the code that asked, for the metadata.
     """
 
@@ -37,6 +38,7 @@ class TrainRequest:
     data: str | None = None
     classifier: str | None = None
     stop_after_s: float | None = None
+    threads: int | None = None
     git_revision: str | None = None
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ they go straight to the ledger. Each row has a number, so that whoever reads the
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,12 @@ class Thinner:
     def __init__(self, *, clock: Callable[[], float], first: int = 1) -> None:
         self._clock = clock
         self._next = first
-        self._last_step = -1
+        self._last_step: float = -math.inf
 
     def row(self, event: TrainEvent) -> Row | None:
         """The row of an event; None: too soon after the last."""
         if event.kind is EventKind.PROGRESS:
-            if 0 <= event.step - self._last_step < event.steps / ROWS_PER_RUN and event.step < event.steps:
+            if event.step - self._last_step < event.steps / ROWS_PER_RUN and event.step < event.steps:
                 return None
             self._last_step = event.step
         row: Row = {"n": self._next, "at": round(self._clock(), 3), **event.to_wire()}

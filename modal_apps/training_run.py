@@ -5,7 +5,6 @@ step apart; so the engine works in another, is asked to stop, and leaves a check
 """
 
 import gc
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from engines.train.contract import SHAPES, EventKind, TrainConfig, TrainContext, TrainEngine, TrainEvent, TrainResult
-from engines.train.errors import DatasetProblem, InvalidTrainConfig
+from engines.train.contract import RECIPES, EventKind, TrainConfig, TrainContext, TrainEngine, TrainEvent, TrainResult
+from engines.train.errors import DatasetProblem
 from modal_apps.envelope import RemoteError
 from modal_apps.training_errors import in_words
 from modal_apps.training_request import TrainRequest
@@ -136,6 +135,7 @@ class TrainingRun:
             on_checkpoint=on_checkpoint,
             is_cancelled=self._cancelled.is_set,
             stop_requested=stop_requested,
+            threads=request.threads,
             git_revision=request.git_revision,
         )
 
@@ -210,43 +210,36 @@ def warm_up() -> None:
         torch.cuda.empty_cache()
 
 
-def smoke() -> Answer:
-    """Imports, the device, and one step of each recipe, in a folder that is thrown away."""
+def smoke(config: Mapping[str, Any] | None) -> Answer:
+    """Imports, the device, and two steps: of one config, or of each recipe's own model. Needs no data."""
+    from engines.train.smoke import smoke as try_out  # noqa: PLC0415 - imports torch, which only a container has to have
+
     try:
-        return Answer(value=_smoke())
-    except Exception as error:  # noqa: BLE001 - the wire carries words
+        configs = [TrainConfig.from_wire(config)] if config else [TrainConfig(recipe=recipe) for recipe in RECIPES]
+        reports = [try_out(one) for one in configs]
+    except Exception as error:  # noqa: BLE001 - the wire carries words, never an exception of the user's
         return Answer(error=in_words(error))
-
-
-def _smoke() -> dict[str, Any]:
-    import torch  # noqa: PLC0415 - only a container has to have it
-
-    from engines.train.contract import RECIPES  # noqa: PLC0415
-    from engines.train.engine import TorchTrainEngine  # noqa: PLC0415
-
-    losses: dict[str, float | None] = {}
-    for recipe in RECIPES:
-        with tempfile.TemporaryDirectory() as scratch:
-            config = TrainConfig(
-                recipe=recipe, dataset=SHAPES, steps=1, batch_size=8, eval_examples=8, warmup_steps=0, log_every_steps=1
-            )
-            heard: list[TrainEvent] = []
-            context = TrainContext(folder=Path(scratch) / "job", cache=Path(scratch) / "cache", on_event=heard.append)
-            TorchTrainEngine().train(config, context)
-            losses[recipe] = next((event.loss for event in heard if event.loss is not None), None)
-    cuda = torch.cuda.is_available()
-    return {
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(0) if cuda else "cpu",
-        "gpus": torch.cuda.device_count() if cuda else 0,
-        "losses": losses,
-    }
+    peaks = [report.peak_gpu_memory_bytes for report in reports if report.peak_gpu_memory_bytes is not None]
+    return Answer(
+        value={one.recipe: report.to_wire() for one, report in zip(configs, reports, strict=True)},
+        peak_gpu_memory_bytes=max(peaks, default=None),
+    )
 
 
 def evaluate(wire: Mapping[str, Any], *, root: Path, cache: Path, data_root: Path) -> Answer:
     """Evaluate the best checkpoint in the folder of a request, on the request's dataset."""
+    from engines.train.evaluate import evaluate as measure  # noqa: PLC0415 - imports torch
+
     try:
         request = TrainRequest.from_wire(wire)
-        raise InvalidTrainConfig("action", "evaluate", "the evaluation of this version")
-    except Exception as error:  # noqa: BLE001 - the wire carries words
+        metrics = measure(
+            root / request.folder,
+            cache=cache,
+            dataset=request.config.dataset,
+            data=data_of(request, data_root),
+            classifier=root / request.classifier if request.classifier else None,
+            eval_examples=request.config.eval_examples,
+        )
+    except Exception as error:  # noqa: BLE001 - the wire carries words, never an exception of the user's
         return Answer(error=in_words(error))
+    return Answer(value={"folder": request.folder, "metrics": dict(metrics)})

@@ -11,6 +11,7 @@ from ledger.models import Artifact
 from ledger.outcomes import Completed, Delivering, Stale
 from workers.artifacts import ArtifactStore, Stored, Uploaded, Video
 from workers.patience import patiently
+from workers.tracing import tracing
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +61,9 @@ def deliver(
             log.info("delivery.too_late", job_state=state, newest_attempt=attempt)
             return TooLate()
         case Delivering():
-            pass
-    artifact = _stored(artifacts, of, result)
+            log.info("job.delivering")
+    with tracing().span("put into S3", job_id=of.job_id, attempt=of.attempt):
+        artifact = _stored(artifacts, of, result)
     published = patiently(
         lambda: ledger.attempts.complete(
             of.job_id,

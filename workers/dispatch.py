@@ -1,6 +1,7 @@
 """Dispatch: claim the queued jobs that come next, ask the policy about each, commit each decision with its receipt."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 import structlog
 
@@ -9,17 +10,43 @@ from ledger.decisions import Receipt
 from ledger.outcomes import ClaimedJob, Held, Placed, PlaceOutcome, Refused, Stale, WasShed
 from workers.logs import bound
 from workers.nudging import CeleryNudger
+from workers.placement.by_kind import PolicyByKind
 from workers.placement.gpu import GpuNeed
 from workers.placement.holding import instead_of_modal
 from workers.placement.policy import Policy, Verdict
 from workers.placement.watermark import WatermarkPolicy
 from workers.settings import Settings
+from workers.tracing import of_job, tracing
+from workers.training.needs import train_policy
 
 log = structlog.get_logger(__name__)
 
 
-def policy_from(settings: Settings) -> Policy:
-    """The policy that the settings name."""
+def policy_from(settings: Settings, speeds: Mapping[str, float] | None = None) -> Policy:
+    """The policies that the settings name: one for renders, and the one of train jobs.
+
+    Args:
+        settings: the settings.
+        speeds: what the ledger has learnt of training (`ledger.training.speeds()`); None: nothing.
+    """
+    return PolicyByKind(_usual_policy(settings), {Kind.TRAIN: train_policy(settings, speeds or {})})
+
+
+def render_need(settings: Settings) -> GpuNeed:
+    """What renders need on Modal."""
+    return GpuNeed(
+        allowed=settings.modal_render_classes,
+        vram_gib=settings.render_vram_gib,
+        headroom_ratio=settings.vram_headroom_ratio,
+        needs_fp8=settings.render_needs_fp8,
+        # Cold start and execution, until it is certainly stopped, and the container's idle tail.
+        call_estimate_s=settings.render_call_estimate_s + settings.stop_margin_s + settings.modal_scaledown_window_s,
+        prices=settings.prices,
+        fallbacks=settings.modal_render_fallbacks,
+    )
+
+
+def _usual_policy(settings: Settings) -> Policy:
     match settings.policy:
         case "watermark":
             return WatermarkPolicy(
@@ -27,19 +54,7 @@ def policy_from(settings: Settings) -> Policy:
                 low=settings.low_watermark,
                 min_dwell_s=settings.min_dwell_s,
                 limits=settings.limits,
-                needs={
-                    Kind.RENDER: GpuNeed(
-                        allowed=settings.modal_render_classes,
-                        vram_gib=settings.render_vram_gib,
-                        headroom_ratio=settings.vram_headroom_ratio,
-                        needs_fp8=settings.render_needs_fp8,
-                        # Cold start and execution, until it is certainly stopped, and the container's idle tail.
-                        call_estimate_s=settings.render_call_estimate_s
-                        + settings.stop_margin_s
-                        + settings.modal_scaledown_window_s,
-                        prices=settings.prices,
-                    )
-                },
+                needs={Kind.RENDER: render_need(settings)},
             )
 
 
@@ -55,12 +70,17 @@ class Dispatcher:
     def run(self, kind: Kind) -> dict[str, int]:
         """Decide about everything that is queued of a kind. Returns how often each decision was taken."""
         tally: Counter[str] = Counter()
+        if kind is Kind.TRAIN:
+            self._policy = policy_from(self._settings, self._ledger.training.speeds())
         while claimed := self._ledger.placing.claim_queued(
             kind, limit=self._settings.dispatch_batch, lease_s=self._settings.dispatch_claim_s
         ):
             for job in claimed:
-                with bound(**job.record.log_context()):
-                    tally[self._decide(job)] += 1
+                parent = of_job(job.record.id, job.record.traceparent)
+                with bound(**job.record.log_context()), tracing().span("decide", parent=parent, kind=kind) as span:
+                    decided = self._decide(job)
+                    span.note(job_id=job.record.id, decided=decided)
+                tally[decided] += 1
         return dict(tally)
 
     def _decide(self, claimed: ClaimedJob) -> str:
@@ -68,17 +88,18 @@ class Dispatcher:
         outcome = self._commit(claimed, verdict)
         if isinstance(outcome, Refused):
             # The policy wanted Modal and a hard limit said no: the job waits in the control plane.
-            outcome = self._commit(claimed, self._instead(claimed, verdict, outcome.reason))
+            verdict = self._instead(claimed, verdict, outcome.reason)
+            outcome = self._commit(claimed, verdict)
         match outcome:
             case Placed(attempt, nudge):
                 log.info("job.placed", attempt=attempt, queue=nudge.queue, rule=verdict.receipt.rule)
                 self._nudger.send(nudge)
                 return "placed_" + ("modal" if nudge.queue == "overflow" else "inhouse")
             case Held():
-                log.info("job.held")
+                log.info("job.held", rule=verdict.receipt.rule)
                 return "held"
             case WasShed():
-                log.info("job.shed")
+                log.info("job.shed", rule=verdict.receipt.rule)
                 return "shed"
             case Refused(reason):
                 log.warning("job.refused_twice", reason=reason)

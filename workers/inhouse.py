@@ -16,6 +16,7 @@ from workers.leases import LeaseKeeper
 from workers.logs import bound
 from workers.patience import patiently
 from workers.resources import Resources
+from workers.tracing import of_job, tracing
 
 log = structlog.get_logger(__name__)
 
@@ -37,12 +38,15 @@ def run_next(open_ends: Resources, kind: Kind, *, worker: str) -> RunReport:
     )
     if record is None:
         return RunReport("nothing_waits")
-    with bound(**record.log_context(), worker=worker):
+    facts = {"job_id": record.id, "attempt": record.attempt, "kind": record.kind, "worker": worker}
+    parent = of_job(record.id, record.traceparent)
+    with bound(**record.log_context(), worker=worker), tracing().span("run in-house", parent=parent, **facts) as span:
         log.info("attempt.started", pool="inhouse")
         with LeaseKeeper(open_ends.ledger, record, lease_s=open_ends.settings.lease_s) as lease:
             result = _execute(open_ends, record, lease)
             outcome = _conclude(open_ends, record, lease, result)
         log.info("attempt.ended", outcome=outcome)
+        span.note(outcome=outcome)
     return RunReport(outcome, record.id, record.attempt)
 
 
@@ -102,7 +106,7 @@ def _fail(open_ends: Resources, record: JobRecord, broken: Broken) -> str:
             record.attempt,
             cause=broken.cause,
             message=broken.message,
-            max_attempts=open_ends.settings.max_attempts,
+            max_attempts=open_ends.settings.max_attempts_of(record.kind),
             jitter=random.random(),
             rule=None if broken.retryable else NEVER,
         ),
@@ -110,9 +114,11 @@ def _fail(open_ends: Resources, record: JobRecord, broken: Broken) -> str:
     )
     match outcome:
         case Requeued(nudge):
+            log.info("job.requeued", cause=str(broken.cause))
             open_ends.nudger.send(nudge)
             return "requeued"
         case Failed():
+            log.warning("job.failed", cause=str(broken.cause))
             return "failed"
         case Stale():
             return "too_late"

@@ -14,8 +14,10 @@ from ledger import Kind, LedgerError, nudges
 from ledger.nudges import Nudge
 from workers.background import BackgroundService
 from workers.broker import Broker
+from workers.budget_sweep import cancel_at_stop
 from workers.dispatch import policy_from
 from workers.resources import Resources
+from workers.training.needs import train_policy
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +62,8 @@ class Reconciler(BackgroundService):
         held_nudges, shed = ledger.sweeps.due_held(limit=settings.sweep_batch)
         for job_id in shed:
             log.warning("job.shed", job_id=job_id)
+        for nudge in held_nudges:  # (held jobs come back every few seconds: a line for all of a kind)
+            log.debug("jobs.looked_at_again", kind=str(nudge.kind))
         # A job whose lease was lost should not wait for a nudge to fall overdue.
         to_send = {*held_nudges, *(nudges.decide(lease.kind) for lease in expired)}
         for nudge in to_send:
@@ -67,7 +71,9 @@ class Reconciler(BackgroundService):
         ledger.sweeps.idle_containers(limit=settings.sweep_batch)
         for stray in ledger.sweeps.stray_reservations(limit=settings.sweep_batch):
             log.error("reservation.stray", attempt_of=stray)
+        cancel_at_stop(ledger, settings, send=self._open.nudger.send)
         self._tick_policy()
+        self._recall_trains()
         self._retire()
         for nudge, waiting in ledger.sweeps.overdue_nudges(limit=settings.sweep_batch):
             self._nudge_again(nudge, waiting)
@@ -81,6 +87,20 @@ class Reconciler(BackgroundService):
             if now != was:
                 self._open.ledger.placing.note_spill(kind, was=was, now=now)
                 log.info("spill.changed", kind=str(kind), active=now.active)
+
+    def _recall_trains(self) -> None:
+        """A train job whose slack is used up while it waits for an own GPU is decided about again."""
+        training = self._open.ledger.training
+        waiting = training.waiting_inhouse(Kind.TRAIN, limit=self._open.settings.sweep_batch)
+        if not waiting:
+            return
+        policy = train_policy(self._open.settings, training.speeds())
+        view = self._open.ledger.placing.view()
+        for record in waiting:
+            rule = policy.leaves(record, view)
+            if rule is not None and training.recall(record.id, record.attempt, reason=rule):
+                log.info("job.recalled", job_id=record.id, rule=rule)
+                self._open.nudger.send(nudges.decide(Kind.TRAIN))
 
     def _retire(self) -> None:
         """Forget what ended long ago: the records first, then the objects that nothing points to any more."""

@@ -5,17 +5,28 @@ import time
 import structlog
 from pydantic import ValidationError
 
+from engines.render.dit.errors import NoModel
 from engines.render.errors import InvalidRenderRequest, RenderCancelled, RenderOutOfMemory, UnknownEngine
 from engines.render.registry import get_engine
 from ledger.models import JobRecord
 from ledger.retries import Cause
-from workers.artifacts import Video
+from workers.artifacts import ArtifactStoreUnavailable, Video
 from workers.execution import Abandoned, Broken, Execution, Finished, inhouse_cost_usd_micros
 from workers.leases import LeaseKeeper
-from workers.requests import NoEngine, render_request
+from workers.requests import TRAINED_MODEL, NoEngine, render_request
 from workers.resources import Resources
+from workers.training.models import NoTrainedModel, bring_model
 
 log = structlog.get_logger(__name__)
+
+
+#: What a render raises, and what it is to the ledger. What is not here is the engine's own error.
+_CAUSES: tuple[tuple[tuple[type[Exception], ...], Cause], ...] = (
+    ((InvalidRenderRequest, UnknownEngine, ValidationError, NoModel, NoTrainedModel), Cause.INVALID_REQUEST),
+    ((NoEngine,), Cause.NO_ENGINE),
+    ((RenderOutOfMemory, MemoryError), Cause.OUT_OF_MEMORY),
+    ((ArtifactStoreUnavailable,), Cause.DELIVERY),
+)
 
 
 def execute_render(open_ends: Resources, record: JobRecord, lease: LeaseKeeper) -> Execution:
@@ -23,21 +34,24 @@ def execute_render(open_ends: Resources, record: JobRecord, lease: LeaseKeeper) 
     started = time.monotonic()
     try:
         request = render_request(record, open_ends.settings)
+        if request.engine.startswith(TRAINED_MODEL):
+            bring_model(open_ends, request.engine.removeprefix(TRAINED_MODEL))
         result = get_engine(request.engine).render(request, on_progress=lease.note_progress, is_cancelled=lease.is_lost)
-    except (InvalidRenderRequest, UnknownEngine, ValidationError) as error:
-        return Broken(Cause.INVALID_REQUEST, str(error))
-    except NoEngine as error:
-        return Broken(Cause.NO_ENGINE, str(error))
     except RenderCancelled:
         return Abandoned()
-    except (RenderOutOfMemory, MemoryError) as error:
-        return Broken(Cause.OUT_OF_MEMORY, str(error))
-    except Exception as error:
-        log.exception("engine.failed")
-        return Broken(Cause.ERROR, f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - nothing of the engine's gets any further
+        return _broken(error)
     seconds = time.monotonic() - started
     return Finished(
         result=Video(result.mp4, result.thumbnail_webp, result.sha256),
         measurements={**vars(result.measurements), "seconds": seconds},
         cost_usd_micros=inhouse_cost_usd_micros(seconds, open_ends.settings.inhouse_usd_per_hour),
     )
+
+
+def _broken(error: Exception) -> Broken:
+    cause = next((cause for kinds, cause in _CAUSES if isinstance(error, kinds)), None)
+    if cause is None:
+        log.error("engine.failed", exc_info=error)
+        return Broken(Cause.ERROR, f"{type(error).__name__}: {error}")
+    return Broken(cause, str(error))

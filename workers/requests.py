@@ -4,6 +4,9 @@ from engines.render.contract import RenderRequest
 from ledger.models import JobRecord, RenderJob
 from workers.settings import Settings
 
+#: Before the id of the train job whose model renders.
+TRAINED_MODEL = "dit:"
+
 
 class NoEngine(Exception):
     """This deployment has no engine for a job's kind."""
@@ -30,5 +33,6 @@ def render_request(record: JobRecord, settings: Settings) -> RenderRequest:
         seconds=job.seconds,
         fps=job.fps,
         seed=job.seed,
-        engine=settings.render_engine,
+        # A job may name a trained model (`dit:<train job>`); every other word is the customer's name for our engine.
+        engine=job.model if job.model.startswith(TRAINED_MODEL) else settings.render_engine,
     )

@@ -56,6 +56,11 @@ class ModalCalls(Protocol):
     ) -> str:
         """Start a call for a job's attempt on a GPU class, and return its id at once."""
 
+    async def spawn_train(
+        self, request: Mapping[str, object], *, attempt_of: tuple[str, int], gpu: str, timeout_s: float
+    ) -> str:
+        """Start a call that trains, and return its id at once."""
+
     async def look(self, call_id: str) -> Look:
         """See how a call stands, without waiting."""
 

@@ -1,6 +1,7 @@
 """The calls that a follower holds: claimed in batches, given back in batches."""
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 
@@ -46,9 +47,9 @@ class Claims:
         self._in_flight = due.in_flight
         return due
 
-    def again(self, call: DueCall) -> None:
+    def again(self, call: DueCall, *, no_later_s: float = math.inf) -> None:
         """A call still runs: it is given back with the next batch, to be looked at when its time has come."""
-        self.again_in(call, next_look_s(call, self._pace, in_flight_each=self.in_flight_each))
+        self.again_in(call, min(no_later_s, next_look_s(call, self._pace, in_flight_each=self.in_flight_each)))
 
     def again_in(self, call: DueCall, again_in_s: float) -> None:
         """The same, at a time of the caller's own."""

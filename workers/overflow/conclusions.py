@@ -5,6 +5,7 @@ import random
 import structlog
 
 from ledger.containers import Usage
+from ledger.models import Kind
 from ledger.outcomes import DueCall, Failed, Requeued, Stale
 from ledger.retries import NEVER, Cause
 from modal_apps.announce import Announcement
@@ -12,8 +13,11 @@ from modal_apps.envelope import Envelope
 from workers.artifacts import ArtifactStoreUnavailable, Uploaded, UploadNotWhole, Video
 from workers.delivery import AttemptOf, deliver
 from workers.overflow.endings import Ended, Succeeded
+from workers.overflow.traces import traced
 from workers.overflow.usage import Seen, ended_at, of_announcement, of_envelope
 from workers.resources import Resources
+from workers.training.following import TrainFollowing
+from workers.training.onmodal import SEGMENT_OVER
 
 log = structlog.get_logger(__name__)
 
@@ -25,20 +29,27 @@ class Conclusions:
         self._open = open_ends
         self._ledger = open_ends.ledger
         self._settings = open_ends.settings
+        self.train = TrainFollowing(open_ends)
 
-    def usage_of(self, ending: Succeeded | Ended, announced: Announcement | None, *, gpu: str, seen: Seen) -> Usage:
+    def usage_of(
+        self, ending: Succeeded | Ended, announced: Announcement | None, *, kind: Kind, gpu: str, seen: Seen
+    ) -> Usage:
         """What containers a call is charged for: by its envelope, else by what it announced when it began."""
-        window_s = self._settings.modal_scaledown_window_s
+        window_s, rate = self._settings.modal_scaledown_window_s, self._settings.price_of(kind, gpu)
         if ending.envelope is not None:
-            return of_envelope(ending.envelope, seen=seen, gpu=gpu, idle_window_s=window_s)
-        return of_announcement(announced, seen=seen, gpu=gpu, idle_window_s=window_s)
+            return of_envelope(ending.envelope, seen=seen, usd_nanos_per_s=rate, idle_window_s=window_s)
+        return of_announcement(announced, seen=seen, usd_nanos_per_s=rate, idle_window_s=window_s)
 
     def conclude(
         self, call: DueCall, ending: Succeeded | Ended, announced: Announcement | None, *, noticed_ms: float
     ) -> bool:
         """Deliver or fail. False: S3 is away; the result stays with Modal for days, so the call is looked at again."""
         seen = Seen.of(call.spawned_ms, noticed_ms)
-        usage = self.usage_of(ending, announced, gpu=call.gpu, seen=seen)
+        usage = self.usage_of(ending, announced, kind=call.kind, gpu=call.gpu, seen=seen)
+        with traced(self._ledger, call, ending, seen):
+            return self._conclude(call, ending, usage, seen)
+
+    def _conclude(self, call: DueCall, ending: Succeeded | Ended, usage: Usage, seen: Seen) -> bool:
         match ending:
             case Succeeded(envelope):
                 try:
@@ -57,6 +68,9 @@ class Conclusions:
 
     def _deliver(self, call: DueCall, envelope: Envelope, usage: Usage, seen: Seen) -> None:
         value = envelope.value or {}
+        if call.kind is Kind.TRAIN:
+            self._deliver_checkpoint(call, envelope, usage)
+            return
         measurements = {
             **value["measurements"],
             "seconds": envelope.timings.execution_s,
@@ -77,15 +91,38 @@ class Conclusions:
             usage=usage,
         )
 
+    def _deliver_checkpoint(self, call: DueCall, envelope: Envelope, usage: Usage) -> None:
+        """A training call answered: its last checkpoint is the result, or its segment is over and another follows."""
+        value = envelope.value or {}
+        result = self.train.finish(call, value)
+        if result is None:
+            self.fail(call, Ended(Cause.SEGMENT_ENDED, SEGMENT_OVER, envelope=envelope), usage)
+            return
+        deliver(
+            self._ledger,
+            self._open.artifacts,
+            AttemptOf(call.job_id, call.attempt),
+            result,
+            measurements={
+                **{name: value[name] for name in ("step", "steps_run", "metrics", "examples_per_s", "seconds")},
+                "peak_gpu_memory_bytes": value["peak_gpu_memory_bytes"],
+                "startup_s": envelope.timings.startup_s if envelope.cold_start else 0.0,
+                "container_id": envelope.container_id,
+            },
+            usage=usage,
+        )
+
     def fail(self, call: DueCall, ended: Ended, usage: Usage | None, *, call_may_run: bool = False) -> None:
         """End an attempt without a result; the job waits for another, or has failed."""
+        if call.kind is Kind.TRAIN and ended.cause is not Cause.SEGMENT_ENDED:
+            self.train.salvage(call)
         log.warning("attempt.failed", cause=str(ended.cause), error=ended.message)
         outcome = self._ledger.attempts.fail(
             call.job_id,
             call.attempt,
             cause=ended.cause,
             message=ended.message,
-            max_attempts=self._settings.max_attempts,
+            max_attempts=self._settings.max_attempts_of(call.kind),
             jitter=random.random(),
             rule=None if ended.retryable else NEVER,
             usage=usage,
@@ -93,6 +130,9 @@ class Conclusions:
         )
         match outcome:
             case Requeued(nudge):
+                log.info("job.requeued", cause=str(ended.cause))
                 self._open.nudger.send(nudge)
-            case Failed() | Stale():
+            case Failed():
+                log.warning("job.failed", cause=str(ended.cause))
+            case Stale():
                 pass

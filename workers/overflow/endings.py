@@ -92,6 +92,13 @@ REMOTE_CAUSES: Mapping[str, Cause] = {
     "result_too_large": Cause.RESULT_TOO_LARGE,
     "upload_failed": Cause.DELIVERY,
     "error": Cause.ERROR,
+    # Of training runs (modal_apps/training_errors.py).
+    "dataset_problem": Cause.DATASET_PROBLEM,
+    "checkpoint_problem": Cause.CHECKPOINT_PROBLEM,
+    "volume_full": Cause.VOLUME_FULL,
+    "training_diverged": Cause.TRAINING_DIVERGED,
+    "crash": Cause.CRASH,
+    "no_engine": Cause.NO_ENGINE,
 }
 
 Ending = Succeeded | Pending | AskAgain | Ended

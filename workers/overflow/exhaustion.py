@@ -4,6 +4,7 @@ import time
 
 import structlog
 
+from ledger.models import Kind
 from ledger.outcomes import DueCall
 from workers.overflow.calls import ModalCalls
 from workers.settings import Settings
@@ -28,7 +29,7 @@ class Exhaustion:
         A hint that it began may be lost, so its announcement is asked for too, which it makes before it works.
         """
         waited_s = (call.now_ms - call.spawned_ms) / 1000
-        if call.begun_ms is not None or waited_s < self._settings.gpu_exhausted_after_s:
+        if call.kind is not Kind.RENDER or call.begun_ms is not None or waited_s < self._settings.gpu_exhausted_after_s:
             return False
         if len(self._settings.modal_render_classes) + len(self._settings.modal_render_fallbacks) <= 1:
             return False

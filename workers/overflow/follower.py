@@ -9,6 +9,7 @@ import os
 import random
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,6 +30,7 @@ from workers.overflow.orphans import OrphanSweep
 from workers.overflow.pacing import Pace
 from workers.overflow.stops import Stops
 from workers.overflow.tending import BreakerTender
+from workers.overflow.topups import TopUps
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -36,7 +38,9 @@ log = structlog.get_logger(__name__)
 #: Deliveries to S3 at once, each in a thread.
 DELIVERIES_AT_ONCE = 8
 #: Shortest and longest pause between two rounds, seconds.
-SHORTEST_S, LONGEST_S = 0.05, 0.25
+SHORTEST_S, LONGEST_S = 0.1, 0.25
+#: It is looked for calls to be stopped so often, seconds.
+STOPS_EVERY_S = 0.25
 #: Pause when the ledger is away, seconds.
 AWAY_S = 1.0
 #: The breaker is looked after so often, seconds.
@@ -76,7 +80,8 @@ class Follower:
         pace = Pace(settings.poll_first_s, settings.poll_max_s, settings.poll_hinted_s, settings.looks_per_s)
         claims = Claims(self._ledger, pace)
         conclusions = Conclusions(self._open)
-        looks = Looks(self._calls, claims, conclusions, self._gate, settings, self._deliverers)
+        top_ups = TopUps(self._ledger, settings)
+        looks = Looks(self._calls, claims, conclusions, self._gate, top_ups, settings, self._deliverers)
         stops = Stops(self._ledger, self._calls, conclusions, settings)
         orphans = OrphanSweep(self._ledger, self._calls, settings, owner=self._owner)
         tender = BreakerTender(self._ledger, self._calls, self._gate)
@@ -120,6 +125,7 @@ class Follower:
             with bound(job_id=cancel.job_id, attempt=cancel.attempt, call_id=cancel.call_id):
                 await _survived(stops.stop(cancel))
 
+        stops_at = 0.0
         while not self._stopping.is_set():
             awake.clear()
             pause_s = LONGEST_S
@@ -130,8 +136,10 @@ class Follower:
                     for call in due.calls:
                         in_hand.begin(one_look(call))
                     pause_s = min(LONGEST_S, due.next_in_s if due.next_in_s is not None else LONGEST_S)
-                for cancel in await stops.take(max(1, in_hand.room)):
-                    in_hand.begin(one_stop(cancel))
+                if time.monotonic() >= stops_at:
+                    stops_at = time.monotonic() + STOPS_EVERY_S
+                    for cancel in await stops.take(max(1, in_hand.room)):
+                        in_hand.begin(one_stop(cancel))
             except LedgerError as error:
                 log.warning("follower.ledger_away", error=str(error))
                 pause_s = AWAY_S
@@ -149,7 +157,7 @@ async def _until(awake: asyncio.Event, timeout_s: float) -> None:
             await awake.wait()
     except TimeoutError:
         return
-    # Woken: leave a moment for more of the same to gather.
+    # Woken: leave a moment for more of the same to gather, and for the results to be there.
     await asyncio.sleep(SHORTEST_S)
 
 

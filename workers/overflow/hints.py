@@ -23,8 +23,12 @@ SHARE_LEASE_S = 6.0
 _RENEWALS = 3
 #: One long poll, seconds, and the items that it brings at most.
 POLL_S, POLL_ITEMS = 20.0, 500
-#: Pause after Modal could not be asked, seconds; and between two takes, so that hints come in batches.
-AWAY_S, GATHER_S = 5.0, 0.1
+#: Pause after Modal could not be asked, seconds.
+AWAY_S = 5.0
+#: Pause between two takes of a partition, seconds, by how many the last one brought: many hints come in few batches.
+GATHER_S, GATHER_MANY_S, MANY = 0.05, 0.4, 5
+#: What all partitions have brought is noted together so often, seconds.
+NOTE_EVERY_S = 0.1
 #: A result is there so soon after its call said that it would be, seconds; and a large one so much later for each byte.
 RESULT_IN_S, RESULT_BYTES_PER_S = 0.1, 50e6
 
@@ -64,18 +68,21 @@ class HintDrain:
         self._on_ends = on_ends
         self._on_strangers = on_strangers
         self._drains: dict[int, asyncio.Task[None]] = {}
+        self._taken: list[CallHint] = []
+        self._has_taken = asyncio.Event()
 
     async def run(self) -> None:
         """Keep the share, and a drain on each partition of it, until cancelled."""
+        noting = asyncio.create_task(self._note_all())
         try:
             while True:
                 with contextlib.suppress(LedgerError):
                     await self._share()
                 await asyncio.sleep(SHARE_LEASE_S / _RENEWALS)
         finally:
-            for drain in self._drains.values():
-                drain.cancel()
-            await asyncio.gather(*self._drains.values(), return_exceptions=True)
+            for task in (noting, *self._drains.values()):
+                task.cancel()
+            await asyncio.gather(noting, *self._drains.values(), return_exceptions=True)
             self._drains.clear()
 
     def leave(self) -> None:
@@ -104,8 +111,19 @@ class HintDrain:
                 await asyncio.sleep(AWAY_S)
                 continue
             if hints:
-                await self._note(hints)
-                await asyncio.sleep(GATHER_S)
+                self._taken += hints
+                self._has_taken.set()
+                await asyncio.sleep(GATHER_MANY_S if len(hints) >= MANY else GATHER_S)
+
+    async def _note_all(self) -> None:
+        """Note what was taken, all partitions together."""
+        while True:
+            await self._has_taken.wait()
+            await asyncio.sleep(NOTE_EVERY_S)
+            self._has_taken.clear()
+            hints, self._taken = self._taken, []
+            for start in range(0, len(hints), POLL_ITEMS):
+                await self._note(hints[start : start + POLL_ITEMS])
 
     async def _note(self, hints: Sequence[CallHint]) -> None:
         try:

@@ -14,6 +14,7 @@ import structlog
 
 from ledger import Ledger, LedgerError
 from ledger.following import Announced
+from ledger.models import kind_of
 from modal_apps.announce import Announcement
 from workers.logs import bound
 from workers.overflow.calls import ModalCalls
@@ -102,7 +103,7 @@ class OrphanSweep:
             call_id=announcement.call_id,
             announced_at=announcement.announced_at,
             first_check_s=self._settings.poll_first_s,
-            deadline_s=self._settings.call_deadline_s,
+            deadline_s=self._settings.call_deadline_of(kind_of(announcement.job_id)),
         )
         match outcome:
             case "adopted":

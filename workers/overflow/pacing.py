@@ -13,8 +13,12 @@ from ledger.outcomes import DueCall
 _ENDED_SHARE, _ENDED_MIN_S, _ENDED_MAX_S = 0.5, 0.25, 5.0
 #: A call without hints is looked at after this share of its age.
 _AGE_SHARE = 0.1
-#: Look so long after the predicted end of a call, seconds: its hint should have come by then.
-_AFTER_THE_END_S = 2.0
+#: Look so long after the predicted end of a call, seconds, and this much of what remains: its hint should have come.
+_AFTER_THE_END_S, _LATE_RATIO = 2.0, 1.25
+#: However far the predicted end is, a call whose hints come is looked at after so many of its usual intervals.
+_HINTED_TIMES = 6
+#: Calls whose hints come get this much rarer a part of a follower's looks.
+_HINTED_PART = 2.0
 #: Longest time between two looks, whatever the load, seconds.
 LONGEST_S = 300.0
 
@@ -42,21 +46,23 @@ def next_look_s(call: DueCall, pace: Pace, *, in_flight_each: float) -> float:
     if call.said_ended_ms is not None:
         since_s = (call.now_ms - call.said_ended_ms) / 1000
         return min(left_s, max(_ENDED_MIN_S, min(_ENDED_MAX_S, since_s * _ENDED_SHARE)))
+    share_s = in_flight_each / pace.looks_per_s
     if call.hinted_ms is None:
-        wanted_s = min(pace.unhinted_max_s, max(pace.first_s, age_s * _AGE_SHARE))
+        wanted_s = max(share_s, min(pace.unhinted_max_s, max(pace.first_s, age_s * _AGE_SHARE)))
     else:
-        wanted_s = _hinted_s(call, pace)
-    return min(left_s, LONGEST_S, max(wanted_s, in_flight_each / pace.looks_per_s))
+        wanted_s = max(share_s * _HINTED_PART, _hinted_s(call, pace))
+    return min(left_s, LONGEST_S, wanted_s)
 
 
 def _hinted_s(call: DueCall, pace: Pace) -> float:
     """Its hints come: look after its predicted end, in case that the last one should be lost."""
     remaining_s = predicted_remaining_s(call)
-    quiet_s = (call.now_ms - (call.hinted_ms or call.now_ms)) / 1000
     if remaining_s is None:
-        # The longer it is silent, the more its hints may be lost.
-        return pace.hinted_s if quiet_s < 2 * pace.hinted_s else pace.hinted_s / 2
-    return min(3 * pace.hinted_s, max(pace.hinted_s / 4, remaining_s + _AFTER_THE_END_S))
+        return pace.hinted_s
+    if remaining_s == 0:
+        # It should have ended, and did not say so.
+        return pace.hinted_s / 4
+    return min(_HINTED_TIMES * pace.hinted_s, remaining_s * _LATE_RATIO + _AFTER_THE_END_S)
 
 
 def predicted_remaining_s(call: DueCall) -> float | None:

@@ -12,8 +12,9 @@ from modal.exception import Error as ModalError
 from modal.exception import NotFoundError
 
 from modal_apps.announce import ANNOUNCEMENTS_DICT, Announcement, announcement_key, parse_entry
+from modal_apps.gpus import parse as parse_gpu
 from modal_apps.hints import HINTS_QUEUE, CallHint, parse_hint, partition_name
-from modal_apps.names import RENDERER_CLASS
+from modal_apps.names import RENDERER_CLASS, TRAINER_APP
 from modal_apps.uploads import UploadAddress
 from workers.overflow.bounded import bound_results
 from workers.overflow.calls import (
@@ -28,6 +29,8 @@ from workers.overflow.calls import (
 
 #: Longest wait for one answer about a call, its result included, seconds.
 LOOK_TIMEOUT_S = 30.0
+#: Before the GPU class, in the key of a training handle.
+_TRAIN = "train "
 #: Beyond the time that a long poll was given, seconds.
 _LONG_POLL_MARGIN_S = 10.0
 
@@ -39,9 +42,20 @@ class ModalRenderer:
     any more (the app was stopped and deployed anew) is looked up again.
     """
 
-    def __init__(self, *, app_name: str, environment: str | None, max_result_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        app_name: str,
+        environment: str | None,
+        max_result_bytes: int,
+        trainer_app: str = TRAINER_APP,
+        client: modal.Client | None = None,
+    ) -> None:
+        """`client`: another account's, or another server's; None: the one of the environment."""
         bound_results(max_result_bytes)
+        self._client = client
         self._app_name = app_name
+        self._trainer_app = trainer_app
         self._environment = environment
         self._lock = threading.Lock()
         self._methods: dict[str, Any] = {}
@@ -78,9 +92,30 @@ class ModalRenderer:
             raise
         return str(call.object_id)
 
+    async def spawn_train(
+        self, request: Mapping[str, object], *, attempt_of: tuple[str, int], gpu: str, timeout_s: float
+    ) -> str:
+        """Start a training segment. Its retries are the ledger's, so Modal is asked for none.
+
+        Raises:
+            SpawnTimedOut: no answer in time.
+            Exception: what the SDK raises; `endings.classify_spawn_error` knows them.
+        """
+        method = self._train_method(gpu)
+        try:
+            call = await asyncio.wait_for(method.spawn.aio(dict(request), attempt_of), timeout_s)
+        except TimeoutError as error:
+            if error.args:
+                raise
+            raise SpawnTimedOut(timeout_s) from error
+        except NotFoundError:
+            self._forget_method(_TRAIN + gpu)
+            raise
+        return str(call.object_id)
+
     async def look(self, call_id: str) -> Look:
         """See how a call stands. `timeout=0`: Modal answers at once."""
-        handle = modal.FunctionCall.from_id(call_id)
+        handle = modal.FunctionCall.from_id(call_id, client=self._client)
         overdue = asyncio.timeout(LOOK_TIMEOUT_S)
         try:
             async with overdue:
@@ -97,7 +132,7 @@ class ModalRenderer:
         """Cancel a call. It is alone in its container, so the container goes too and the GPU really stops."""
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
-                await modal.FunctionCall.from_id(call_id).cancel.aio(terminate_containers=True)
+                await modal.FunctionCall.from_id(call_id, client=self._client).cancel.aio(terminate_containers=True)
         except (ModalError, OSError) as error:  # a timeout is an OSError to Python
             return error
         return None
@@ -105,7 +140,7 @@ class ModalRenderer:
     async def probe(self) -> None:
         """Look the deployed class up afresh: that needs the token and the app, and costs nothing."""
         async with asyncio.timeout(LOOK_TIMEOUT_S):
-            await modal.Cls.from_name(self._app_name, RENDERER_CLASS, environment_name=self._environment).hydrate.aio()
+            await self._class().hydrate.aio()
         with self._lock:
             self._methods.clear()
 
@@ -173,7 +208,7 @@ class ModalRenderer:
         with self._lock:
             if self._dict is None:
                 self._dict = modal.Dict.from_name(
-                    ANNOUNCEMENTS_DICT, environment_name=self._environment, create_if_missing=True
+                    ANNOUNCEMENTS_DICT, environment_name=self._environment, create_if_missing=True, client=self._client
                 )
             return self._dict
 
@@ -181,7 +216,7 @@ class ModalRenderer:
         with self._lock:
             if self._queue is None:
                 self._queue = modal.Queue.from_name(
-                    HINTS_QUEUE, environment_name=self._environment, create_if_missing=True
+                    HINTS_QUEUE, environment_name=self._environment, create_if_missing=True, client=self._client
                 )
             return self._queue
 
@@ -190,8 +225,24 @@ class ModalRenderer:
         with self._lock:
             found = self._methods.get(gpu)
             if found is None:
-                named = modal.Cls.from_name(self._app_name, RENDERER_CLASS, environment_name=self._environment)
-                found = self._methods[gpu] = named.with_options(gpu=gpu)().render
+                found = self._methods[gpu] = self._class().with_options(gpu=gpu)().render
+            return found
+
+    def _class(self) -> Any:
+        return modal.Cls.from_name(
+            self._app_name, RENDERER_CLASS, environment_name=self._environment, client=self._client
+        )
+
+    def _train_method(self, gpu: str) -> Any:
+        """The bound method of the training class of a GPU class."""
+        with self._lock:
+            found = self._methods.get(_TRAIN + gpu)
+            if found is None:
+                alias = parse_gpu(gpu).alias
+                named = modal.Cls.from_name(
+                    self._trainer_app, alias, environment_name=self._environment, client=self._client
+                )
+                found = self._methods[_TRAIN + gpu] = named.with_options(retries=0)().train
             return found
 
     def _forget_method(self, gpu: str) -> None:

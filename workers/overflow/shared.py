@@ -16,7 +16,10 @@ def modal_calls() -> ModalCalls:
     """The renderer that the settings name, by the token in the environment."""
     values = settings()
     return ModalRenderer(
-        app_name=values.modal_app, environment=values.modal_environment, max_result_bytes=values.max_result_bytes
+        app_name=values.modal_app,
+        environment=values.modal_environment,
+        max_result_bytes=values.max_result_bytes,
+        trainer_app=values.train_modal_app,
     )
 
 

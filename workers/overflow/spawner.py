@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ import structlog
 
 from engines.render.errors import InvalidRenderRequest
 from ledger.following import SpawnClaim, SpawnRate
-from ledger.models import JobRecord
+from ledger.models import JobRecord, Kind
 from ledger.outcomes import Failed, Requeued, Stale
 from ledger.retries import Cause
 from workers.logs import bound
@@ -30,6 +30,8 @@ from workers.overflow.uploads import upload_addresses
 from workers.patience import patiently
 from workers.requests import NoEngine, render_request
 from workers.resources import Resources
+from workers.tracing import of_job, tracing
+from workers.training.spawning import NotSpawned, TrainSpawning
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -53,6 +55,7 @@ class Spawner:
         self._calls = calls
         self._gate = gate
         self._settings = open_ends.settings
+        self._train = TrainSpawning(open_ends)
         self._rate = SpawnRate(
             per_s=self._settings.spawn_rate_per_s,
             burst=max(1.0, self._settings.spawn_rate_per_s * self._settings.spawn_burst_s),
@@ -83,8 +86,12 @@ class Spawner:
         in_hand: set[asyncio.Task[None]] = set()
 
         async def one(record: JobRecord, claim: SpawnClaim) -> None:
-            with bound(**record.log_context(), gpu=record.gpu):
-                tally[await self._spawn(record, claim, threads)] += 1
+            parent = of_job(record.id, record.traceparent)
+            facts = {"job_id": record.id, "attempt": record.attempt, "gpu": record.gpu}
+            with bound(**record.log_context(), gpu=record.gpu), tracing().span("spawn", parent=parent, **facts) as span:
+                outcome = await self._spawn(record, claim, threads)
+                span.note(outcome=outcome)
+            tally[outcome] += 1
 
         await self._in(threads, self._gate.read)
         try:
@@ -127,23 +134,43 @@ class Spawner:
 
     async def _spawn(self, record: JobRecord, claim: SpawnClaim, threads: ThreadPoolExecutor) -> str:
         try:
-            request = render_request(record, self._settings)
+            start = await self._prepared(record, threads)
+        except NotSpawned as error:
+            return await self._not_spawned(record, error, threads)
         except (NoEngine, InvalidRenderRequest) as error:
             return await self._in(threads, self._failing(record, Cause.INVALID_REQUEST, str(error)))
         try:
-            call_id = await self._calls.spawn(
-                request.to_wire(),
-                attempt_of=(record.id, record.attempt),
-                gpu=record.gpu or "",
-                timeout_s=self._settings.spawn_timeout_s,
-                upload_to=upload_addresses(self._open, record),
-            )
+            call_id = await start()
         except Exception as error:  # noqa: BLE001 - the SDK raises many types; each is classified
             return await self._spawn_failed(record, error, threads)
         outcome = await self._in(threads, lambda: self._record(record, claim, call_id))
         if self._gate.seen is not Phase.CLOSED:
             await self._in(threads, self._gate.succeeded)
         return outcome
+
+    async def _prepared(self, record: JobRecord, threads: ThreadPoolExecutor) -> Callable[[], Awaitable[str]]:
+        """The spawn itself, with all that it takes at hand.
+
+        Raises:
+            NotSpawned: a train job cannot be begun, or not now.
+            NoEngine, InvalidRenderRequest: a render cannot be asked for.
+        """
+        attempt_of, gpu, timeout_s = (record.id, record.attempt), record.gpu or "", self._settings.spawn_timeout_s
+        if record.kind is Kind.TRAIN:
+            wire = await self._in(threads, lambda: self._train.request_for(record))
+            return lambda: self._calls.spawn_train(wire, attempt_of=attempt_of, gpu=gpu, timeout_s=timeout_s)
+        request = render_request(record, self._settings)
+        upload_to = upload_addresses(self._open, record)
+        return lambda: self._calls.spawn(
+            request.to_wire(), attempt_of=attempt_of, gpu=gpu, timeout_s=timeout_s, upload_to=upload_to
+        )
+
+    async def _not_spawned(self, record: JobRecord, error: NotSpawned, threads: ThreadPoolExecutor) -> str:
+        if error.cause is None:
+            log.info("call.not_spawned", cause="away", error=str(error))
+            await self._give_back([(record.id, record.attempt)], "store_away", threads)
+            return "away"
+        return await self._in(threads, self._failing(record, error.cause, str(error)))
 
     def _record(self, record: JobRecord, claim: SpawnClaim, call_id: str) -> str:
         hints_work = claim.hint_age_s is not None and claim.hint_age_s < HINTS_WORK_S
@@ -153,7 +180,7 @@ class Spawner:
                 record.attempt,
                 call_id=call_id,
                 first_check_s=self._settings.poll_hinted_s if hints_work else self._settings.poll_first_s,
-                deadline_s=self._settings.call_deadline_s,
+                deadline_s=self._settings.call_deadline_of(record.kind),
             ),
             for_s=self._settings.spawn_timeout_s,
         )
@@ -198,7 +225,7 @@ class Spawner:
                     record.attempt,
                     cause=cause,
                     message=message,
-                    max_attempts=self._settings.max_attempts,
+                    max_attempts=self._settings.max_attempts_of(record.kind),
                     jitter=random.random(),
                     call_may_run=cause is Cause.SPAWN_LOST,
                 ),
@@ -206,8 +233,11 @@ class Spawner:
             )
             match outcome:
                 case Requeued(nudge):
+                    log.info("job.requeued", cause=str(cause))
                     self._open.nudger.send(nudge)
-                case Failed() | Stale():
+                case Failed():
+                    log.warning("job.failed", cause=str(cause))
+                case Stale():
                     pass
             return str(cause)
 

@@ -30,6 +30,7 @@ class Stops:
         self._conclusions = conclusions
         self._settings = settings
         self._at_once = asyncio.Semaphore(STOPS_AT_ONCE)
+        self._in_hand: set[tuple[str, int]] = set()
 
     async def take(self, limit: int) -> list[DueCancel]:
         """Calls that must be stopped; each falls due again until it is settled.
@@ -37,10 +38,20 @@ class Stops:
         Raises:
             LedgerUnavailable: none was taken.
         """
-        return await asyncio.to_thread(self._ledger.calls.claim_cancels, limit=limit, again_in_s=STOP_AGAIN_S)
+        due = await asyncio.to_thread(self._ledger.calls.claim_cancels, limit=limit, again_in_s=STOP_AGAIN_S)
+        fresh = [one for one in due if (one.job_id, one.attempt) not in self._in_hand]
+        # When Modal is slow a stop may outlast the time after which it falls due again: it is not begun twice here.
+        self._in_hand |= {(one.job_id, one.attempt) for one in fresh}
+        return fresh
 
     async def stop(self, cancel: DueCancel) -> None:
-        """Stop one; settle it if it has ended."""
+        """Stop one that was taken; settle it if it has ended."""
+        try:
+            await self._stop(cancel)
+        finally:
+            self._in_hand.discard((cancel.job_id, cancel.attempt))
+
+    async def _stop(self, cancel: DueCancel) -> None:
         if cancel.call_id is None:
             await self._stop_unknown(cancel)
             return
@@ -55,7 +66,7 @@ class Stops:
         if ending.envelope is None:
             announced = await self._calls.announcement(cancel.job_id, cancel.attempt)
         seen = Seen.of(cancel.spawned_ms or cancel.spawn_intent_ms, cancel.now_ms)
-        usage = self._conclusions.usage_of(ending, announced, gpu=cancel.gpu, seen=seen)
+        usage = self._conclusions.usage_of(ending, announced, kind=cancel.kind, gpu=cancel.gpu, seen=seen)
         log.info("call.stopped")
         context = contextvars.copy_context()
         await asyncio.to_thread(

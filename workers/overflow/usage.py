@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from ledger.containers import ContainerUse, Usage
 from modal_apps.announce import Announcement
 from modal_apps.envelope import Envelope
-from modal_apps.gpus import parse as parse_gpu
 
 MILLISECONDS = 1000
 #: A container may have begun so long before the spawn of its first call, seconds: it was waiting for one.
@@ -54,33 +53,47 @@ def ended_at(envelope: Envelope, seen: Seen) -> float:
     return timings.finished_at - clock_offset_s(timings.finished_at - timings.execution_s, timings.finished_at, seen)
 
 
-def of_envelope(envelope: Envelope, *, seen: Seen, gpu: str, idle_window_s: float) -> Usage:
+def of_envelope(envelope: Envelope, *, seen: Seen, usd_nanos_per_s: int, idle_window_s: float) -> Usage:
     """A call that answered: containers that died at it before, and the one that answered, which now idles."""
     timings = envelope.timings
     offset_s = clock_offset_s(timings.finished_at - timings.execution_s, timings.finished_at, seen)
     finished_at = timings.finished_at - offset_s
     last = (envelope.container_id, finished_at - timings.age_s)
     earlier = [(name, at - offset_s) for name, at in envelope.earlier]
-    usage = _usage([*earlier, last], finished_at, seen, gone=False, gpu=gpu, idle_window_s=idle_window_s)
+    usage = _usage(
+        [*earlier, last], finished_at, seen, gone=False, usd_nanos_per_s=usd_nanos_per_s, idle_window_s=idle_window_s
+    )
     began_ms = round((finished_at - timings.execution_s) * MILLISECONDS)
     answered = replace(usage.containers[-1], call_started_ms=began_ms, first_call=envelope.cold_start)
     return replace(usage, containers=[*usage.containers[:-1], answered])
 
 
-def of_announcement(announcement: Announcement | None, *, seen: Seen, gpu: str, idle_window_s: float) -> Usage:
+def of_announcement(
+    announcement: Announcement | None, *, seen: Seen, usd_nanos_per_s: int, idle_window_s: float
+) -> Usage:
     """A call that never answered: its containers until its end was noticed (an upper bound).
 
     A call that never announced itself never began, and is charged nothing.
     """
     if announcement is None:
-        return _usage([], seen.noticed_at, seen, gone=True, gpu=gpu, idle_window_s=idle_window_s)
+        return _usage(
+            [], seen.noticed_at, seen, gone=True, usd_nanos_per_s=usd_nanos_per_s, idle_window_s=idle_window_s
+        )
     offset_s = clock_offset_s(announcement.announced_at, announcement.announced_at, seen)
     starts = [(start.container_id, start.started_at - offset_s) for start in announcement.containers]
-    return _usage(starts, seen.noticed_at, seen, gone=True, gpu=gpu, idle_window_s=idle_window_s)
+    return _usage(
+        starts, seen.noticed_at, seen, gone=True, usd_nanos_per_s=usd_nanos_per_s, idle_window_s=idle_window_s
+    )
 
 
 def _usage(
-    starts: Sequence[tuple[str, float]], ended_at: float, seen: Seen, *, gone: bool, gpu: str, idle_window_s: float
+    starts: Sequence[tuple[str, float]],
+    ended_at: float,
+    seen: Seen,
+    *,
+    gone: bool,
+    usd_nanos_per_s: int,
+    idle_window_s: float,
 ) -> Usage:
     """Each container is charged until the next one began; the last until the end."""
     earliest = seen.spawned_at - idle_window_s - _EARLIER_START_S
@@ -97,4 +110,4 @@ def _usage(
                 gone=gone or not is_last,
             )
         )
-    return Usage(uses, usd_nanos_per_s=parse_gpu(gpu).price_usd_nanos_per_s(), idle_window_s=idle_window_s)
+    return Usage(uses, usd_nanos_per_s=usd_nanos_per_s, idle_window_s=idle_window_s)

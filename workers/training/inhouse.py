@@ -12,6 +12,7 @@ import structlog
 from engines.train.checkpoints import job_folder, newest_whole
 from engines.train.contract import (
     IMAGE_CLASSIFIER,
+    EventKind,
     TrainConfig,
     TrainContext,
     TrainEngine,
@@ -21,8 +22,7 @@ from engines.train.contract import (
 )
 from engines.train.errors import CheckpointProblem, InvalidTrainConfig
 from ledger import LedgerError
-from ledger.models import Artifact, JobRecord, TrainJob
-from ledger.training import speed_key
+from ledger.models import Artifact, JobRecord, TrainJob, speed_key
 from modal_apps.training_rows import Row, Thinner
 from workers.artifacts import ArtifactStoreUnavailable
 from workers.leases import LeaseKeeper
@@ -142,13 +142,18 @@ class _Run:
     def _on_event(self, event: TrainEvent) -> None:
         self._lease.note_progress(event.step / event.steps)
         row = self._thinner.row(event)
-        if row is not None:
+        if row is None:
+            return
+        if event.kind is EventKind.CHECKPOINT:
+            self._untold.append(row)  # told when it is in S3: until then nobody can go on from it
+        else:
             self._tell([row])
 
     def _on_checkpoint(self, folder: Path) -> None:
         """Mirror it before training goes on: what is not in S3 is lost with this host."""
         stored = self._patiently(lambda: self._store.put(self._record.id, self._record.attempt, folder))
         self._store.prune(self._record.id)
+        self._tell([])
         log.info("checkpoint.mirrored", step=stored.step)
 
     def _tell(self, rows: list[Row], speed: tuple[str, float] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""One training attempt on Modal, seen from the control plane: what is asked for, the mirror of its checkpoints, its end.
+"""One training attempt on Modal, seen from the control plane: what is asked for, its checkpoints' mirror, its end.
 
 The container writes to a volume and knows neither our Redis nor our S3. Here its checkpoints are mirrored from the
 volume to S3, while it runs and at its end, so that the job can go on anywhere; and before an attempt begins the volume
@@ -18,8 +18,7 @@ from engines.train.checkpoints import read
 from engines.train.contract import TrainOutcome
 from engines.train.errors import CheckpointProblem
 from ledger import LedgerError
-from ledger.models import JobRecord
-from ledger.training import speed_key
+from ledger.models import JobRecord, speed_key
 from modal_apps.gpus import parse as parse_gpu
 from modal_apps.training_request import TrainRequest, folder_on_volume
 from workers.artifacts import Stored
@@ -34,8 +33,6 @@ log = structlog.get_logger(__name__)
 
 #: While a spawn is being prepared its claim is renewed so often, for so long, seconds.
 _HOLD_EVERY_S, _HOLD_FOR_S = 5.0, 20.0
-#: A call may take so much longer than its segment: the start, a last evaluation and its save, seconds.
-SEGMENT_MARGIN_S = 900.0
 #: A segment that is over, and what a job is told then.
 SEGMENT_OVER = "the segment is over; the next one resumes from its last checkpoint"
 
@@ -76,6 +73,7 @@ class TrainOnModal:
             data=data,
             classifier=classifier,
             stop_after_s=self._settings.train_segment_s,
+            threads=self._settings.train_threads,
             git_revision=self._settings.git_revision,
         )
 
@@ -191,8 +189,3 @@ class TrainOnModal:
             holder.join(_HOLD_EVERY_S)
         if lost.is_set():
             raise SpawnLost(record.id)
-
-
-def segment_deadline_s(segment_s: float, startup_s: float) -> float:
-    """Our own wall clock of a call that trains one segment, seconds."""
-    return segment_s + startup_s + SEGMENT_MARGIN_S

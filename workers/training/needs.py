@@ -1,0 +1,30 @@
+"""What the placement of train jobs needs to know, from the settings and from what was learnt."""
+
+from collections.abc import Mapping
+
+from modal_apps.gpus import parse_resources
+from workers.placement.training import TrainNeeds, TrainPolicy
+from workers.settings import Settings
+from workers.training.sizing import EngineSizes
+
+
+def train_policy(settings: Settings, speeds: Mapping[str, float]) -> TrainPolicy:
+    """The policy of train jobs; `speeds` is what the ledger has learnt."""
+    resources = parse_resources(settings.modal_train_resources)
+    return TrainPolicy(
+        TrainNeeds(
+            sizes=EngineSizes(settings.modal_train_classes, resources),
+            enabled=settings.train_engine != "off",
+            resources=resources,
+            prices=settings.prices,
+            inhouse_vram_gib=settings.train_inhouse_vram_gib,
+            inhouse_usd_per_hour=settings.inhouse_usd_per_hour,
+            guess_s_per_example=settings.train_seconds_per_example,
+            speeds=speeds,
+            startup_s=settings.train_startup_s,
+            idle_s=settings.modal_scaledown_window_s,
+            segment_s=settings.train_segment_s,
+            margin_s=settings.train_slack_margin_s,
+            comes_home=settings.train_comes_home,
+        )
+    )
