@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from api import errors, health, videos
+from api.admission import Admission
 from api.auth import key_ring
 from api.door import Door
 from api.envelope import Envelope
@@ -20,6 +21,7 @@ from workers.logs import configure_logging
 from workers.nudging import CeleryNudger
 from workers.settings import Settings
 from workers.settings import settings as settings_from_environment
+from workers.tracing import tracing
 
 log = structlog.get_logger(__name__)
 
@@ -49,14 +51,17 @@ def create_app(
         ledger=LedgerThreads(Ledger(settings)),
         outbox=Outbox(nudger or CeleryNudger(settings)),
         signer=signer or ArtifactStore(settings),
+        admission=Admission(settings),
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(tracing)  # importing OpenTelemetry takes half a second that no request should pay
         log.info("api.started", auth=settings.api_auth)
         yield
         await run_in_threadpool(door.outbox.stop)
         await run_in_threadpool(door.ledger.stop)
+        await run_in_threadpool(tracing().close)
         log.info("api.stopped")
 
     # The schema pages are off: what is served is OpenAI's contract, and its documentation is theirs.

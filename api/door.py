@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.admission import Admission
 from api.auth import KeyRing, authenticate
 from api.ledger_threads import LedgerThreads
 from api.outbox import Outbox
@@ -21,6 +22,7 @@ class Door:
     ledger: LedgerThreads
     outbox: Outbox
     signer: Signer
+    admission: Admission
 
 
 def door_of(request: Request) -> Door:

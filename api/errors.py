@@ -106,6 +106,31 @@ class Unavailable(ApiError):
         super().__init__(message, code=code, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 
+class _TurnedAway(ApiError):
+    """Not accepted now, for a reason that is kept for the log.
+
+    OpenAI's client waits and tries again by itself if `retry_after_s` is 120 s at most, and fails at once otherwise.
+    """
+
+    def __init__(self, message: str, *, code: str, retry_after_s: int, reason: str) -> None:
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+        super().__init__(message, code=code, headers={"Retry-After": str(max(1, retry_after_s))})
+
+
+class QuotaExhausted(_TurnedAway):
+    """A budget is spent: nothing helps but the next period, or more money."""
+
+    status = 429
+    type = "insufficient_quota"
+
+
+class Overloaded(_TurnedAway):
+    """There is no room, or what there is cannot be used now."""
+
+    status = 503
+
+
 def printable(name: str) -> str:
     """A name from outside, short and safe to echo."""
     return name[:PARAM_MAX_CHARS].encode("utf-8", "replace").decode()
@@ -181,6 +206,8 @@ def _from_framework(error: HTTPException) -> ApiError:
 
 async def _answer(_: Request, error: Exception) -> JSONResponse:
     answer = translate(error)
+    if isinstance(answer, QuotaExhausted | Overloaded):
+        log.info("job.turned_away", code=answer.code, reason=answer.reason, retry_after_s=answer.retry_after_s)
     if isinstance(answer, Unavailable):
         log.warning("ledger.unavailable", code=answer.code, reason=getattr(error, "reason", None))
     return answer.response()

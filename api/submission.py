@@ -28,7 +28,15 @@ class Accepted:
     nudge: Nudge
 
 
-def submit_once(desk: Desk, job: RenderJob, *, idempotency_key: str | None, is_retry: bool, now_ms: int) -> Accepted:
+def submit_once(
+    desk: Desk,
+    job: RenderJob,
+    *,
+    idempotency_key: str | None,
+    is_retry: bool,
+    now_ms: int,
+    traceparent: str | None = None,
+) -> Accepted:
     """Submit a job.
 
     Args:
@@ -37,23 +45,30 @@ def submit_once(desk: Desk, job: RenderJob, *, idempotency_key: str | None, is_r
         idempotency_key: the caller's, if there is one.
         is_retry: the caller says that it has sent this request before.
         now_ms: milliseconds since 1970, for the answer if the new record cannot be read back.
+        traceparent: the trace that a new job belongs to.
 
     Raises:
         IdempotencyConflict: the key stands for another request.
         LedgerUnavailable, LedgerFull: the job was not accepted (or, if Redis's answer was lost, was accepted whole).
     """
     submitted = desk.submit(
-        job, source="api", idempotency_key=idempotency_key, is_retry=is_retry, retry_window_s=RETRY_WINDOW_S
+        job,
+        source="api",
+        idempotency_key=idempotency_key,
+        is_retry=is_retry,
+        retry_window_s=RETRY_WINDOW_S,
+        traceparent=traceparent,
     )
     try:
         record = desk.get(submitted.job_id)
     except LedgerUnavailable:
         # The job is accepted, so the answer must be a yes, with what we know of the job ourselves.
-        record = _as_submitted(submitted.job_id, job, now_ms)
+        record = as_submitted(submitted.job_id, job, now_ms)
     return Accepted(record, submitted.created, submitted.nudge)
 
 
-def _as_submitted(job_id: str, job: RenderJob, now_ms: int) -> JobRecord:
+def as_submitted(job_id: str, job: RenderJob, now_ms: int) -> JobRecord:
+    """The record of a job that was accepted at `now_ms` (milliseconds since 1970), as far as we know it ourselves."""
     return JobRecord(
         id=job_id,
         kind=Kind.RENDER,

@@ -20,13 +20,14 @@ from api.bodies import read_fields
 from api.door import Door, Tenant, TheDoor
 from api.errors import Conflict, NotFound, video_not_found
 from api.ports import Variant
-from api.submission import submit_once
+from api.submission import Accepted, submit_once
 from ledger.desk import Page
 from ledger.errors import JobNotFound
 from ledger.models import JobRecord, Kind
 from ledger.outcomes import AlreadyEnded, Cancelled
 from ledger.states import State
 from ledger.store import Ledger
+from workers.tracing import tracing, valid
 
 log = structlog.get_logger(__name__)
 
@@ -45,9 +46,17 @@ async def create(request: Request, door: TheDoor, tenant: Tenant) -> Response:
     refuse_unknown = door.settings.api_unknown_fields == "refuse"
     # In a thread: a long prompt's digest and checks are milliseconds that others need not wait for.
     job = await run_in_threadpool(creation.render_job, fields, tenant=tenant, refuse_unknown=refuse_unknown)
-    accepted = await door.ledger.call(
-        lambda ledger: submit_once(ledger.desk, job, idempotency_key=key, is_retry=is_retry, now_ms=_now_ms())
-    )
+
+    def accept(ledger: Ledger) -> Accepted:
+        door.admission.check(ledger, job, idempotency_key=key, is_retry=is_retry)
+        return submit_once(
+            ledger.desk, job, idempotency_key=key, is_retry=is_retry, now_ms=_now_ms(), traceparent=span.traceparent
+        )
+
+    asked = request.headers.get("traceparent")
+    with tracing().span("POST /v1/videos", parent=asked if valid(asked) else None, tenant=tenant) as span:
+        accepted = await door.ledger.call(accept)
+        span.note(job_id=accepted.record.id, created=accepted.created)
     door.outbox.put(accepted.nudge)
     with bound_contextvars(**accepted.record.log_context()):
         log.info("job.accepted", tenant=tenant, created=accepted.created)

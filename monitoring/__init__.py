@@ -2,11 +2,12 @@
 
 What lives here
     catalogue        every metric there is: name, type, help, labels, unit; docs/monitoring.md is made from it
-    objectives       the service levels that alerts burn against
+    alerting/        service levels, recording rules and alerts, in code; `python -m monitoring.alerting` writes files
+    documentation    the parts of docs/monitoring.md that are made from the code
     exporter/        reads the ledger at each scrape and serves it: `python -m monitoring.exporter`
     reconcile        compares the counters with the ledger's own records, exactly
     dashboards/      the Grafana dashboards in code: `python -m monitoring.dashboards` writes their JSON
-    prometheus/      rules/ and their tests/, the configurations of Prometheus and Alertmanager
+    prometheus/      rules/ (written), their tests/, the configurations of Prometheus and Alertmanager
     flower           the Celery app that Flower runs on
     grafana/         what Grafana is provisioned with: dashboards, data source, alert rules
 

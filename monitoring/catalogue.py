@@ -12,6 +12,7 @@ from enum import StrEnum
 from itertools import product
 
 from ledger.models import Kind
+from ledger.refusals import Refusal
 from ledger.retries import Cause
 from ledger.states import TERMINAL, Pool
 
@@ -57,6 +58,8 @@ class Metric:
     #: Values of each label for which a zero is served before anything was counted: a counter that appears with its
     #: first event has no increase. Empty: none.
     zeros: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: The ledger's name for it, where that is another.
+    counts: str = ""
 
     @property
     def full_name(self) -> str:
@@ -66,6 +69,8 @@ class Metric:
     @property
     def ledger_name(self) -> str:
         """As the ledger knows it."""
+        if self.counts:
+            return self.counts
         return self.name.replace("_usd_", "_usd_micros_") if self.unit == "usd" else self.name
 
     @property
@@ -131,7 +136,9 @@ _JOBS = (
 )  # fmt: skip
 
 _ATTEMPTS = (
-    _counter("placements_total", "Attempts created, by GPU class (`inhouse`: our own).", "gpu", "kind", "pool"),
+    _counter("placements_total", "Attempts created.", "kind", "pool", zeros=_BY_KIND_AND_POOL),
+    Metric("gpu_placements_total", Type.COUNTER, "The same, by GPU class (`inhouse`: our own).",
+           ("gpu", "kind", "pool"), source=Source.LEDGER, counts="placements_total"),
     _counter("attempts_total", "Attempts ended: completed, cancelled, or the cause of their failure.",
              "gpu", "kind", "outcome", "pool"),
     _counter("out_of_memory_total", "Attempts that ran out of memory: the GPU's (`cuda`) or the host's.",
@@ -146,7 +153,8 @@ _ATTEMPTS = (
 _DECISIONS = (
     _counter("decisions_total", "Decisions committed (inhouse, modal, hold, shed), by the rule that spoke.",
              "decision", "kind", "rule"),
-    _counter("spill_refused_total", "Spills that a hard limit refused.", "kind", "reason"),
+    _counter("spill_refused_total", "Spills that a hard limit refused.", "kind", "reason",
+             zeros={"kind": _KINDS, "reason": tuple(str(refusal) for refusal in Refusal)}),
     _counter("spill_transitions_total", "Changes between spilling and not.", "kind", "to",
              zeros={"kind": _KINDS, "to": ("on", "off")}),
     _counter("spill_overrides_total", "Times that an operator took spilling into their own hand.", "mode"),
@@ -194,6 +202,8 @@ _MODAL = (
              "outcome", zeros={**_BY_KIND, "outcome": ("adopted", "stopped")}),
     _counter("containers_ended_early_total", "Idle containers that were found gone before their window was over.",
              "gpu", "kind"),
+    _counter("idle_not_taken_total", "Idle containers that an attempt was expected to take and did not.", "gpu",
+             "kind"),
     _counter("stray_reservations_total", "Reservations that nobody would have settled (there should be none).",
              "reason"),
 )  # fmt: skip

@@ -96,7 +96,7 @@ def _counted(measured: Measurement) -> Counter[Key]:
 
 
 def _money_differences(ledger: Ledger, measured: Measurement) -> Iterator[Difference]:
-    """Dollars are booked and counted in one step. (What a true-up books is nobody's attempt, and is counted apart.)"""
+    """Dollars are booked and counted in one step; what a true-up books is nobody's attempt, and is counted apart."""
     counted: Counter[str] = Counter()
     for (name, labels), micros in measured.counters.items():
         if name == "cost_usd_micros_total":

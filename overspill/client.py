@@ -16,6 +16,7 @@ Light to import: the ledger and nothing else of ours; Celery is imported when th
 import asyncio
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -123,6 +124,17 @@ def _job_of(job: Job | None, kind: KindName | None, fields: dict[str, Any]) -> J
     return job
 
 
+def _current_trace() -> str | None:
+    """The caller's trace, if its process uses OpenTelemetry; nothing is imported for it."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
 class Client:
     """A connection to the system. Safe to share between threads; make one per process, after a fork.
 
@@ -176,7 +188,10 @@ class Client:
                 whole: send it again with the same idempotency key.)
         """
         submitted = self._ledger.desk.submit(
-            _job_of(job, kind, fields), source="client", idempotency_key=idempotency_key
+            _job_of(job, kind, fields),
+            source="client",
+            idempotency_key=idempotency_key,
+            traceparent=_current_trace(),
         )
         self._nudging.send(submitted.nudge)
         return submitted.job_id

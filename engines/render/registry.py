@@ -10,8 +10,11 @@ from engines.render.errors import UnknownEngine
 
 # Name -> module and class. A name never changes its meaning: jobs in the ledger carry it.
 _ENGINES: Final = {
+    "dit": ("engines.render.dit.engine", "DitEngine"),
     "procedural": ("engines.render.procedural.engine", "ProceduralEngine"),
 }
+#: Engines that take a model's name behind a colon (`dit:ftjob_...`), which they read from the request themselves.
+_TAKE_A_MODEL: Final = frozenset({"dit"})
 
 
 def engine_names() -> tuple[str, ...]:
@@ -25,8 +28,9 @@ def get_engine(name: str) -> RenderEngine:
     Raises:
         UnknownEngine: No engine has that name.
     """
-    if name not in _ENGINES:
+    base, colon, _ = name.partition(":")
+    if base not in _ENGINES or (colon and base not in _TAKE_A_MODEL):
         raise UnknownEngine(name, engine_names())
-    module_name, class_name = _ENGINES[name]
+    module_name, class_name = _ENGINES[base]
     engine_class = getattr(importlib.import_module(module_name), class_name)
     return cast("RenderEngine", engine_class())

@@ -24,6 +24,7 @@ def choose(wanted: str, rank: int) -> torch.device:
         return torch.device("cpu")
     if wanted != "cuda" or rank >= torch.cuda.device_count():
         raise InvalidTrainConfig("gpus", rank + 1, f"at most {torch.cuda.device_count()}, the GPUs of this machine")
+    torch.cuda.set_device(rank)  # or NCCL would set up all ranks on the first GPU
     return torch.device("cuda", rank)
 
 

@@ -6,6 +6,7 @@ full disk has killed the thread, the queue blocks the training for ever.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -44,8 +45,9 @@ class Journal:
         self._writer.flush()
 
     def close(self) -> None:
-        """Closes the file; may be called twice."""
-        self._writer.close()
+        """Closes the file, as far as a broken volume lets it; may be called twice."""
+        with contextlib.suppress(OSError, ValueError):  # ValueError: closed already
+            self._writer.close()
 
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()

@@ -242,5 +242,6 @@ class Loop:
             try:
                 self._journal.add(event.step, known | dict(event.metrics))
             except OSError as error:
+                self._journal.close()
                 self._journal = None  # the checkpoints matter; the curve does not
                 self._warn(f"TensorBoard files are no longer written: {error}")

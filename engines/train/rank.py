@@ -28,7 +28,7 @@ def main(folder: Path) -> int:
 
     try:
         config = TrainConfig.from_wire(job["config"])
-        context = _context(job["context"], folder, lambda event: say({"event": event.to_wire()}))
+        context = _context(job, folder, lambda event: say({"event": event.to_wire()}))
         with joined(rank=rank, world=world, meeting_point="env://") as ranks:
             say({"result": train(config, context, ranks).to_wire()})
     except TrainError as error:
@@ -37,14 +37,24 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _context(plain: Mapping[str, Any], folder: Path, on_event: Callable[[TrainEvent], None]) -> TrainContext:
+def _context(job: Mapping[str, Any], folder: Path, on_event: Callable[[TrainEvent], None]) -> TrainContext:
+    plain = job["context"]
     paths = {name: Path(plain[name]) if plain[name] else None for name in ("folder", "cache", "data", "classifier")}
     return TrainContext(
         **{**plain, **paths},  # what `torchrun._plain` made
         on_event=on_event,
-        is_cancelled=(folder / CANCEL_FILE).exists,
+        is_cancelled=lambda: (folder / CANCEL_FILE).exists() or not _is_alive(job["launcher"]),
         stop_requested=(folder / STOP_FILE).exists,
     )
+
+
+def _is_alive(process_id: int) -> bool:
+    """Whether the launcher is: without it, a newer attempt at the job may be writing into the same folder."""
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

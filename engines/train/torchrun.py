@@ -35,7 +35,8 @@ def train(config: TrainConfig, context: TrainContext) -> TrainResult:
     """
     with tempfile.TemporaryDirectory(prefix="torchrun-") as name:
         folder = Path(name)
-        (folder / JOB_FILE).write_text(json.dumps({"config": config.to_wire(), "context": _plain(context)}))
+        job = {"config": config.to_wire(), "context": _plain(context), "launcher": os.getpid()}
+        (folder / JOB_FILE).write_text(json.dumps(job))
         (folder / REPORT_FILE).touch()
         with (folder / "errors").open("w+b") as errors, (folder / REPORT_FILE).open(encoding="utf-8") as report:
             process = _start(folder, config.gpus, errors)
@@ -75,7 +76,7 @@ def _follow(
                 _pass_on(TrainEvent.from_wire(said["event"]), context)
             else:
                 ending = said
-        if is_over:
+        if is_over or "error" in ending:  # the other ranks would wait for the first one a while longer
             return ending
         if context.is_cancelled():
             (folder / CANCEL_FILE).touch()
@@ -87,7 +88,8 @@ def _follow(
 
 def _pass_on(event: TrainEvent, context: TrainContext) -> None:
     context.on_event(event)
-    if event.kind is EventKind.CHECKPOINT and event.path:
+    # A run of very short steps may have pruned it meanwhile; then a newer one is about to be told.
+    if event.kind is EventKind.CHECKPOINT and event.path and Path(event.path).exists():
         context.on_checkpoint(Path(event.path))
 
 

@@ -8,8 +8,8 @@ GROUP = Group(
     recordings=(
         Recording(
             "kind:overspill_spill:ratio_increase10m",
-            'sum by (kind) (increase(overspill_decisions_total{decision="modal"}[10m])) '
-            '/ (sum by (kind) (increase(overspill_decisions_total{decision=~"inhouse|modal"}[10m])) >= 20)',
+            'sum by (kind) (increase(overspill_placements_total{pool="modal"}[10m])) '
+            "/ (sum by (kind) (increase(overspill_placements_total[10m])) >= 20)",
         ),
         Recording(
             "kind:overspill_spill_transitions:increase1h",

@@ -40,7 +40,7 @@ GROUP = Group(
         Alert(
             "BudgetExhausted",
             "scope:overspill_budget_used:ratio >= 0.999 or label_replace(sum (increase("
-            'overspill_spill_refused_total{reason=~".*budget.*"}[10m])) > 0, "scope", "refused", "", "")',
+            'overspill_spill_refused_total{reason=~".+_budget"}[10m])) > 0, "scope", "refused", "", "")',
             Severity.CRITICAL,
             "a budget is used up",
             "Spills are refused for want of money: jobs wait for in-house slots, and are held or shed.",
@@ -73,8 +73,8 @@ GROUP = Group(
             'or time() - max (overspill_duty_timestamp_seconds{duty="true_up"}) > 259200',
             Severity.WARNING,
             "what Modal costs is not known",
-            "Jobs complete on Modal and no dollar is booked, or it is three days since the last comparison with Modal's "
-            "billing report. The budgets and every cost that is shown may be wrong for as long as this lasts.",
+            "Jobs complete on Modal and no dollar is booked, or it is three days since the last comparison with "
+            "Modal's billing report. The budgets and every cost that is shown may be wrong for as long as this lasts.",
             hold="15m",
         ),
     ),

@@ -36,8 +36,8 @@ DASHBOARD = Dashboard(
                     "Of the jobs placed in ten minutes.",
                     (
                         Query(
-                            'sum by (kind) (increase(overspill_decisions_total{decision="modal"}[10m])) / '
-                            'sum by (kind) (increase(overspill_decisions_total{decision=~"inhouse|modal"}[10m]))',
+                            'sum by (kind) (increase(overspill_placements_total{pool="modal"}[10m])) / '
+                            "sum by (kind) (increase(overspill_placements_total[10m]))",
                             "{{kind}}",
                         ),
                     ),
@@ -81,7 +81,7 @@ DASHBOARD = Dashboard(
                 Panel(
                     "Placed, by GPU class",
                     "Attempts a second.",
-                    (rates("placements_total", by="gpu", where='pool="modal"', legend="{{gpu}}"),),
+                    (rates("gpu_placements_total", by="gpu", where='pool="modal"', legend="{{gpu}}"),),
                     shape="areas",
                 ),
                 Panel(

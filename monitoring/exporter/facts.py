@@ -38,7 +38,7 @@ class Facts:
             limits=settings.limits,
             prices_usd_per_s={
                 "inhouse": settings.inhouse_usd_per_hour / _SECONDS_PER_HOUR,
-                **{gpu.name: gpu.price_usd_nanos_per_s() * _NANOS for gpu in CATALOGUE},
+                **{gpu.name: settings.prices.usd_nanos_per_s(gpu) * _NANOS for gpu in CATALOGUE},
             },
             noted_max_age_s=settings.exporter_noted_max_age_s,
         )

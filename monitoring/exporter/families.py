@@ -32,10 +32,11 @@ def families(reading: Reading, facts: Facts) -> Iterator[Family]:
         shown[sample.metric].append((sample.labels, sample.value))
     if reading.ledger is not None:
         shown["exporter_unlisted_series"].append(((), unlisted(reading.ledger)))
+    counters = _by_name(reading.ledger)
     for metric in METRICS.values():
         if metric.source is Source.LEDGER:
             if reading.ledger is not None:
-                yield from _counted(metric, reading.ledger)
+                yield from _counted(metric, reading.ledger, counters)
         elif metric.source is Source.NOTED:
             if reading.ledger is not None:
                 yield from _family(metric, _noted(metric, reading.ledger, facts.noted_max_age_s))
@@ -70,15 +71,24 @@ def _declared_unit(metric: Metric) -> str:
     return metric.unit if metric.full_name.removesuffix("_total").endswith(f"_{metric.unit}") else ""
 
 
-def _counted(metric: Metric, measured: Measurement) -> Iterator[Family]:
+_Counters = Mapping[str, Sequence[tuple[Labels, int]]]
+
+
+def _by_name(measured: Measurement | None) -> _Counters:
+    found: dict[str, list[tuple[Labels, int]]] = defaultdict(list)
+    for (name, labels), value in measured.counters.items() if measured is not None else ():
+        found[name].append((labels, value))
+    return found
+
+
+def _counted(metric: Metric, measured: Measurement, counters: _Counters) -> Iterator[Family]:
     if metric.type is Type.HISTOGRAM:
         yield from _histogram_family(metric, measured)
         return
     sums: dict[Sequence[str], float] = dict.fromkeys(metric.zero_labels(), 0.0)
-    for (name, labels), value in measured.counters.items():
-        if name == metric.ledger_name:
-            key = _values(metric, labels)
-            sums[key] = sums.get(key, 0.0) + value * metric.scale
+    for labels, value in counters.get(metric.ledger_name, ()):
+        key = _values(metric, labels)
+        sums[key] = sums.get(key, 0.0) + value * metric.scale
     yield from _family(metric, sums.items())
 
 

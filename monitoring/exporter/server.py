@@ -8,9 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client import Metric as Family
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from monitoring.exporter.exposition import CONTENT_TYPE, as_openmetrics
 from monitoring.exporter.facts import Facts
 from monitoring.exporter.families import families
 from monitoring.exporter.reading import Reader
@@ -51,8 +52,9 @@ class Exporter:
             """One request to this exporter."""
 
             def metrics(self) -> tuple[bytes, str]:
-                encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-                return encode(registry), content_type
+                if "application/openmetrics-text" in self.headers.get("Accept", ""):
+                    return as_openmetrics(registry.collect()), CONTENT_TYPE
+                return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
         self._http = ThreadingHTTPServer((settings.exporter_host, settings.exporter_port), Handler)
         self._http.daemon_threads = True

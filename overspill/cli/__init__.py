@@ -5,8 +5,11 @@ What lives here
     surroundings   which stack a command speaks to, how it prints, how it fails
     up, stopping   `overspill up`, and what Ctrl-C means to whoever holds a stack
     jobs, records  submit, jobs, watch, cancel; what is said of a job
+    why/           a job's life in plain words
+    top/           the system as it stands, drawn anew every second
+    steering/      the operator's hand: budget, cost, spill, calls, prewarm
     doctor, checks/ what each dependency must be, and how it is mended
-    demo/          twelve renders, two slots, the rest on Modal
+    demo/          twelve renders, two slots, the rest on Modal; and the same under a budget that runs out
 
 What must hold
     A foreseeable mistake is one sentence on stderr and exit code 1 (2 for wrong usage), never a traceback.

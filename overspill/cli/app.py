@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from overspill.cli import demo, doctor, jobs, up
+from overspill.cli.demo_train import demo_train
 from overspill.cli.steering.budget import app as budget_app
 from overspill.cli.steering.calls import calls
 from overspill.cli.steering.cost import cost
@@ -15,6 +16,7 @@ from overspill.cli.steering.prewarm import prewarm
 from overspill.cli.steering.spill import spill
 from overspill.cli.surroundings import FAILED, INTERRUPTED, adopt_running_stack, err
 from overspill.cli.top import top
+from overspill.cli.train import app as train_app
 from overspill.cli.why import why
 
 app = typer.Typer(
@@ -39,13 +41,16 @@ def _surroundings(
     Commands speak to the stack that OVERSPILL_LEDGER_URL and the other variables name; without them, to the one that
     `overspill up` runs in the state folder.
     """
-    if context.invoked_subcommand not in ("up", "demo"):  # these bring their own
+    if context.invoked_subcommand not in ("up", "demo", "demo-budget", "demo-train"):  # these bring their own
         adopt_running_stack(state)
 
 
 app.command(short_help="Run everything on this machine, until Ctrl-C.")(up.up)
 app.command(short_help="See a burst spill over to Modal, in a minute.")(demo.demo)
+app.command("demo-budget", short_help="See a budget run out: jobs held, then refused, never over.")(demo.demo_budget)
+app.command("demo-train", short_help="See a run survive a kill, and a video made with what it trained.")(demo_train)
 app.command(short_help="Have a video rendered.")(jobs.submit)
+app.add_typer(train_app, name="train", short_help="Have a model trained, and see how it goes.")
 app.command("jobs", short_help="List jobs, newest first.")(jobs.list_jobs)
 app.command(short_help="Show a job's progress until it ends.")(jobs.watch)
 app.command(short_help="End a job, from whatever state.")(jobs.cancel)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -12,6 +12,7 @@ from rich.text import Text
 from ledger.models import JobRecord, Kind
 from ledger.outcomes import AlreadyEnded, Cancelled
 from ledger.states import State
+from overspill.cli import curves
 from overspill.cli.records import STATE_STYLES, age_s, as_json, dollars, how_it_stands, place, summary
 from overspill.cli.surroundings import (
     FAILED,
@@ -24,6 +25,9 @@ from overspill.cli.surroundings import (
     print_json,
     whole_lines,
 )
+
+if TYPE_CHECKING:
+    from ledger import Ledger
 
 _LOOK_EVERY_S = 0.25
 #: A state that few jobs are in is looked for among so many of the newest.
@@ -70,7 +74,7 @@ def submit(
         if not json:
             typer.echo(job_id)
         if wait:
-            _follow(job_id)
+            follow(job_id)
         record = client.status(job_id)
         if json:
             print_json(as_json(record))
@@ -158,14 +162,14 @@ def _table(records: list[JobRecord], now_ms: int, *, width: int) -> Table:
 def watch(job: JobId, json: AsJson = False) -> None:
     """Show a job's progress until it ends; exit code 0 only if it completed."""
     with mistakes_said():
-        record = _follow(job)
+        record = follow(job)
         if json:
             print_json(as_json(record))
     if record.state is not State.COMPLETED:
         raise typer.Exit(FAILED)
 
 
-def _follow(job_id: str) -> JobRecord:
+def follow(job_id: str) -> JobRecord:
     """Show a job until its end: a bar on a terminal, a line for each change elsewhere."""
     with open_ledger() as ledger:
         record = ledger.desk.get(job_id)
@@ -175,6 +179,8 @@ def _follow(job_id: str) -> JobRecord:
             bar = progress.add_task(how_it_stands(record), total=100)
             while True:
                 words = how_it_stands(record)
+                if record.kind is Kind.TRAIN and err.is_terminal:
+                    words += _curve(ledger, job_id)
                 progress.update(bar, completed=record.progress, description=words)
                 if words != said and not err.is_terminal:
                     err.print(words, markup=False)
@@ -188,6 +194,12 @@ def _follow(job_id: str) -> JobRecord:
         where = f"s3://{record.artifact.bucket}/{record.artifact.key}"
         err.print(f"{where}  {seconds:.1f} s  {dollars(record.cost_usd_micros)}", markup=False)
     return record
+
+
+def _curve(ledger: "Ledger", job_id: str) -> str:
+    """A training run's loss as a sparkline, and where it stands."""
+    rows = ledger.training.rows(job_id)
+    return f"  {curves.sparkline(curves.losses(rows))}  {curves.in_words(rows)}" if rows else ""
 
 
 def cancel(job: JobId, json: AsJson = False) -> None:

@@ -1,5 +1,6 @@
 """`overspill up`: the whole system on this machine, until Ctrl-C."""
 
+import importlib.util
 import json
 import time
 from pathlib import Path
@@ -25,6 +26,9 @@ def up(
     api_port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the API; 0 takes a free one.")] = 0,
     flower: Annotated[bool, typer.Option(help="Run Flower too.")] = True,
     prometheus: Annotated[bool, typer.Option(help="Run Prometheus too, where it is installed.")] = True,
+    train: Annotated[
+        bool | None, typer.Option(help="Run train jobs too; without a word: where torch is installed.")
+    ] = None,
     logs: Annotated[bool, typer.Option(help="Print the processes' logs; they are in the state folder anyway.")] = True,
 ) -> None:
     """Run everything here, on loopback: API, workers, Redis, S3, a local Modal. Ctrl-C stops it all."""
@@ -32,9 +36,12 @@ def up(
 
     assert context.parent is not None  # noqa: S101  # a command of `overspill` always has one
     folder = Path(context.parent.params["state"])
+    wanted = importlib.util.find_spec("torch") is not None if train is None else train
     with mistakes_said():
         stack = Stack(
-            StackOptions(folder=folder, slots=slots, api_port=api_port, flower=flower, prometheus=prometheus),
+            StackOptions(
+                folder=folder, slots=slots, api_port=api_port, flower=flower, prometheus=prometheus, train=wanted
+            ),
             on_step=lambda step: err.print(Text(f"... {step}", style="dim")),
             on_log=_print_log if logs else lambda *_: None,
         )

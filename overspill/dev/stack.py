@@ -41,6 +41,7 @@ class StackOptions:
         prometheus: whether Prometheus runs too, where it is installed.
         settings: more environment for every process, e.g. `{"OVERSPILL_HIGH_WATERMARK": "2"}`.
         modal_flags: more flags of modal_local.
+        train: whether train jobs are run, in-house and on Modal; needs torch. Without, each ends as `no_engine`.
     """
 
     folder: Path = DEFAULT_FOLDER
@@ -51,6 +52,7 @@ class StackOptions:
     prometheus: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     modal_flags: tuple[str, ...] = ()
+    train: bool = False
 
 
 def _nothing(*_: str) -> None:
@@ -78,7 +80,7 @@ class Stack:
         self.modal: ModalLocalService | None = None
         self.prometheus: PrometheusService | None = None
         self.supervisor: Supervisor | None = None
-        self._deploy: LeashedProcess | None = None
+        self._deploys: dict[str, LeashedProcess] = {}
         self._cut = False
 
     @property
@@ -99,7 +101,12 @@ class Stack:
     @property
     def process_environment(self) -> dict[str, str]:
         """The whole environment of a process of this stack: ours, and of the caller's what is not foreign to it."""
-        return {**inherited(self.folder.path), **self.options.settings, **self.environment}
+        return {**inherited(self.folder.path), **self._training, **self.options.settings, **self.environment}
+
+    @property
+    def _training(self) -> dict[str, str]:
+        engine = "torch" if self.options.train else "off"
+        return {"OVERSPILL_TRAIN_ENGINE": engine, "OVERSPILL_TRAIN_FOLDER": str(self.folder.path / "train")}
 
     def start(self) -> None:
         """Start everything and wait until it is ready. What was started is stopped again if that fails.
@@ -114,12 +121,12 @@ class Stack:
         self.folder.claim()
         try:
             self._start_services()
-            self._deploy_renderer()
+            self._deploy_apps()
             self._start_processes()
         except BaseException:
             self.stop()
             raise
-        self.folder.write_environment({**self.options.settings, **self.environment})
+        self.folder.write_environment({**self._training, **self.options.settings, **self.environment})
 
     def _start_services(self) -> None:
         made_up = self.folder.secrets()
@@ -169,23 +176,22 @@ class Stack:
         self.prometheus.start()
         self.environment |= self.prometheus.environment
 
-    def _deploy_renderer(self) -> None:
-        self._on_step("deploying modal_apps.renderer")
-        log = self.folder.logs / "deploy.log"
-        self._deploy = LeashedProcess(
-            [sys.executable, "-m", "modal", "deploy", "-m", "modal_apps.renderer"],
-            environment=self.process_environment,
-            cwd=self.root,
-            log=log,
-        )
-        self._deploy.start()
-        # S3 needs seconds of its own to begin with, in which it hardly computes; the deploy does meanwhile.
+    def _deploy_apps(self) -> None:
+        modules = ["modal_apps.renderer", *(["modal_apps.trainer"] if self.options.train else [])]
+        self._on_step("deploying " + " and ".join(modules))
+        for module in modules:
+            self._deploys[module] = LeashedProcess(
+                [sys.executable, "-m", "modal", "deploy", "-m", module],
+                environment=self.process_environment,
+                cwd=self.root,
+                log=self.folder.logs / f"deploy-{module.rpartition('.')[2]}.log",
+            )
+            self._deploys[module].start()
+        # S3 needs seconds of its own to begin with, in which it hardly computes; the deploys do meanwhile.
         assert self.s3 is not None  # noqa: S101  # started above
         self.s3.ready()
-        deploy = self._deploy
-        wait_until(lambda: not deploy.is_running, name="modal deploy", timeout_s=_DEPLOY_TIMEOUT_S, log=log)
-        if deploy.exit_code != 0:
-            raise NotReady("modal deploy", f"it ended with exit status {deploy.exit_code}", log)
+        for module, deploy in self._deploys.items():
+            _await_deploy(module, deploy)
 
     def _start_processes(self) -> None:
         procfile = self.root / "Procfile"
@@ -242,8 +248,8 @@ class Stack:
         """
         if self.supervisor is not None:
             self.supervisor.stop(grace_s=grace_s)
-        if self._deploy is not None:
-            self._deploy.kill()
+        for deploy in self._deploys.values():
+            deploy.kill()
         for service in (self.prometheus, self.modal, self.s3, self.redis):
             if service is not None:
                 service.stop()
@@ -257,3 +263,10 @@ class Stack:
         for service in (self.prometheus, self.modal, self.s3, self.redis):
             if service is not None and service.process is not None:
                 service.process.cut()
+
+
+def _await_deploy(module: str, deploy: LeashedProcess) -> None:
+    name = f"modal deploy -m {module}"
+    wait_until(lambda: not deploy.is_running, name=name, timeout_s=_DEPLOY_TIMEOUT_S, log=deploy.log)
+    if deploy.exit_code != 0:
+        raise NotReady(name, f"it ended with exit status {deploy.exit_code}", deploy.log)

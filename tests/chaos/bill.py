@@ -31,7 +31,8 @@ class Bill:
     Attributes:
         compared: which part of the bill `off_percent` is about.
         ledger: the ledger's Modal spend, as its money key has it.
-        attempts: the same, added up from the attempts and from the counter of idle tails.
+        attempts: the same, added up from the attempts and from what is no attempt's: idle tails, the true-up.
+        trued_up: what the true-up by modal_local's bill has booked; may be negative.
         without_envelope: of `attempts`, those whose call returned nothing that says how long it ran.
         starts: from each container's start to its first input.
         inputs: from each input's hand-out to its answer, of calls that the ledger knows.
@@ -43,6 +44,7 @@ class Bill:
     compared: BillOf
     ledger: int
     attempts: int
+    trued_up: int
     without_envelope: int
     starts: int
     inputs: int
@@ -64,6 +66,12 @@ class Bill:
     def off_percent(self) -> float:
         """How far the ledger's spend is off, percent of what it is compared with; above 0: it says more."""
         return self.off_percent_of(self.calls if self.compared is BillOf.CALLS else self.whole)
+
+    @property
+    def off_before_percent(self) -> float:
+        """The same before the true-up: by what the containers told, and by nothing else."""
+        part = self.calls if self.compared is BillOf.CALLS else self.whole
+        return 100.0 * (self.ledger - self.trued_up - part) / part if part else 0.0
 
     def off_percent_of(self, part: int) -> float:
         """How far the ledger's spend is from a part of the bill, percent of that part."""
@@ -102,7 +110,8 @@ def compare(ledger: LedgerFacts, modal: ModalFacts, *, of: BillOf) -> Bill:
     return Bill(
         compared=of,
         ledger=ledger.spent_modal_usd_micros,
-        attempts=sum(int(row.get("cost_usd_micros", 0)) for row in attempts) + ledger.idle_usd_micros,
+        attempts=sum(int(row.get("cost_usd_micros", 0)) for row in attempts) + ledger.no_attempts_usd_micros,
+        trued_up=ledger.trued_up_usd_micros,
         without_envelope=sum(int(row.get("cost_usd_micros", 0)) for row in attempts if "measurements" not in row),
         starts=round(sum(price * seconds.starts for price, seconds in parts)),
         inputs=round(sum(price * seconds.inputs for price, seconds in parts)),

@@ -31,6 +31,8 @@ class Evidence:
     s3_answers_lost: int = 0
     #: How often the ledger was audited.
     audits: int = 1
+    #: Counters that are not what the ledger's records add up to.
+    miscounted: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ def judge(evidence: Evidence) -> Verdict:
         _leftovers(evidence),
         _reservations(evidence.ledger),
         Check("audit() is empty, every time", not evidence.audit, _audited(evidence)),
+        Check(
+            "every counter is what the records add up to",
+            not evidence.miscounted,
+            "; ".join([f"{len(evidence.miscounted)} differences", *evidence.miscounted[:3]]),
+        ),
         _bill(evidence),
         Check("every fault struck", not _missed(evidence), ", ".join(_missed(evidence)) or str(len(evidence.strikes))),
     ]
@@ -230,8 +237,9 @@ def _bill(evidence: Evidence) -> Check:
     within = abs(bill.off_percent) <= evidence.bill_tolerance_percent
     adds_up = bill.ledger == bill.attempts
     figure = f"{bill.off_percent:+.1f} % (tolerance {evidence.bill_tolerance_percent:g} %)"
+    figure += f", {bill.off_before_percent:+.1f} % before the true-up"
     if not adds_up:
-        figure += f"; attempts and idle tails add up to {bill.attempts}, the ledger says {bill.ledger}"
+        figure += f"; attempts, idle tails and the true-up add up to {bill.attempts}, the ledger says {bill.ledger}"
     return Check(f"the ledger's Modal spend is the bill ({bill.compared})", within and adds_up, figure)
 
 

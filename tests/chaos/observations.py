@@ -76,8 +76,10 @@ class LedgerFacts:
     spent_modal_usd_micros: int
     cancels: Sequence[str]
     quarantined: Mapping[str, str] = field(default_factory=dict)
-    #: Of the Modal spend, what the ledger's counters say was booked for idle tails.
-    idle_usd_micros: int = 0
+    #: Of the Modal spend, what the ledger's book says was for no attempt: idle and warm containers, the true-up.
+    no_attempts_usd_micros: int = 0
+    #: Of this, the true-up; may be negative.
+    trued_up_usd_micros: int = 0
 
 
 @dataclass(frozen=True)
@@ -209,13 +211,15 @@ class RawLedger:
             spent_modal_usd_micros=sum(int(v) for name, v in money.items() if name.startswith("spent:modal:")),
             cancels=self._zrange("cancels"),
             quarantined=quarantined,
-            idle_usd_micros=self._idle(),
+            no_attempts_usd_micros=sum(self._booked(component) for component in ("idle", "warm", "true_up")),
+            trued_up_usd_micros=self._booked("true_up"),
         )
 
-    def _idle(self) -> int:
-        counters: Any = self.client.hgetall(self.key("counters"))
-        idle = "cost_usd_micros_total|component=idle|"
-        return sum(int(value) for name, value in counters.items() if name.startswith(idle))
+    def _booked(self, component: str) -> int:
+        """Modal spend of one component, of all months that are kept."""
+        keys = list(self.client.scan_iter(self.key("spend:*"), count=1000))
+        found: Any = [self.client.hget(key, f"modal:component:{component}") for key in keys]
+        return sum(int(value or 0) for value in found)
 
     def _idempotency(self) -> dict[str, str]:
         prefix = self.key("idempotency:")

@@ -86,6 +86,10 @@ def bill_table(evidence: Evidence) -> Table:
     for value, name in (
         (bill.ledger, "the ledger's Modal spend"),
         (bill.without_envelope, "  of it, attempts whose call returned nothing: time since the spawn, an upper bound"),
+        (
+            bill.trued_up,
+            f"  of it, the true-up by modal_local's bill; before it was {bill.off_before_percent:+.1f} % off",
+        ),
         (bill.inputs, "modal_local: inputs from hand-out to answer"),
         (bill.unknown, "modal_local: the same of calls that the ledger never knew"),
         (bill.starts, "modal_local: containers from their start to their first input"),

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from modal_local.admin_client import AdminClient
 from tests.chaos.bill import BillOf, compare
+from tests.chaos.books import close_the_hour, miscounted
 from tests.chaos.checks import Evidence, Verdict, judge
 from tests.chaos.injector import Injector
 from tests.chaos.observations import ModalFacts, RawLedger, RawObjects, modal_facts
@@ -119,6 +120,8 @@ def _do(options: Options, plan: Plan, stack: ChaosStack, console: Console) -> Ev
         admin = AdminClient(stack.admin_url)
         _wait_for_the_books(raw, admin)
         modal = _after_one_sweep(admin)
+        wrong = miscounted(redis_service.url(0))
+        close_the_hour(raw, modal, url=redis_service.url(0))
         facts = raw.facts()
         published = [str(job.artifact["key"]) for job in facts.jobs.values() if job.artifact]
         return Evidence(
@@ -130,6 +133,7 @@ def _do(options: Options, plan: Plan, stack: ChaosStack, console: Console) -> Ev
             modal=modal,
             audit=_last_audit(watch),
             audits=watch.audits,
+            miscounted=wrong,
             bill=compare(facts, modal, of=options.bill_of),
             bill_tolerance_percent=options.bill_tolerance_percent,
             s3_answers_lost=stack.proxies()[1].lost,

@@ -124,9 +124,12 @@ class Prometheus:
 
     url: str
 
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """The series that an expression has now."""
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=10, trust_env=False).json()
+    def query(self, expression: str, *, at: float | None = None) -> list[dict[str, Any]]:
+        """The series that an expression has, now or at a time (seconds since 1970)."""
+        moment = {} if at is None else {"time": str(at)}
+        answer = httpx.get(
+            f"{self.url}/api/v1/query", params={"query": expression, **moment}, timeout=10, trust_env=False
+        ).json()
         assert answer["status"] == "success", answer
         result = answer["data"]["result"]
         assert isinstance(result, list)

@@ -6,7 +6,9 @@ Imports torch only inside what needs it, so that a test module can skip where to
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -65,6 +67,17 @@ def train(config: TrainConfig, where: TrainContext) -> TrainResult:
 def after(step: int, of: Heard) -> Callable[[], bool]:
     """True once so many steps are done."""
     return lambda: bool(of.events) and of.events[-1].step >= step
+
+
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """The kernel refuses longer files with EFBIG, as a full disk would with ENOSPC."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class KillableRun:

@@ -27,15 +27,25 @@ _FORMAT: Final = 1
 _S3: Final = "s3://"
 
 
-@dataclass(frozen=True)
 class Part:
-    """Pictures (n, side, side, 3), 8 bit, and their classes (n), both read from disk as they are needed."""
+    """Pictures (n, side, side, 3), 8 bit, mapped from disk, and their classes (n).
 
-    pictures: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    Sent to another process as the path that it is: a map would be sent as all its contents.
+    """
+
+    def __init__(self, folder: Path, name: str, side_px: int) -> None:
+        self._arguments = (folder, name, side_px)
+        self.labels: NDArray[np.int64] = np.fromfile(folder / f"{name}-labels.i64", dtype=np.int64)
+        shape = (len(self.labels), side_px, side_px, 3)
+        self.pictures: NDArray[np.uint8] = np.memmap(
+            folder / f"{name}-pictures.u8", dtype=np.uint8, mode="r", shape=shape
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __reduce__(self) -> tuple[type[Part], tuple[Path, str, int]]:
+        return Part, self._arguments
 
 
 @dataclass(frozen=True)
@@ -100,13 +110,8 @@ def _make(cache: Path, key: str, store: Callable[[Path], None]) -> None:
 def _open(folder: Path) -> PreparedSet:
     description = json.loads((folder / _DESCRIPTION).read_bytes())
     side_px = int(description["side_px"])
-
-    def part(name: str) -> Part:
-        labels = np.fromfile(folder / f"{name}-labels.i64", dtype=np.int64)
-        shape = (len(labels), side_px, side_px, 3)
-        return Part(np.memmap(folder / f"{name}-pictures.u8", dtype=np.uint8, mode="r", shape=shape), labels)
-
-    return PreparedSet(tuple(description["classes"]), part("train"), part("evaluation"))
+    parts = [Part(folder, name, side_px) for name in ("train", "evaluation")]
+    return PreparedSet(tuple(description["classes"]), *parts)
 
 
 def _store_shapes(folder: Path, side_px: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,28 @@ from engines.train.trained import Trained, bare_model, load
 _EVAL_BATCH: Final = 96
 
 
+@dataclass(frozen=True)
+class FlowDraws:
+    """Noise, times and which classes are hidden, for a step's whole batch."""
+
+    seed: int
+    batch_size: int
+    side_px: int
+    label_dropout: float
+
+    def __call__(self, step: int) -> Batch:
+        """What step `step` draws."""
+        return self.of(generator(self.seed, "flow", step), self.batch_size)
+
+    def of(self, chance: torch.Generator, count: int) -> Batch:
+        """What `count` examples draw from `chance`."""
+        return {
+            "noise": torch.randn(count, 3, self.side_px, self.side_px, generator=chance),
+            "times": torch.rand(count, generator=chance),
+            "hidden": torch.rand(count, generator=chance) < self.label_dropout,
+        }
+
+
 class DiffusionRecipe:
     """See `recipe.Recipe`."""
 
@@ -30,6 +53,7 @@ class DiffusionRecipe:
 
     def __init__(self, config: TrainConfig, classes: tuple[str, ...], classifier: Path | None) -> None:
         self._config = config
+        self.draws = FlowDraws(config.seed, config.batch_size, config.image_size, config.label_dropout)
         self._classes = classes
         self._judge = judge(classifier, classes) if classifier else None
 
@@ -37,10 +61,6 @@ class DiffusionRecipe:
         """The model, with seeded first weights."""
         with seeded(generator(self._config.seed, "weights")):
             return bare_model(self._config, self._classes)
-
-    def draws(self, step: int) -> Batch:
-        """Noise, times and which classes are hidden."""
-        return self._drawn(generator(self._config.seed, "flow", step), self._config.batch_size)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean square of the velocity's error."""
@@ -59,7 +79,7 @@ class DiffusionRecipe:
         with torch.no_grad():
             for start in range(0, count, _EVAL_BATCH):
                 batch = read(held_out, chosen[start : start + _EVAL_BATCH])
-                batch |= self._drawn(chance, len(batch["labels"]))
+                batch |= self.draws.of(chance, len(batch["labels"]))
                 moved = {name: tensor.to(device) for name, tensor in batch.items()}
                 loss += float(self.loss(model, moved)) * len(batch["labels"])
         metrics = {"eval_loss": loss / count}
@@ -70,14 +90,6 @@ class DiffusionRecipe:
     def score(self, metrics: Mapping[str, float]) -> float:
         """The share of samples recognised, else how small the loss is."""
         return metrics.get("recognised", -metrics["eval_loss"])
-
-    def _drawn(self, chance: torch.Generator, count: int) -> Batch:
-        side = self._config.image_size
-        return {
-            "noise": torch.randn(count, 3, side, side, generator=chance),
-            "times": torch.rand(count, generator=chance),
-            "hidden": torch.rand(count, generator=chance) < self._config.label_dropout,
-        }
 
 
 def judge(checkpoint: Path, classes: tuple[str, ...]) -> Trained:

@@ -19,10 +19,16 @@ from engines.train.trained import bare_model
 _EVAL_BATCH: Final = 128
 
 
+def no_draws(_step: int) -> Batch:
+    """Nothing: the order of the data is all the chance there is."""
+    return {}
+
+
 class ClassifierRecipe:
     """See `recipe.Recipe`."""
 
     averages = False
+    draws = staticmethod(no_draws)
 
     def __init__(self, config: TrainConfig, classes: tuple[str, ...]) -> None:
         self._config = config
@@ -32,10 +38,6 @@ class ClassifierRecipe:
         """The model, with seeded first weights."""
         with seeded(generator(self._config.seed, "weights")):
             return bare_model(self._config, self._classes)
-
-    def draws(self, step: int) -> Batch:
-        """Nothing: the order of the data is all the chance there is."""
-        return {}
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy."""

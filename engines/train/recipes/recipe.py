@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from engines.train.contract import DIFFUSION_TRANSFORMER, TrainConfig
-from engines.train.data.batches import Batch
+from engines.train.data.batches import Batch, Draws
 from engines.train.data.prepared import Part
 
 
@@ -25,8 +25,9 @@ class Recipe(Protocol):
         """The model, with seeded first weights, on the CPU."""
         ...
 
-    def draws(self, step: int) -> Batch:
-        """The chance that step `step` needs, for its whole batch."""
+    @property
+    def draws(self) -> Draws:
+        """The chance that a step needs. It is sent to the processes that read ahead: nothing heavy may hang on it."""
         ...
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

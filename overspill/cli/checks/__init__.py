@@ -5,6 +5,7 @@ What lives here
     machine     this machine: Python, programs, codecs, settings
     redis       the ledger's Redis and the broker's
     outside     S3, Modal, and our own workers
+    money       the budget, whether anything may spill, and whether our prices are Modal's
     examine     all of them, in the order in which they depend on each other
 
 What must hold

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from overspill.cli.checks import machine, outside, redis
+from overspill.cli.checks import machine, money, outside, redis
 from overspill.cli.checks.finding import Finding, Health, note, wrong
 from overspill.cli.surroundings import said
 from workers.settings import Settings
@@ -29,10 +29,15 @@ def examine() -> Iterator[Finding]:
     broker = redis.broker(settings)
     yield broker
     yield outside.s3(settings)
-    yield outside.modal(settings)
+    modal = outside.modal(settings)
+    yield modal
+    if modal.health is Health.OK:
+        yield money.prices(settings)
     if ledger_away:
-        yield note("slots", "not asked: the ledger is away")
+        yield note("slots", "not asked, and neither are budget and spilling: the ledger is away")
     else:
+        yield money.budget(settings)
+        yield money.spilling(settings)
         yield outside.slots(settings)
     if broker.health is Health.WRONG:
         yield note("queues", "not asked: the broker is away")

@@ -34,8 +34,8 @@ def modal(settings: Settings) -> Finding:
     if not os.environ.get("MODAL_TOKEN_ID") or not os.environ.get("MODAL_TOKEN_SECRET"):
         return wrong("modal", "no token in the environment", "set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET")
     where = os.environ.get("MODAL_SERVER_URL") or "Modal"
-    error = _error_within(lambda: _look_up(settings), _MODAL_TIMEOUT_S)
-    if error is None:
+    error = answer_within(lambda: _look_up(settings), _MODAL_TIMEOUT_S)
+    if not isinstance(error, BaseException):
         return ok("modal", f"{where} has {settings.modal_app} deployed")
     remedies = {
         "NotFoundError": "deploy it with `modal deploy -m modal_apps.renderer`",
@@ -52,17 +52,15 @@ def _look_up(settings: Settings) -> None:
     sdk.Cls.from_name(settings.modal_app, RENDERER_CLASS, environment_name=settings.modal_environment).hydrate()
 
 
-def _error_within(look: Callable[[], None], timeout_s: float) -> BaseException | None:
-    """What `look` raised, or a TimeoutError; None if it came back. The SDK itself would try for minutes."""
-    outcome: list[BaseException | None] = []
+def answer_within(look: Callable[[], object], timeout_s: float) -> object:
+    """What `look` returned, or what it raised, or a TimeoutError. The SDK itself would try for minutes."""
+    outcome: list[object] = []
 
     def run() -> None:
         try:
-            look()
+            outcome.append(look())
         except BaseException as error:  # noqa: BLE001  # it is the finding
             outcome.append(error)
-        else:
-            outcome.append(None)
 
     thread = threading.Thread(target=run, daemon=True, name="doctor-modal")
     thread.start()

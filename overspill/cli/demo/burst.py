@@ -1,6 +1,6 @@
 """The burst: requests sent to the HTTP API, one after the other, faster than two slots can render."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -29,10 +29,19 @@ class Burst:
         api_url: the API's address.
         api_key: a key that it takes.
         prompts: what is asked for, one request each.
+        extra: more fields of the request with this number (0 is the first).
     """
 
-    def __init__(self, api_url: str, api_key: str, prompts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        api_url: str,
+        api_key: str,
+        prompts: Sequence[str],
+        *,
+        extra: Callable[[int], Mapping[str, object]] = lambda _: {},
+    ) -> None:
         self._prompts = prompts
+        self._extra = extra
         self._client = httpx.Client(
             base_url=api_url,
             headers={"Authorization": f"Bearer {api_key}"},
@@ -63,7 +72,14 @@ class Burst:
         if self.is_over or elapsed_s < len(self.ids) * ARRIVAL_EVERY_S:
             return
         number = len(self.ids)
-        body = {"prompt": self._prompts[number], "seconds": str(SECONDS), "size": SIZE, "fps": FPS, "seed": number}
+        body: dict[str, object] = {
+            "prompt": self._prompts[number],
+            "seconds": str(SECONDS),
+            "size": SIZE,
+            "fps": FPS,
+            "seed": number,
+        }
+        body |= self._extra(number)
         try:
             answer = self._client.post("/v1/videos", json=body)
             facts = answer.json()

@@ -34,6 +34,7 @@ class Picture:
         view: the cluster.
         containers: live Modal containers; None: not known.
         elapsed_s: since the first arrival, seconds.
+        cap_usd_micros: the budget, where the demo is about it.
     """
 
     expected: int
@@ -41,6 +42,7 @@ class Picture:
     view: ClusterView
     containers: int | None
     elapsed_s: float
+    cap_usd_micros: int | None = None
 
     @property
     def ended(self) -> int:
@@ -75,6 +77,8 @@ def table(picture: Picture, *, width: int) -> RenderableType:
 
 def _row(record: JobRecord, now_ms: int, *, with_prompt: bool) -> list[RenderableType]:
     where = Text(place(record), style=_POOL_STYLES[record.pool] if record.pool else "dim")
+    if record.pool is None and _reason(record):
+        where = Text(_reason(record), style=STATE_STYLES[record.state])
     if record.attempt > 1:
         where.append(f" (attempt {record.attempt})", style="yellow")
     cells: list[RenderableType] = [
@@ -88,6 +92,11 @@ def _row(record: JobRecord, now_ms: int, *, with_prompt: bool) -> list[Renderabl
     if with_prompt:
         cells.append(summary(record))
     return cells
+
+
+def _reason(record: JobRecord) -> str:
+    """Why it waits, or why it was refused."""
+    return (record.held_reason if record.state is State.HELD else record.error_code) or ""
 
 
 def _bar(record: JobRecord, now_ms: int) -> RenderableType:
@@ -111,7 +120,7 @@ def _bar(record: JobRecord, now_ms: int) -> RenderableType:
 
 
 def _header(picture: Picture) -> RenderableType:
-    """Two lines of at most 80 characters: what the placement sees, and what it costs."""
+    """Lines of at most 80 characters: what the placement sees, what it costs, and who waits for money."""
     here, money = picture.view.of(Kind.RENDER), picture.view.money
     spilling = here.spill.active
     return Text.assemble(
@@ -132,7 +141,12 @@ def _header(picture: Picture) -> RenderableType:
         ("spent ", "bold"),
         dollars(money.spent_usd_micros),
         (f" + {dollars(money.reserved_usd_micros)} reserved" if money.reserved_usd_micros else "", "dim"),
+        "" if picture.cap_usd_micros is None else (f" of {dollars(picture.cap_usd_micros)}", "bold"),
         (f", in-house {dollars(picture.inhouse_usd_micros)}", "dim"),
+        (
+            f"\nheld {picture.view.held}, until there is money or their time is over" if picture.view.held else "",
+            "yellow",
+        ),
     )
 
 
@@ -150,5 +164,7 @@ def changes(before: Picture | None, after: Picture) -> list[str]:
         if was is None or (was.state, was.attempt) != (record.state, record.attempt):
             cost = f", {dollars(record.cost_usd_micros)}" if record.is_terminal else ""
             where = f" on {place(record)}" if record.pool else ""
+            if not record.pool and _reason(record):
+                where = f": {_reason(record)}"
             lines.append(f"{number:>2} {record.id} {record.state}{where}{cost}")
     return [f"{after.elapsed_s:6.1f} s  {line}" for line in lines]

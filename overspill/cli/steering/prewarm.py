@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from ledger.models import Kind
 from overspill.cli.jobs import AsJson
 from overspill.cli.records import dollars
 from overspill.cli.steering.said import seconds, who
@@ -21,10 +20,9 @@ def prewarm(
         float, typer.Option("--for", parser=seconds, metavar="SPAN", help="How long: 30m, 2h, ...")
     ] = "30m",  # type: ignore[assignment]  # the parser makes seconds of it
     why: Annotated[str, typer.Option(help="The reason; kept with your name.")] = "",
-    kind: Annotated[Kind, typer.Option(help="For which jobs.")] = Kind.RENDER,
     json: AsJson = False,
 ) -> None:
-    """Keep containers warm on Modal before a peak. It costs what they cost, whether or not a job comes."""
+    """Keep renderers warm on Modal before a peak. It costs what they cost, whether or not a job comes."""
     from modal_apps.gpus import UnknownGpuClass, parse  # noqa: PLC0415 - `--help` needs none of it
     from workers.settings import Settings  # noqa: PLC0415
 
@@ -39,7 +37,7 @@ def prewarm(
                 chosen = parse(gpu or settings.modal_render_classes[0])
             except UnknownGpuClass as error:
                 fail(str(error), exit_code=2)
-            wishes = ledger.budget.set_prewarm(number, gpu=chosen.name, for_s=for_s, who=who(), why=why, kind=kind)
+            wishes = ledger.budget.set_prewarm(number, gpu=chosen.name, for_s=for_s, who=who(), why=why)
             cost = settings.prices.cost_usd_micros(chosen, for_s) * number
             if number and not json:
                 err.print(f"costs {dollars(cost)} at most, if no job comes", markup=False)

@@ -76,7 +76,7 @@ def _kinds(view: ClusterView, width: int) -> RenderableType:
             busy = min(here.active_inhouse, here.live_slots)
             oldest = span(here.oldest_waiting_ms / 1000) if here.waiting_inhouse else "-"
             cells += [f"{busy} of {here.live_slots} busy", oldest]
-        table.add_row(*cells, _spill(here, view.now_ms))
+        table.add_row(*cells, _spill(here, view))
     return table
 
 
@@ -86,8 +86,10 @@ def _terse(kind: Kind, view: ClusterView) -> Text:
     return Text.assemble((str(kind), "bold"), counts, "spills" if here.spill.active else "", no_wrap=True)
 
 
-def _spill(here: KindView, now_ms: int) -> Text:
-    since = f" for {span((now_ms - here.spill.since_ms) / 1000)}" if here.spill.since_ms else ""
+def _spill(here: KindView, view: ClusterView) -> Text:
+    if view.override != "auto":
+        return Text(f"{view.override}, by an operator", style="bold yellow")
+    since = f" for {span((view.now_ms - here.spill.since_ms) / 1000)}" if here.spill.since_ms else ""
     return Text(f"ON{since}", style="bold magenta") if here.spill.active else Text(f"off{since}", style="dim")
 
 
@@ -100,6 +102,8 @@ def _modal(shot: Snapshot) -> RenderableType:
         line.append("  " + ", ".join(f"{gpu} x{count}" for gpu, count in classes.most_common()), style="dim")
     if shot.view is not None and shot.view.held:
         line.append(f"  held {shot.view.held} jobs", style="bold yellow")
+    if shot.breaker:
+        line.append(f"  breaker {shot.breaker.replace('_', ' ')}", style="bold red")
     return line
 
 

@@ -19,10 +19,11 @@ class Snapshot:
     Attributes:
         address: the ledger's.
         view: the cluster; None: nothing was ever seen.
-        month_cap_usd_micros: the month's cap on what Modal may cost.
+        month_cap_usd_micros: the month's cap on what Modal may cost: the workers', as far as they have used it.
         calls: calls in flight, oldest first; perhaps not all.
         calls_total: how many there are.
         events: the newest, newest first.
+        breaker: what the circuit breaker before Modal says, if it is not closed; else empty.
         away: why the ledger cannot be asked; None: it answers.
         away_s: for how long it has been away, seconds.
     """
@@ -33,6 +34,7 @@ class Snapshot:
     calls: Sequence[CallInFlight] = ()
     calls_total: int = 0
     events: Sequence[LatestEvent] = ()
+    breaker: str = ""
     away: str | None = None
     away_s: float = 0.0
 
@@ -49,6 +51,19 @@ def take(ledger: Ledger, *, before: Snapshot, since_s: float) -> Snapshot:
         view = ledger.placing.view()
         calls, total = ledger.looking.calls_in_flight(limit=CALLS_READ)
         events = ledger.looking.events(limit=EVENTS_READ)
+        stored = ledger.following.breaker()
+        cap = ledger.looking.month_cap_in_force()
     except LedgerError as error:
         return replace(before, away=str(error), away_s=before.away_s + since_s if before.away else 0.0)
-    return replace(before, view=view, calls=calls, calls_total=total, events=events, away=None, away_s=0.0)
+    breaker = "" if stored.phase == "closed" else f"{stored.phase}: {stored.reason or 'unknown'}"
+    return replace(
+        before,
+        view=view,
+        month_cap_usd_micros=before.month_cap_usd_micros if cap is None else cap,
+        calls=calls,
+        calls_total=total,
+        events=events,
+        breaker=breaker,
+        away=None,
+        away_s=0.0,
+    )

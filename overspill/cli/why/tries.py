@@ -46,7 +46,7 @@ class Try:
     def how(self) -> str:
         """How it ended or stands, in words."""
         if self.outcome is None:
-            return "begun" if self.ran_s is not None else "not begun"
+            return "it runs" if self.ran_s is not None else "it has not begun"
         return words.cause(self.outcome)
 
 

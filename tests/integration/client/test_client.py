@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 import redis
+from opentelemetry.sdk.trace import TracerProvider
 
 import overspill
 from ledger import Ledger
@@ -142,6 +143,18 @@ def test_the_same_key_is_the_same_job(settings: overspill.LedgerSettings) -> Non
         assert len(ids) == 1
         with pytest.raises(overspill.IdempotencyConflict):
             client.submit(prompt="y", idempotency_key="k")
+
+
+def test_the_callers_trace_goes_on_in_the_jobs(settings: overspill.LedgerSettings) -> None:
+    # given a caller that uses OpenTelemetry, and one that does not at the moment
+    with Client(settings, sender=Recorder()) as client:
+        with TracerProvider().get_tracer("caller").start_as_current_span("work") as span:
+            traced = client.status(client.submit(prompt="x"))
+        plain = client.status(client.submit(prompt="x"))
+    # then the first job belongs to the caller's trace, the second to none
+    context = span.get_span_context()
+    assert traced.traceparent == f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+    assert plain.traceparent is None
 
 
 def test_a_train_job_goes_to_its_own_queue(settings: overspill.LedgerSettings) -> None:

@@ -12,9 +12,11 @@ import redis
 
 from overspill.dev.errors import MissingProgram
 from overspill.dev.modal_service import ModalLocalService
+from overspill.dev.prometheus_service import PrometheusService, find_prometheus
 from overspill.dev.redis_service import RedisService
 from overspill.dev.s3_service import BUCKET, S3Service
 from tests.support.stack import REPOSITORY
+from tests.support.waiting import until
 
 
 def test_redis_keeps_what_it_acknowledged_when_it_is_killed(tmp_path: Path) -> None:
@@ -126,3 +128,30 @@ def app_list(environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
         timeout=60,
         check=False,
     )
+
+
+def test_prometheus_starts_with_our_rules_and_keeps_its_address(tmp_path: Path) -> None:
+    if find_prometheus() is None:
+        pytest.skip("prometheus is not installed (make setup-tests)")
+    # given a Prometheus with the repository's rules, and an exporter that is not there yet
+    rules = REPOSITORY / "monitoring" / "prometheus" / "rules"
+    service = PrometheusService(tmp_path / "prometheus", logs=tmp_path, exporter="127.0.0.1:9", rules=rules)
+    service.start()
+    try:
+        service.ready()
+        # then it has every group of them, and looks for the exporter
+        groups = httpx.get(f"{service.url}/api/v1/rules", trust_env=False).json()["data"]["groups"]
+        assert {group["name"] for group in groups} == {f"overspill_{path.stem}" for path in rules.glob("*.yml")}
+        (target,) = until(
+            lambda: httpx.get(f"{service.url}/api/v1/targets", trust_env=False).json()["data"]["activeTargets"],
+            bool,
+            timeout_s=20,
+        )
+        assert target["scrapeUrl"] == "http://127.0.0.1:9/metrics"
+        # and only loopback reaches it
+        assert service.environment == {"OVERSPILL_PROMETHEUS_URL": f"http://127.0.0.1:{service.port}"}
+    finally:
+        service.stop()
+        service.stop()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(service.url, trust_env=False)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import secrets
 import signal
 import subprocess
 import time
@@ -20,6 +21,7 @@ from overspill.dev.procfile import read_procfile
 from overspill.dev.stack import Stack, StackOptions
 from overspill.dev.state_folder import read_environment
 from tests.support.chromium import page_after_scripts
+from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.stack import REPOSITORY, overspill_command, processes_of, running_stack
 from tests.support.waiting import until
 from workers.celery_config import queue_names
@@ -140,6 +142,45 @@ def flower_json(stack: Stack, path: str) -> Any:
     answer = httpx.get(url, auth=(user, password), trust_env=False, timeout=20)
     assert answer.status_code == 200, answer.text[:500]
     return answer.json()
+
+
+@pytest.mark.parametrize(
+    ("burst", "way"),
+    [
+        ("never", {"POST /v1/videos", "decide", "run in-house", "put into S3"}),
+        ("always", {"POST /v1/videos", "decide", "spawn", "call on Modal", "execute", "put into S3"}),
+    ],
+)
+def test_a_job_is_one_trace_from_its_request_to_its_artifact(
+    stack: Stack, collector: OtlpReceiver, burst: str, way: set[str]
+) -> None:
+    # given a caller with a trace of its own
+    trace_id, caller = secrets.token_hex(16), secrets.token_hex(8)
+    # when it asks for a video that runs in-house, or on Modal
+    answer = httpx.post(
+        f"{stack.api_url}/v1/videos",
+        json={"prompt": "a heron", "size": "320x180", "seconds": 1, "burst": burst},
+        headers={"Authorization": f"Bearer {stack.api_key}", "traceparent": f"00-{trace_id}-{caller}-01"},
+        trust_env=False,
+    )
+    job_id = answer.json()["id"]
+    assert Answer(stack, "watch", job_id).code == 0
+    # then every step of it is in the caller's trace, across all processes
+    spans = until(lambda: collector.trace(trace_id), lambda found: way <= {span.name for span in found}, timeout_s=30)
+    # and connected: each has its parent in the trace, up to the caller
+    ids = {span.span_id for span in spans}
+    roots = [span for span in spans if span.parent_id not in ids]
+    assert [(span.name, span.parent_id) for span in roots] == [("POST /v1/videos", caller)]
+    assert {span.attributes["overspill.job_id"] for span in spans if "overspill.job_id" in span.attributes} == {job_id}
+    # and in the order of time; what the container did lies within its call
+    by_name = {span.name: span for span in spans}
+    assert all(span.began_at <= span.ended_at for span in spans)
+    if burst == "always":
+        call, work = by_name["call on Modal"], by_name["execute"]
+        assert call.began_at - 0.05 <= work.began_at <= work.ended_at <= call.ended_at + 0.05
+        assert work.parent_id == call.span_id == by_name["put into S3"].parent_id
+    # and no prompt is in it
+    assert "heron" not in str(spans)
 
 
 def test_flower_refuses_whoever_has_no_password(stack: Stack) -> None:
@@ -282,3 +323,15 @@ def test_up_stops_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
     assert "Traceback" not in err
     assert err.endswith("... stopped\n")
     assert processes_of(folder) == {}
+
+
+def test_the_exporter_shows_the_stack(stack: Stack) -> None:
+    # given the stack's exporter / when it is scraped
+    text = httpx.get(stack.environment["OVERSPILL_EXPORTER_URL"] + "/metrics", trust_env=False, timeout=10).text
+    # then it shows the ledger, the slot that lives, and the duties that are done
+    assert "overspill_up 1.0" in text
+    assert 'overspill_slots_live{kind="render"} 1.0' in text
+    assert 'overspill_duty_timestamp_seconds{duty="reconciler"}' in text
+    assert 'overspill_duty_timestamp_seconds{duty="follower"}' in text
+    # and nothing is counted that it does not know
+    assert "overspill_exporter_unlisted_series 0.0" in text

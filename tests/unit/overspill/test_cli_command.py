@@ -29,7 +29,24 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     # given / when help is asked for / then every command is there with a sentence
     code, out, _ = run(monkeypatch, capsys, "--help")
     assert code == 0
-    for name in ("up", "demo", "submit", "jobs", "watch", "cancel", "why", "top", "doctor", "modal"):
+    for name in (
+        "up",
+        "demo",
+        "submit",
+        "jobs",
+        "watch",
+        "cancel",
+        "why",
+        "top",
+        "spill",
+        "budget",
+        "cost",
+        "calls",
+        "prewarm",
+        "demo-budget",
+        "doctor",
+        "modal",
+    ):
         assert any(line.split()[:1] == [name] and len(line.split()) > 2 for line in out.splitlines()), name
 
 

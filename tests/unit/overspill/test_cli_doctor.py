@@ -1,15 +1,20 @@
 """What the doctor finds: each dependency wrong in turn, against real servers where there are any."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import redis
 
-from overspill.cli.checks import machine, outside
+from ledger.decisions import Limits
+from overspill.cli.checks import machine, money, outside
 from overspill.cli.checks import redis as redis_checks
 from overspill.cli.checks.finding import Finding, Health
+from tests.support.ledgers import MODAL, ROOMY, fresh_ledger, place, submit
 from tests.support.redis_server import RedisServer
+from workers.placement.prices import PriceList
 from workers.settings import Settings
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -115,3 +120,55 @@ def test_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert machine.python((3, 10)).health is Health.WRONG
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "apt-get install redis-server" in machine.redis_server().remedy
+
+
+def test_a_budget_is_well_until_it_drains(redis_server: RedisServer) -> None:
+    # given a budget of $10, of which more and more is set aside / when it is looked at
+    limits = Limits(month_cap_usd_micros=10_000_000, max_modal_attempts=100, drain_ratio=0.9)
+    found = []
+    with fresh_ledger(redis_server.url(2)) as ledger:
+        for reserve_usd_micros in (4_000_000, 5_500_000, 500_000):
+            submit(ledger)
+            place(ledger, replace(MODAL, reserve_usd_micros=reserve_usd_micros), limits=ROOMY)
+            found.append(money.of_budget(ledger.budget.view(limits)))
+    # then it is well, then only priority jobs spill, then nothing is left
+    assert [finding.health for finding in found] == [Health.OK, Health.NOTE, Health.WRONG]
+    assert "$4.00 of $10.00 spent or set aside" in found[0].detail
+    assert "(40%)" in found[0].detail
+    assert "only priority jobs still spill for the month" in found[1].detail
+    assert "nothing is left for the month" in found[2].detail
+    assert found[2].remedy
+
+
+def test_a_hand_on_spilling_and_an_open_breaker_are_found(redis_server: RedisServer) -> None:
+    # given an operator who turned spilling off, and then a breaker that opened
+    with fresh_ledger(redis_server.url(2)) as ledger:
+        asked = settings(ledger_url=redis_server.url(2), ledger_prefix=ledger.prefix)
+        assert money.spilling(asked).health is Health.OK
+        ledger.budget.set_override("off", who="ada@here", why="prices")
+        off = money.spilling(asked)
+        ledger.following.move_breaker(version=0, phase="open", reason="token_refused", memory="{}")
+        broken = money.spilling(asked)
+    # then the first is worth knowing, the second wrong, each with what mends it
+    assert (off.health, off.remedy) == (Health.NOTE, "`overspill spill auto`")
+    assert "turned off by ada@here: prices" in off.detail
+    assert broken.health is Health.WRONG
+    assert "token_refused" in broken.detail
+    assert "modal token new" in broken.remedy
+    # and a ledger that is away is that finding
+    assert money.spilling(settings(ledger_url=NOWHERE)).health is Health.WRONG
+    assert money.budget(settings(ledger_url=NOWHERE)).health is Health.WRONG
+
+
+def test_prices_that_are_not_modals_are_found() -> None:
+    # given the workspace's own rates / when ours are compared / then those that differ are named with the setting
+    rates = {"gpu_hour_cost_h100": Decimal("3.9492"), "gpu_hour_cost_h200": Decimal("4.5396")}
+    names = ("H100", "H200")
+    assert money.of_rates(PriceList(), names, rates).health is Health.OK
+    dear = money.of_rates(PriceList(), names, {**rates, "gpu_hour_cost_h100": Decimal("5.00")})
+    assert dear.health is Health.WRONG
+    assert dear.remedy == """set OVERSPILL_MODAL_PRICES_USD_PER_HOUR='{"H100": 5}'"""
+    assert (
+        money.of_rates(PriceList({"H100": 5.0}), names, {**rates, "gpu_hour_cost_h100": Decimal(5)}).health is Health.OK
+    )
+    assert "H200" in money.of_rates(PriceList(), names, {"gpu_hour_cost_h100": Decimal("3.9492")}).detail

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from ledger import Ledger, LedgerSettings
-from ledger.decisions import RunInhouse
+from ledger.decisions import Limits, RunInhouse
 from ledger.models import Kind
 from ledger.states import State
 from overspill.cli.top.picture import frame
@@ -43,7 +43,7 @@ def busy(ledger: Ledger) -> Snapshot:
     ids = []
     for decision in (RunInhouse(), RunInhouse(), MODAL, MODAL, MODAL):
         ids.append(submit(ledger))
-        place(ledger, decision)
+        place(ledger, decision, limits=Limits(month_cap_usd_micros=CAP, max_modal_attempts=100))
     ids = ids[2:]
     for number, job_id in enumerate(ids[:2]):
         ledger.calls.record_call(job_id, 1, call_id=f"fc-{number}", first_check_s=1, deadline_s=100)
@@ -69,6 +69,15 @@ def test_a_frame_has_everything_that_there_is(ledger: Ledger) -> None:
     assert "15%" in text
     assert "job.cancelled modal H100 cancelled by request" in text
     assert "$1.00 set aside attempt 1" in text
+
+
+def test_who_keeps_jobs_off_modal_is_shown(ledger: Ledger) -> None:
+    # given an operator who turned spilling off, and a breaker that opened / when it is drawn / then both are there
+    ledger.budget.set_override("off", who="ada", why="")
+    ledger.following.move_breaker(version=0, phase="open", reason="token_refused", memory="{}")
+    text = drawn(take(ledger, before=Snapshot(ledger.address, month_cap_usd_micros=CAP), since_s=0), 100)
+    assert "off, by an operator" in text
+    assert "breaker open: token refused" in text
 
 
 @pytest.mark.parametrize("width", [20, 40, 63, 80, 99, 150])

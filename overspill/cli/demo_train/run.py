@@ -1,0 +1,139 @@
+"""The demo itself, on a stack that the command has made and will stop."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engines.train.evaluate import evaluate
+from ledger import Ledger
+from ledger.models import BurstMode, JobRecord, RenderJob, TrainJob
+from ledger.states import State
+from modal_apps.gpus import parse as parse_gpu
+from overspill.cli import curves
+from overspill.cli.demo_train.runs import CLASSIFIER, FPS, PROMPT, SECONDS, SIZE, TRANSFORMER
+from overspill.cli.demo_train.strike import kill_container
+from overspill.cli.demo_train.verdict import TrainVerdict
+from overspill.cli.records import how_it_stands
+from overspill.client import Client
+from overspill.dev.stack import Stack
+from workers.artifacts import ArtifactStore
+from workers.requests import TRAINED_MODEL
+from workers.settings import Settings
+from workers.training.store import CheckpointStore
+
+_TIMEOUT_S = 600.0
+_LOOK_EVERY_S = 0.5
+#: The container is killed once the run has told of so many checkpoints.
+_STRIKE_AFTER = 2
+
+
+def run(stack: Stack, out_folder: Path, *, say: Callable[[str], None]) -> TrainVerdict:
+    """Start the stack, train twice, strike once, judge the samples, render; the stack is the caller's to stop."""
+    began = time.monotonic()
+    stack.start()
+    os.environ.update(stack.process_environment)  # from here on our own settings speak to this stack
+    say(f"ready after {time.monotonic() - began:.1f} s")
+    with Ledger() as ledger, Client() as client:
+        demo = _Demo(stack, ledger, client, say)
+        classifier, transformer = demo.train()
+        complaints = [
+            f"{record.id} is {how_it_stands(record)}"
+            for record in (classifier, transformer)
+            if record.state is not State.COMPLETED
+        ]
+        if complaints:
+            return TrainVerdict(None, None, demo.survived, None, complaints)
+        accuracy, recognised = demo.judge(classifier, transformer)
+        return TrainVerdict(accuracy, recognised, demo.survived, demo.render(transformer, out_folder))
+
+
+class _Demo:
+    """What the steps of the demo share."""
+
+    def __init__(self, stack: Stack, ledger: Ledger, client: Client, say: Callable[[str], None]) -> None:
+        self._stack = stack
+        self._ledger = ledger
+        self._client = client
+        self._say = say
+        self._artifacts = ArtifactStore(Settings())
+        self._store = CheckpointStore(self._artifacts)
+        self._struck_at: int | None = None
+        self.survived = 0
+
+    def train(self) -> tuple[JobRecord, JobRecord]:
+        """Both runs at once: the classifier in-house, the transformer on Modal, where its container is killed."""
+        ids = [self._client.submit(TrainJob.model_validate(fields)) for fields in (CLASSIFIER, TRANSFORMER)]
+        names = dict(zip(ids, ("classifier, in-house", "transformer, on Modal"), strict=True))
+        shown: dict[str, str] = {}
+        until = time.monotonic() + _TIMEOUT_S
+        while True:
+            records = [self._ledger.desk.get(job_id) for job_id in ids]
+            for record in records:
+                rows = self._ledger.training.rows(record.id)
+                self._show(names[record.id], record, rows, shown)
+            self._strike(ids[1])
+            if all(record.is_terminal for record in records) or time.monotonic() > until:
+                break
+            time.sleep(_LOOK_EVERY_S)
+        starts = [row["step"] for row in self._ledger.training.rows(ids[1]) if row["kind"] == "started"]
+        went_on = self._struck_at is not None and any(step >= self._struck_at for step in starts)
+        self.survived = int(went_on and records[1].state is State.COMPLETED)
+        return records[0], records[1]
+
+    def judge(self, classifier: JobRecord, transformer: JobRecord) -> tuple[float, float]:
+        """The classifier on the held-out part, and the transformer's samples by the classifier."""
+        began = time.monotonic()
+        folder = self._stack.folder.path / "judged"
+        cache = self._stack.folder.path / "train" / "cache"
+        judge = self._store.fetch_newest(classifier.id, folder / "classifier")
+        judged = self._store.fetch_newest(transformer.id, folder / "transformer")
+        assert judge is not None  # noqa: S101  # both have completed
+        assert judged is not None  # noqa: S101
+        accuracy = evaluate(judge.path, cache=cache)["accuracy"]
+        recognised = evaluate(judged.path, cache=cache, classifier=judge.path)["recognised"]
+        self._say(
+            f"classifier {accuracy:.1%}, samples {recognised:.0%} recognised, in {time.monotonic() - began:.1f} s"
+        )
+        return accuracy, recognised
+
+    def render(self, transformer: JobRecord, out_folder: Path) -> Path | None:
+        """A video by the `dit` engine, from the transformer's checkpoint: a render job like any other."""
+        width, height = SIZE.split("x")
+        job = RenderJob(
+            prompt=PROMPT, seconds=SECONDS, size=f"{width}x{height}", fps=FPS, model=f"{TRAINED_MODEL}{transformer.id}",
+            burst=BurstMode.NEVER,
+        )  # fmt: skip
+        began = time.monotonic()
+        record = self._client.wait(self._client.submit(job), timeout_s=_TIMEOUT_S)
+        if record.artifact is None:
+            return None
+        body = self._artifacts.client.get_object(Bucket=record.artifact.bucket, Key=record.artifact.key)["Body"].read()
+        out_folder.mkdir(parents=True, exist_ok=True)
+        path = out_folder / "train.mp4"
+        path.write_bytes(body)
+        self._say(f"rendered {PROMPT!r} in {time.monotonic() - began:.1f} s: {path}, {len(body)} bytes")
+        return path
+
+    def _strike(self, job_id: str) -> None:
+        """Kill the transformer's container, once, after its second checkpoint."""
+        if self._struck_at is not None:
+            return
+        rows = self._ledger.training.rows(job_id)
+        kept = [int(row["step"]) for row in rows if row["kind"] == "checkpoint"]
+        if len(kept) >= _STRIKE_AFTER and kept[-1] < rows[-1]["steps"]:
+            gpu = self._ledger.desk.get(job_id).gpu or ""
+            struck = kill_container(self._stack.environment["MODAL_LOCAL_ADMIN_URL"], parse_gpu(gpu).alias)
+            if struck is not None:
+                self._struck_at = kept[-1]
+                self._say(f"killed the transformer's container {struck} after step {kept[-1]}")
+
+    def _show(self, name: str, record: JobRecord, rows: list[dict[str, Any]], shown: dict[str, str]) -> None:
+        told = sum(row["kind"] in ("checkpoint", "started") for row in rows)
+        words = f"{record.state}:{told}"
+        if shown.get(record.id) != words:
+            shown[record.id] = words
+            self._say(
+                f"{name}: {how_it_stands(record)}  {curves.sparkline(curves.losses(rows))}  {curves.in_words(rows)}"
+            )

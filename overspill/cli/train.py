@@ -1,0 +1,94 @@
+"""`overspill train submit | logs`."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ledger.models import Kind, TrainJob
+from ledger.states import State
+from overspill.cli import curves
+from overspill.cli.jobs import AsJson, JobId, follow
+from overspill.cli.records import as_json
+from overspill.cli.surroundings import FAILED, WRONG_USAGE, fail, mistakes_said, open_ledger, print_json
+
+_LOOK_EVERY_S = 0.5
+
+app = typer.Typer(help="Training: from a config to checkpoints.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command(short_help="Have a model trained; prints the job's id.")
+def submit(
+    config: Annotated[Path, typer.Option(help="TOML or JSON with the fields of a train job.")],
+    gpu: Annotated[str | None, typer.Option(help="Modal GPU class, e.g. A100-80GB:4; else the cheapest.")] = None,
+    burst: Annotated[str | None, typer.Option(help="May it run on Modal: never, auto or always.")] = None,
+    deadline_s: Annotated[float | None, typer.Option(help="Seconds until it should be done.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Who pays.")] = None,
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key again: the same job back.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Show its progress until it ends.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Have a model trained. The engine's own checks, and whether a GPU class holds the model, come first."""
+    from overspill.client import Client  # noqa: PLC0415 - `--help` needs no Redis
+
+    given = {"gpu": gpu, "burst": burst, "deadline_s": deadline_s, "tenant": tenant}
+    with mistakes_said():
+        job = _checked(config, {name: value for name, value in given.items() if value is not None})
+        with Client() as client:
+            job_id = client.submit(job, idempotency_key=idempotency_key)
+            if not json:
+                typer.echo(job_id)
+            if wait:
+                follow(job_id)
+            record = client.status(job_id)
+    if json:
+        print_json(as_json(record))
+    if wait and record.state is not State.COMPLETED:
+        raise typer.Exit(FAILED)
+
+
+def _checked(path: Path, given: dict[str, Any]) -> TrainJob:
+    """The job in a file, with what the command line says over it; what is wrong is said before anything is sent."""
+    from engines.train.errors import TrainError  # noqa: PLC0415 - `--help` needs no engine
+    from modal_apps.training_request import WrongConfigFile, read_config_file  # noqa: PLC0415
+    from workers.placement.training import CannotRun  # noqa: PLC0415
+    from workers.settings import settings  # noqa: PLC0415
+    from workers.training.needs import train_policy  # noqa: PLC0415
+
+    try:
+        fields = {"kind": str(Kind.TRAIN), **read_config_file(path), **given}
+        job = TrainJob.model_validate(fields)
+        sizes = train_policy(settings(), {}).needs.sizes
+        sizes.run(job)
+        sizes.gpu_class(job, outgrown=None, without=())
+    except (WrongConfigFile, TrainError, CannotRun) as error:
+        fail(str(error), exit_code=WRONG_USAGE)
+    return job
+
+
+@app.command(short_help="Show what a run has told of itself.")
+def logs(
+    job: JobId,
+    follow_on: Annotated[bool, typer.Option("--follow", help="Go on until the run ends.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show what a run has told of itself: starts, losses, evaluations, checkpoints; the newest last."""
+    with mistakes_said(), open_ledger() as ledger:
+        record = ledger.desk.get(job)
+        if record.kind is not Kind.TRAIN:
+            fail(f"expected a train job, got a {record.kind}: {job}.")
+        shown: set[tuple[int, int]] = set()
+        while True:
+            ended = ledger.desk.get(job).is_terminal
+            rows = ledger.training.rows(job)
+            for row in rows:
+                key = (int(row["attempt"]), int(row["n"]))
+                if key not in shown and not json:
+                    typer.echo(curves.line(row))
+                shown.add(key)
+            if ended or not follow_on:
+                break
+            time.sleep(_LOOK_EVERY_S)
+    if json:
+        print_json(rows)

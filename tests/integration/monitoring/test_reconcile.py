@@ -1,0 +1,55 @@
+"""The counters equal what the records add up to, and a difference is found."""
+
+import pytest
+
+from ledger import Kind, Ledger
+from monitoring.reconcile import differences
+from tests.support.activity import everything, run_inhouse
+from tests.support.ledgers import move_clock
+
+
+def test_counters_equal_the_records_after_everything(ledger: Ledger) -> None:
+    # given at least one of everything, twice, with idle containers whose time is over
+    everything(ledger)
+    everything(ledger)
+    move_clock(ledger, 5)
+    ledger.sweeps.idle_containers(limit=500)
+    # then every counter that can be counted again is what was counted
+    assert [str(one) for one in differences(ledger)] == []
+    assert ledger.audit() == []
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "jobs_total|kind=render|outcome=completed|pool=inhouse",
+        "attempts_total|gpu=inhouse|kind=render|outcome=completed|pool=inhouse",
+        "decisions_total|decision=inhouse|kind=render|rule=test_runinhouse",
+        "transitions_total|from=queued|kind=render|to=placed",
+        "cost_usd_micros_total|component=execution|gpu=inhouse|kind=render|pool=inhouse",
+        "job_wait_seconds|kind=render|pool=inhouse|le=1",
+    ],
+)
+def test_one_count_too_many_is_found(ledger: Ledger, field: str) -> None:
+    # given a job, and a counter that somebody else has raised
+    run_inhouse(ledger, Kind.RENDER)
+    assert differences(ledger) == []
+    assert ledger.client.hincrby(f"{ledger.prefix}:counters", field, 1) > 1
+    # then that counter, and no other, is said to differ
+    (found,) = differences(ledger)
+    assert found.metric == field.split("|", maxsplit=1)[0]
+    assert found.counted == found.recorded + 1
+
+
+def test_jobs_that_were_retired_are_no_difference(ledger: Ledger) -> None:
+    # given a job that ended long ago and was forgotten
+    run_inhouse(ledger, Kind.RENDER)
+    move_clock(ledger, 100)
+    assert ledger.sweeps.retire(Kind.RENDER, older_than_s=10, limit=10)[0] == 1
+    # then its counts stand, and are no difference
+    assert differences(ledger) == []
+    # but a count that is missing still is
+    run_inhouse(ledger, Kind.RENDER)
+    run_inhouse(ledger, Kind.RENDER)
+    ledger.client.hset(f"{ledger.prefix}:counters", "submitted_total|kind=render|source=client", 1)
+    assert [one.metric for one in differences(ledger)] == ["submitted_total"]

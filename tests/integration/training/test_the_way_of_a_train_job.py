@@ -1,0 +1,73 @@
+"""A train job travels the whole way, in-house and on Modal, and whatever dies, it ends with the same weights."""
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from ledger import Pool, State
+from overspill.cli.demo_train.strike import kill_container
+from tests.integration.training.conftest import Trainer
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def _kill_tree(pid: int) -> None:
+    """SIGKILL a process and all its children at once, as the end of a host would."""
+    parent = psutil.Process(pid)
+    for process in [parent, *parent.children(recursive=True)]:
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def _starts(trainer: Trainer, job_id: str) -> list[int]:
+    return [row["step"] for row in trainer.ledger.training.rows(job_id) if row["kind"] == "started"]
+
+
+def test_a_killed_worker_and_a_killed_container_cost_an_interval_each(
+    trainer: Trainer, undisturbed: dict[str, str]
+) -> None:
+    # Given the same run in-house and on Modal, each with a checkpoint that is in S3
+    inhouse, on_modal = trainer.submit(burst="never"), trainer.submit(burst="always")
+    trainer.checkpoint_told(inhouse)
+    assert trainer.stack.supervisor is not None
+    pid = trainer.stack.supervisor["gpu.1"].pid
+    assert pid is not None
+    # When the worker dies, and the container does
+    _kill_tree(pid)
+    trainer.checkpoint_told(on_modal)
+    assert kill_container(trainer.stack.environment["MODAL_LOCAL_ADMIN_URL"], "TrainingSession_L4")
+    # Then in-house another attempt goes on from the checkpoint
+    record = trainer.ended(inhouse)
+    assert (record.state, record.pool, record.attempt) == (State.COMPLETED, Pool.INHOUSE, 2), record
+    assert trainer.ledger.desk.attempt(inhouse, 1)["outcome"] == "lease_lost"
+    first, second = _starts(trainer, inhouse)
+    assert first == 0
+    assert second >= 10
+    # And on Modal the same call goes on in another container
+    struck = trainer.ended(on_modal)
+    assert (struck.state, struck.pool, struck.gpu) == (State.COMPLETED, Pool.MODAL, "L4"), struck
+    assert _starts(trainer, on_modal)[-1] >= 10
+    assert struck.cost_usd_micros > 0
+    # And the weights of both are those of a run that nothing struck
+    assert trainer.weights(record) == undisturbed
+    assert trainer.weights(struck) == undisturbed
+
+
+def test_a_run_comes_home_from_modal_at_a_checkpoint(trainer: Trainer, undisturbed: dict[str, str]) -> None:
+    # Given the one own slot busy, and a run whose slack is used up, so that it is begun on Modal
+    other = trainer.submit(burst="never", steps=100_000)
+    trainer.when(other, lambda record: record.state is State.RUNNING)
+    trainer.think_slow("image_classifier@L4")
+    job_id = trainer.submit(deadline_s=600)
+    away = trainer.when(job_id, lambda record: record.pool is Pool.MODAL)
+    assert away.attempt == 1
+    trainer.checkpoint_told(job_id)
+    # When the slot falls idle
+    trainer.ledger.desk.cancel(other)
+    # Then it comes home at a checkpoint, and ends with the same weights
+    record = trainer.ended(job_id)
+    assert (record.state, record.pool, record.attempt) == (State.COMPLETED, Pool.INHOUSE, 2), record
+    assert trainer.ledger.desk.attempt(job_id, 1)["outcome"] == "moved_home"
+    assert _starts(trainer, job_id)[-1] >= 10
+    assert trainer.weights(record) == undisturbed
