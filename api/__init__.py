@@ -10,7 +10,8 @@ What lives here
     envelope, app                   request ids and the last resort around them; how it is all wired (`create_app`)
 
 What must hold
-    A request that is refused leaves no trace in the ledger: everything is checked before the first write.
+    A request that is refused leaves no trace in the ledger but, if a limit refused it, one on a counter: everything is
+    checked before the first write.
     A job is in the ledger before its nudge is sent, and a nudge that cannot be sent changes no answer.
     Another tenant's job does not exist: 404, never 403.
     No key, no prompt and no address of ours is ever logged or answered.

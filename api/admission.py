@@ -68,6 +68,7 @@ class Admission:
         )
         if reason is None or ledger.desk.was_accepted(job, idempotency_key=idempotency_key, is_retry=is_retry):
             return
+        ledger.tally("turned_away_total", f"kind={job.kind}|reason={reason}")
         probe_in_s = max(0, breaker.probe_at_ms - view.now_ms) / 1000 if breaker.phase is Phase.OPEN else None
         raise turned_away(reason, ledger.budget.retry_after_s(reason, probe_in_s=probe_in_s))
 

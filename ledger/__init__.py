@@ -10,6 +10,7 @@ What lives here
     metrics                           the histograms' bounds, and how labels are written
     scripts, lua/                     where it is kept, and the scripts that change it (each opens with its key map)
     desk, placing, attempts, calls, sweeps, looking, measuring   the verbs, grouped by who uses them
+    training                          the same, of training runs: how they go, how fast they are, their moves
     store                             `Ledger`: all verbs on one connection
 
 What must hold

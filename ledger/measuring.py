@@ -6,7 +6,7 @@ It is as fast with a million jobs as with none: sizes and first entries of index
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ledger.metrics import is_of_histogram
+from ledger.metrics import is_example, is_of_histogram
 from ledger.models import Kind
 from ledger.nudges import all_nudges
 from ledger.scripts import ScriptRunner
@@ -169,7 +169,7 @@ class Measuring:
                 if not is_of_histogram(name)
             },
             histograms=_histograms(answer["counters"]),
-            exemplars=_exemplars(answer["exemplars"]),
+            exemplars=_exemplars(answer["counters"]),
             gauges=_gauges(answer["gauges"]),
         )
 
@@ -189,7 +189,7 @@ def _pairs(flat: Sequence[str] | Mapping[str, str]) -> Iterator[tuple[str, str]]
 def _histograms(flat: Sequence[str]) -> list[Series]:
     found: dict[tuple[str, Labels], tuple[dict[str, int], list[float]]] = {}
     for name, value in _pairs(flat):
-        if not is_of_histogram(name):
+        if not is_of_histogram(name) or is_example(name):
             continue
         series, _, last = name.rpartition("|")
         buckets, total = found.setdefault(parse_series(series), ({}, [0.0]))
@@ -203,7 +203,9 @@ def _histograms(flat: Sequence[str]) -> list[Series]:
 def _exemplars(flat: Sequence[str]) -> dict[tuple[str, Labels, str], Exemplar]:
     found = {}
     for name, text in _pairs(flat):
-        series, _, bound = name.rpartition("|le=")
+        if not is_example(name):
+            continue
+        series, _, bound = name.removesuffix("|job").rpartition("|le=")
         job_id, value, at_ms = text.split(" ")
         found[*parse_series(series), bound] = Exemplar(job_id, float(value), int(at_ms))
     return found

@@ -7,7 +7,7 @@ service level is among them (a test of `monitoring` keeps it so).
     P:counters     hash  "<metric>|<labels>"              -> whole number, only ever raised; and of a histogram:
                          "<metric>|<labels>|le=<bound>"   -> observations in this bucket alone
                          "<metric>|<labels>|sum"          -> sum of what was observed, in millionths of the unit
-    P:exemplars    hash  "<metric>|<labels>|le=<bound>"   -> "<job id> <value> <at_ms>", the newest
+                         "<metric>|<labels>|le=<bound>|job" -> "<job id> <value> <at_ms>", the newest in this bucket
     P:gauges       hash  "<metric>|<labels>"              -> "<value> <at_ms>", the newest
 """
 
@@ -95,3 +95,8 @@ def _chain(bounds: tuple[float, ...]) -> str:
 def is_of_histogram(series: str) -> bool:
     """Whether a field of the hash of counters is a part of a histogram."""
     return "|le=" in series or series.endswith("|sum")
+
+
+def is_example(series: str) -> bool:
+    """Whether a field of the hash of counters names the newest job of a bucket."""
+    return series.endswith("|job")

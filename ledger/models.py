@@ -104,6 +104,10 @@ class _Job(BaseModel):
         return hashlib.sha256(body.encode()).hexdigest()
 
 
+#: Before the id of a train job, as the model of a render: the video is sampled from what that job has trained.
+TRAINED_MODEL = "dit:"
+
+
 class RenderJob(_Job):
     """A request for one MP4."""
 

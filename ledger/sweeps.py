@@ -71,8 +71,13 @@ class Sweeps:
 
     def retire(self, kind: Kind, *, older_than_s: float, limit: int) -> tuple[int, list[Artifact]]:
         """Forget jobs that ended longer ago; returns how many, and their artifacts, to be removed from S3."""
+        artifacts, ids = self.retire_by_name(kind, older_than_s=older_than_s, limit=limit)
+        return len(ids), artifacts
+
+    def retire_by_name(self, kind: Kind, *, older_than_s: float, limit: int) -> tuple[list[Artifact], list[str]]:
+        """The same; returns the artifacts and the ids, for jobs that leave more in S3 than their artifact."""
         answer = self._runner.call("retire", kind=kind, older_than_ms=int(older_than_s * 1000), limit=limit)
-        return int(answer["count"]), [Artifact(**json.loads(text)) for text in answer["artifacts"] or []]
+        return [Artifact(**json.loads(text)) for text in answer["artifacts"] or []], list(answer["ids"] or [])
 
     def due_held(self, *, limit: int) -> tuple[list[Nudge], list[str]]:
         """Held jobs whose time has come: the nudges for those that are decided about again, the ids of those shed."""

@@ -6,10 +6,17 @@ from typing import Any
 
 from ledger.errors import UnknownOutcome
 from ledger.models import JobRecord, Kind, record_from_fields
+from ledger.retries import Cause
 from ledger.scripts import ScriptRunner
 
 #: Rows that are kept of one job: a few runs' worth, whatever their length.
 ROWS_KEPT = 400
+
+#: Causes that say nothing about the job. They are counted anew from each checkpoint: a run that gets on does not fail.
+OUTER_CAUSES = (
+    Cause.LEASE_LOST, Cause.CRASH, Cause.PREEMPTED, Cause.TIMEOUT, Cause.CANCELLED_REMOTELY, Cause.RESULT_LOST,
+    Cause.RESULT_EXPIRED, Cause.DELIVERY,
+)  # fmt: skip
 
 
 class Training:
@@ -41,7 +48,15 @@ class Training:
             "note_train",
             id=job_id,
             attempt=attempt,
-            rows=[{"n": int(row["n"]), "text": json.dumps({"attempt": attempt, **row})} for row in rows],
+            rows=[
+                {
+                    "n": int(row["n"]),
+                    "text": json.dumps({"attempt": attempt, **row}),
+                    "checkpoint": row.get("kind") == "checkpoint",
+                }
+                for row in rows
+            ],
+            outer_causes=OUTER_CAUSES,
             kept=ROWS_KEPT,
             progress=progress,
             speed=None if speed is None else {"key": speed[0], "seconds_per_example": speed[1]},

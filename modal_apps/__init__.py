@@ -8,7 +8,12 @@ What lives here
     uploads    how a container puts its files straight into S3, by addresses signed for it
     names      what is deployed under which name
     images     the container images, exactly pinned
-    renderer   the deployed app: `modal deploy -m modal_apps.renderer`
+    renderer   the deployed app that renders: `modal deploy -m modal_apps.renderer`
+    trainer    the deployed app that trains: `modal deploy -m modal_apps.trainer`; a class for each GPU class
+    training_* what trainer is made of: the request, the run in its thread, its rows, its errors, the choice of a class
+    by_hand    `modal run -m modal_apps.trainer`
+    container  what a container knows of itself, and how it answers
+    gpu_table  docs/gpu-classes.md, made from the catalogue
 
 What must hold
     A container ships this package and `engines` only, so nothing here imports Celery, Redis, S3 or a room of ours

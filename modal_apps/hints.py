@@ -6,12 +6,13 @@ puts it, the newest progress replaces what was not put yet, and a full queue or 
 """
 
 import contextlib
+import json
 import threading
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import modal
 
@@ -28,7 +29,7 @@ What = Literal["started", "progress", "done"]
 _WHATS: Mapping[object, What] = {"started": "started", "progress": "progress", "done": "done"}
 
 #: Puts one item into one partition.
-Put = Callable[[tuple[Any, ...], str], None]
+Put = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,25 @@ class CallHint:
     #: How large the result is that is about to come.
     result_bytes: int | None = None
 
-    def to_wire(self) -> tuple[Any, ...]:
-        """As plain types."""
-        return (
-            self.job_id, self.attempt, self.call_id, self.what, self.percent, self.peak_gpu_memory_bytes,
-            self.result_bytes,
+    def to_wire(self) -> str:
+        """As one string: Modal's SDK looks at every part of what it hands on, and a string has none."""
+        return json.dumps(
+            [
+                self.job_id, self.attempt, self.call_id, self.what, self.percent, self.peak_gpu_memory_bytes,
+                self.result_bytes,
+            ]
         )  # fmt: skip
 
 
 def parse_hint(wire: object) -> CallHint | None:
     """Read an item of the queue; None if somebody else put it."""
-    if not isinstance(wire, tuple | list) or len(wire) != 7:  # noqa: PLR2004 - the fields of a hint
+    try:
+        fields = json.loads(wire) if isinstance(wire, str) else None
+    except ValueError:
         return None
-    job_id, attempt, call_id, said, *numbers = wire
+    if not isinstance(fields, list) or len(fields) != 7:  # noqa: PLR2004 - the fields of a hint
+        return None
+    job_id, attempt, call_id, said, *numbers = fields
     what = _WHATS.get(said) if isinstance(said, str) else None
     plain = isinstance(job_id, str) and isinstance(call_id, str) and _is_whole(attempt)
     if what is None or not plain or not all(one is None or _is_whole(one) for one in numbers):
@@ -84,7 +91,7 @@ def _queue() -> modal.Queue:
     return modal.Queue.from_name(HINTS_QUEUE, create_if_missing=True)
 
 
-def put_into_queue(item: tuple[Any, ...], partition: str) -> None:
+def put_into_queue(item: str, partition: str) -> None:
     """Put an item, at once or not at all."""
     _queue().put(item, block=False, partition=partition, partition_ttl=HINT_TTL_S)
 

@@ -4,8 +4,19 @@ Flower looks into the broker by itself and knows Redis by its address' scheme al
 consumes events only, never our queues, so kombu's own transport is good enough for it.
 """
 
-from workers.celery_config import make_celery
+from flower.views import BaseHandler
+
+from workers.celery_config import make_celery, queue_names
 from workers.settings import settings
 
 app = make_celery(settings())
 app.conf.broker_transport = None
+
+
+def _our_queues(_: object) -> list[str]:
+    return sorted(queue_names())
+
+
+# Flower's broker page has the queues of those workers that have answered it. The queue that nobody reads is the one
+# that must be seen, so it has all of ours.
+BaseHandler.get_active_queue_names = _our_queues

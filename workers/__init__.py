@@ -5,6 +5,7 @@ What lives here
     placement/                           the decision: pure functions, no Redis, Celery, Modal, clock or random
     dispatch                             claims queued jobs, asks the policy, commits its decisions
     inhouse, leases                      runs one in-house attempt under a lease that it renews
+    execution, rendering, training/      what an attempt does, by the kind of its job
     overflow/                            spawns Modal calls, follows them to their end, stops them
     delivery, artifacts                  puts a result into S3 and publishes it
     reconcile                            the sweeps that make sure nothing is forgotten

@@ -12,12 +12,14 @@ import structlog
 
 from ledger import Kind, LedgerError, nudges
 from ledger.nudges import Nudge
+from workers.artifacts import ArtifactStoreUnavailable
 from workers.background import BackgroundService
 from workers.broker import Broker
 from workers.budget_sweep import cancel_at_stop
 from workers.dispatch import policy_from
 from workers.resources import Resources
 from workers.training.needs import train_policy
+from workers.training.store import CheckpointStore
 
 log = structlog.get_logger(__name__)
 
@@ -106,13 +108,24 @@ class Reconciler(BackgroundService):
         """Forget what ended long ago: the records first, then the objects that nothing points to any more."""
         settings = self._open.settings
         for kind in Kind:
-            number, artifacts = self._open.ledger.sweeps.retire(
+            artifacts, ids = self._open.ledger.sweeps.retire_by_name(
                 kind, older_than_s=settings.retention_s, limit=settings.sweep_batch
             )
             for artifact in artifacts:
                 self._open.artifacts.discard(artifact)
-            if number:
-                log.info("jobs.retired", kind=str(kind), number=number)
+            if kind is Kind.TRAIN:
+                self._forget_checkpoints(ids)
+            if ids:
+                log.info("jobs.retired", kind=str(kind), number=len(ids))
+
+    def _forget_checkpoints(self, ids: list[str]) -> None:
+        """A train job leaves checkpoints of all its attempts, whatever its end was."""
+        store = CheckpointStore(self._open.artifacts)
+        for job_id in ids:
+            try:
+                store.forget(job_id)
+            except ArtifactStoreUnavailable as error:
+                log.warning("checkpoints.not_forgotten", job_id=job_id, error=str(error))
 
     def _nudge_again(self, nudge: Nudge, waiting: int) -> None:
         """Send as many nudges as jobs wait, less those that are still in the queue: a backlog is not a loss."""

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 from engines.render.dit.errors import NoModel
 from engines.render.errors import InvalidRenderRequest, RenderCancelled, RenderOutOfMemory, UnknownEngine
 from engines.render.registry import get_engine
-from ledger.models import JobRecord
+from ledger.models import TRAINED_MODEL, JobRecord
 from ledger.retries import Cause
 from workers.artifacts import ArtifactStoreUnavailable, Video
 from workers.execution import Abandoned, Broken, Execution, Finished, inhouse_cost_usd_micros
 from workers.leases import LeaseKeeper
-from workers.requests import TRAINED_MODEL, NoEngine, render_request
+from workers.requests import NoEngine, render_request
 from workers.resources import Resources
 from workers.training.models import NoTrainedModel, bring_model
 

@@ -1,11 +1,8 @@
 """From a job in the ledger to what an engine takes."""
 
 from engines.render.contract import RenderRequest
-from ledger.models import JobRecord, RenderJob
+from ledger.models import TRAINED_MODEL, JobRecord, RenderJob
 from workers.settings import Settings
-
-#: Before the id of the train job whose model renders.
-TRAINED_MODEL = "dit:"
 
 
 class NoEngine(Exception):

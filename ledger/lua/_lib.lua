@@ -33,7 +33,7 @@ Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TI
   P:override                hash    the operator's hand on spilling: mode (auto|on|off), who, why, at_ms, until_ms?
   P:quarantine              hash    id -> why its record cannot be read; it is a member of nothing else
   P:counters                hash    "<metric>|<label>=<value>|..." -> whole number, and the buckets of histograms
-  P:exemplars, P:gauges     hash    see ledger/metrics.py
+  P:gauges                  hash    "<metric>|<labels>" -> "<value> <at_ms>", see ledger/metrics.py
   P:events                  stream  every transition
   P:idempotency:<tenant>:<key>  string  job id, expires
   P:retry:<tenant>:<digest>     string  job id of a request without a key, expires soon
@@ -80,7 +80,7 @@ local function observe(metric, labels, value, job_id)
   add_to(bucket, 1)
   add_to(metric .. '|' .. labels .. '|sum', math.floor(value * 1e6 + 0.5))
   if job_id then
-    examples[#examples + 1] = bucket
+    examples[#examples + 1] = bucket .. '|job'
     examples[#examples + 1] = job_id .. ' ' .. value .. ' ' .. now_ms
   end
 end
@@ -91,14 +91,13 @@ local function write_counts()
   if number == 1 then
     redis.call('HINCRBY', key, counted[1], counted_by[counted[1]])
   elseif number > 1 then
-    local was, flat = redis.call('HMGET', key, unpack(counted)), {}
+    local was, flat, length = redis.call('HMGET', key, unpack(counted)), examples, #examples
     for i = 1, number do
       local series = counted[i]
-      flat[2 * i - 1], flat[2 * i] = series, (was[i] or 0) + counted_by[series]
+      flat[length + 2 * i - 1], flat[length + 2 * i] = series, (was[i] or 0) + counted_by[series]
     end
     redis.call('HSET', key, unpack(flat))
   end
-  if #examples > 0 then redis.call('HSET', K('exemplars'), unpack(examples)) end
   counted, counted_by, examples = {}, {}, {}
 end
 

@@ -74,4 +74,4 @@ return reply({ outcome = 'measured', kinds = kinds, overdue_nudges = overdue_nud
   burn = { usd_nanos_per_s = tonumber(burns[1] or '0'), gpus = tonumber(burns[2] or '0'),
     idle_containers = tonumber(burns[3] or '0') },
   counters = whole_hash('counters'),
-  exemplars = whole_hash('exemplars'), gauges = whole_hash('gauges') })
+  gauges = whole_hash('gauges') })

@@ -1,23 +1,28 @@
 --[[ A training run tells how it goes: rows for whoever watches, bounded for each job. Rows are numbered within their
 attempt, so a row that is told twice is kept once. An attempt that is not the newest may still tell what it did.
-a: id, attempt, rows = [{n, text (JSON)}], kept, progress?, speed? = {key, seconds_per_example}
+a: id, attempt, rows = [{n, text (JSON), checkpoint (bool)}], kept, outer_causes, progress?, speed? = {key, seconds_per_example}
 -> noted (number of new rows) | unknown ]]
 work_may_end()
 local job = load(a.id)
 if not job then return reply({ outcome = 'unknown' }) end
 local key = attempt_key(a.id, whole(a.attempt))
 local seen = tonumber(redis.call('HGET', key, 'train_rows') or '0')
-local new = 0
+local new, got_on = 0, false
 for _, row in ipairs(a.rows) do
   if row.n > seen then
     redis.call('RPUSH', K('train:' .. a.id), row.text)
     seen = row.n
     new = new + 1
+    got_on = got_on or row.checkpoint
   end
 end
 if new > 0 then
   redis.call('LTRIM', K('train:' .. a.id), whole(-a.kept), -1)
   if redis.call('EXISTS', key) == 1 then redis.call('HSET', key, 'train_rows', whole(seen)) end
+end
+-- A run that has left a checkpoint gets on: what strikes it from outside is forgiven anew.
+if got_on then
+  for _, cause in ipairs(a.outer_causes) do redis.call('HDEL', job_key(a.id), 'tries:' .. cause) end
 end
 local mine = job.attempt == whole(a.attempt) and (job.state == 'running' or job.state == 'delivering')
 if mine and not is_null(a.progress) and a.progress > tonumber(job.progress or '0') then

@@ -1,9 +1,9 @@
 --[[ Forget jobs that ended long ago, whole: record, attempts, events, receipts, indexes. Their objects are given back,
 to be removed from S3 by the caller.
 a: kind, older_than_ms (since its end), limit
--> retired, artifacts = [JSON text], count ]]
+-> retired, artifacts = [JSON text], ids, count ]]
 work_may_end()
-local artifacts, number = {}, 0
+local artifacts, ids, number = {}, {}, 0
 local before = now_ms - a.older_than_ms
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K('done:' .. a.kind), '-inf', whole(before), 'LIMIT', 0, a.limit)) do
   local got = redis.call('HMGET', job_key(id), 'attempt', 'tenant', 'artifact', 'state')
@@ -20,6 +20,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K('done:' .. a.kind), '-inf', wh
     if got[3] then artifacts[#artifacts + 1] = got[3] end
     count('retired_total', 'kind=' .. a.kind)
     number = number + 1
+    ids[number] = id
   end
 end
-return reply({ outcome = 'retired', artifacts = artifacts, count = number })
+return reply({ outcome = 'retired', artifacts = artifacts, ids = ids, count = number })

@@ -138,8 +138,8 @@ class Follower:
                     pause_s = min(LONGEST_S, due.next_in_s if due.next_in_s is not None else LONGEST_S)
                 if time.monotonic() >= stops_at:
                     stops_at = time.monotonic() + STOPS_EVERY_S
-                    for cancel in await stops.take(max(1, in_hand.room)):
-                        in_hand.begin(one_stop(cancel))
+                    for cancel in await stops.take():
+                        in_hand.begin(one_stop(cancel), counts=False)
             except LedgerError as error:
                 log.warning("follower.ledger_away", error=str(error))
                 pause_s = AWAY_S

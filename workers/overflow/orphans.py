@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 DUTY = "orphan-sweep"
 #: Announcements that are compared by one script, and those that are removed at once.
 PAGE, REMOVALS_AT_ONCE = 250, 8
+#: A sweep that lasts longer is broken off, seconds: a stream that has died says nothing.
+SWEEP_TIMEOUT_S = 300.0
 #: The next sweep is this much later for each announcement that the last one saw, seconds: a sweep reads them all.
 _LATER_FOR_EACH_S = 0.004
 
@@ -58,9 +60,10 @@ class OrphanSweep:
         """One round; returns how many announcements there were."""
         seen = 0
         try:
-            async for page in self._calls.announced(page=PAGE):
-                seen += len(page)
-                await self._compare(page)
+            async with asyncio.timeout(SWEEP_TIMEOUT_S):
+                async for page in self._calls.announced(page=PAGE):
+                    seen += len(page)
+                    await self._compare(page)
         except LedgerError:
             raise
         except Exception as error:  # noqa: BLE001 - the SDK raises many types; all mean that Modal cannot be asked now

@@ -151,6 +151,11 @@ class ModalRenderer:
                 taken = await self._hints().get_many.aio(limit, timeout=wait_s, partition=partition_name(partition))
         except queue.Empty:
             return []
+        except NotFoundError:
+            # Somebody has removed it; the next time it is made anew.
+            with self._lock:
+                self._queue = None
+            raise
         return [hint for item in taken if (hint := parse_hint(item)) is not None]
 
     async def announced(self, *, page: int) -> AsyncIterator[Sequence[Announcement]]:
@@ -160,13 +165,19 @@ class ModalRenderer:
             Exception: what the SDK raises when Modal cannot be asked.
         """
         found: list[Announcement] = []
-        async for key, entry in self._announcements().items.aio():
-            announcement = parse_entry(key, entry)
-            if announcement is not None:
-                found.append(announcement)
-            if len(found) >= page:
-                yield found
-                found = []
+        try:
+            async for key, entry in self._announcements().items.aio():
+                announcement = parse_entry(key, entry)
+                if announcement is not None:
+                    found.append(announcement)
+                if len(found) >= page:
+                    yield found
+                    found = []
+        except NotFoundError:
+            # Somebody has removed it; the next time it is made anew.
+            with self._lock:
+                self._dict = None
+            raise
         if found:
             yield found
 

@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 STOP_AGAIN_S = 2.0
 #: Stops at once.
 STOPS_AT_ONCE = 16
+#: Stops that one follower has begun, at most. Looks have an allowance of their own: a crowd of those delays no stop.
+STOPS_IN_HAND = 64
 
 
 class Stops:
@@ -32,13 +34,16 @@ class Stops:
         self._at_once = asyncio.Semaphore(STOPS_AT_ONCE)
         self._in_hand: set[tuple[str, int]] = set()
 
-    async def take(self, limit: int) -> list[DueCancel]:
+    async def take(self) -> list[DueCancel]:
         """Calls that must be stopped; each falls due again until it is settled.
 
         Raises:
             LedgerUnavailable: none was taken.
         """
-        due = await asyncio.to_thread(self._ledger.calls.claim_cancels, limit=limit, again_in_s=STOP_AGAIN_S)
+        room = STOPS_IN_HAND - len(self._in_hand)
+        if room <= 0:
+            return []
+        due = await asyncio.to_thread(self._ledger.calls.claim_cancels, limit=room, again_in_s=STOP_AGAIN_S)
         fresh = [one for one in due if (one.job_id, one.attempt) not in self._in_hand]
         # When Modal is slow a stop may outlast the time after which it falls due again: it is not begun twice here.
         self._in_hand |= {(one.job_id, one.attempt) for one in fresh}

@@ -4,6 +4,8 @@ What lives here
     policy     the interface: `decide(job, view)` and `recheck(view)`, and what they may look at
     watermark  the simple policy and the reference: spill above a depth, stop below a lower one
     gpu        which GPU class a job needs on Modal, and what is reserved for it
+    training   the policy of train jobs: own GPUs until the slack is used up, home again when that pays
+    by_kind    a policy for each kind of job
 
 What must hold
     Pure: no Redis, Celery, Modal, clock or random inside; time is in the view, settings are arguments. A policy

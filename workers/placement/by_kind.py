@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ledger.decisions import SpillState
-from ledger.models import JobRecord, Kind
+from ledger.decisions import Receipt, RunInhouse, SpillState
+from ledger.models import TRAINED_MODEL, JobRecord, Kind, RenderJob
 from ledger.view import ClusterView
 from workers.placement.policy import Policy, Verdict
 
@@ -27,7 +27,11 @@ class PolicyByKind:
         return self.usual.name
 
     def decide(self, job: JobRecord, view: ClusterView) -> Verdict:
-        """As the policy of its kind says."""
+        """As the policy of its kind says. A render with a trained model stays in-house, where PyTorch is."""
+        if isinstance(job.job, RenderJob) and job.job.model.startswith(TRAINED_MODEL):
+            return Verdict(
+                job.id, RunInhouse(), Receipt("model", "trained_model", "RunInhouse", {"model": job.job.model})
+            )
         return self._of(job.kind).decide(job, view)
 
     def spill_state(self, kind: Kind, view: ClusterView) -> SpillState:

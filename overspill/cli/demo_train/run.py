@@ -8,7 +8,7 @@ from typing import Any
 
 from engines.train.evaluate import evaluate
 from ledger import Ledger
-from ledger.models import BurstMode, JobRecord, RenderJob, TrainJob
+from ledger.models import TRAINED_MODEL, BurstMode, JobRecord, RenderJob, TrainJob
 from ledger.states import State
 from modal_apps.gpus import parse as parse_gpu
 from overspill.cli import curves
@@ -19,7 +19,6 @@ from overspill.cli.records import how_it_stands
 from overspill.client import Client
 from overspill.dev.stack import Stack
 from workers.artifacts import ArtifactStore
-from workers.requests import TRAINED_MODEL
 from workers.settings import Settings
 from workers.training.store import CheckpointStore
 

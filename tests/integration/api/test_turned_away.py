@@ -66,8 +66,9 @@ def test_a_spent_budget_makes_the_client_fail_at_once(redis_server: RedisServer)
         assert refused.value.response.headers["x-request-id"]
         assert int(refused.value.response.headers["retry-after"]) == pytest.approx(month_left_s(), abs=10)
         assert (refused.value.code, refused.value.type) == ("budget_exhausted", "insufficient_quota")
-        # and nothing is left of it, and no nudge was sent
-        assert api.keys() == before
+        # and nothing is left of it but its count, and no nudge was sent
+        assert api.keys() == before | {f"{api.ledger.prefix}:counters": "hash"}
+        assert api.ledger.counters() == {"turned_away_total|kind=render|reason=month_budget": 1}
         assert api.nudger.sent.empty()
         # and a dispatcher would have refused it with the same word
         assert dispatched(api) == "budget_exhausted"

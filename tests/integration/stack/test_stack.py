@@ -13,7 +13,7 @@ import av
 import httpx
 import pytest
 
-from ledger import Kind, LedgerSettings
+from ledger import Kind, LedgerSettings, State
 from ledger.store import Ledger
 from overspill.cli.checks.finding import Health
 from overspill.dev.errors import AlreadyRunning
@@ -131,6 +131,21 @@ def test_a_mistake_is_one_sentence_and_leaves_no_trace(stack: Stack, arguments: 
         assert len(ledger.desk.page(Kind.RENDER, limit=100).records) == before
 
 
+def asked(stack: Stack, *, prompt: str, burst: str, **headers: str) -> str:
+    """A small video, asked for over HTTP and waited for."""
+    answer = httpx.post(
+        f"{stack.api_url}/v1/videos",
+        json={"prompt": prompt, "size": "320x180", "seconds": 1, "burst": burst},
+        headers={"Authorization": f"Bearer {stack.api_key}", **headers},
+        trust_env=False,
+        timeout=30,
+    )
+    job_id = str(answer.json()["id"])
+    with ledger_of(stack) as ledger:
+        until(lambda: ledger.desk.get(job_id).state, lambda state: state is State.COMPLETED, timeout_s=90)
+    return job_id
+
+
 def ledger_of(stack: Stack) -> Ledger:
     return Ledger(LedgerSettings.model_validate({"ledger_url": stack.environment["OVERSPILL_LEDGER_URL"]}))
 
@@ -157,14 +172,7 @@ def test_a_job_is_one_trace_from_its_request_to_its_artifact(
     # given a caller with a trace of its own
     trace_id, caller = secrets.token_hex(16), secrets.token_hex(8)
     # when it asks for a video that runs in-house, or on Modal
-    answer = httpx.post(
-        f"{stack.api_url}/v1/videos",
-        json={"prompt": "a heron", "size": "320x180", "seconds": 1, "burst": burst},
-        headers={"Authorization": f"Bearer {stack.api_key}", "traceparent": f"00-{trace_id}-{caller}-01"},
-        trust_env=False,
-    )
-    job_id = answer.json()["id"]
-    assert Answer(stack, "watch", job_id).code == 0
+    job_id = asked(stack, prompt="a heron", burst=burst, traceparent=f"00-{trace_id}-{caller}-01")
     # then every step of it is in the caller's trace, across all processes
     spans = until(lambda: collector.trace(trace_id), lambda found: way <= {span.name for span in found}, timeout_s=30)
     # and connected: each has its parent in the trace, up to the caller
@@ -198,12 +206,7 @@ def test_flower_refuses_whoever_has_no_password(stack: Stack) -> None:
 
 def test_flower_shows_what_runs(stack: Stack, tmp_path: Path) -> None:
     # given jobs that run in-house and on Modal
-    ids = [
-        Answer(stack, "submit", "a kite", "--size", "320x180", "--seconds", "1", "--burst", burst).out.strip()
-        for burst in ("never", "always")
-    ]
-    for job_id in ids:
-        assert Answer(stack, "watch", job_id).code == 0
+    ids = [asked(stack, prompt="a kite", burst=burst) for burst in ("never", "always")]
     # when Flower's API is asked / then it knows the workers by their events
     workers = until(
         lambda: flower_json(stack, "/workers?json=1")["data"],

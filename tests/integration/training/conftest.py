@@ -26,7 +26,7 @@ from workers.settings import Settings
 LEASE_S = 3.0
 #: A run that takes some seconds on a busy machine, with a checkpoint every second or so.
 RUN: dict[str, Any] = {
-    "recipe": "image_classifier", "steps": 100, "batch_size": 32, "checkpoint_every_steps": 10, "width": 6, "depth": 2,
+    "recipe": "image_classifier", "steps": 100, "batch_size": 32, "checkpoint_every_steps": 10, "width": 8, "depth": 2,
     "eval_every_steps": 100, "eval_examples": 32, "warmup_steps": 5, "log_every_steps": 2, "seed": 3,
 }  # fmt: skip
 SETTINGS = {

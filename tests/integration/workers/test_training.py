@@ -1,7 +1,6 @@
 """In-house training on real parts: checkpoints lie in S3, and whoever comes next goes on from there."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ledger.models import JobRecord
 from ledger.outcomes import Placed
 from overspill.dev.s3_service import S3Service
 from tests.integration.workers.conftest import RecordingNudger, settings_for
+from tests.support.ledgers import move_clock
 from workers.artifacts import ArtifactStore
 from workers.inhouse import run_next
 from workers.resources import Resources
@@ -33,10 +33,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def trainer(ledger: Ledger, s3: S3Service, cache: Path) -> Iterator[Resources]:
+def trainer(ledger: Ledger, s3: S3Service, cache: Path) -> Resources:
     values = settings_for(ledger, s3, train_engine="torch", train_folder=str(cache), train_threads=1)
     nudger = RecordingNudger()
-    yield Resources(values, ledger, ArtifactStore(values), nudger)  # type: ignore[arg-type]  # the port's one method
+    return Resources(values, ledger, ArtifactStore(values), nudger)  # type: ignore[arg-type]  # the port's one method
 
 
 def _place(ledger: Ledger, **fields: Any) -> str:
@@ -76,3 +76,82 @@ def test_a_run_leaves_its_last_checkpoint_in_s3_and_tells_how_it_went(trainer: R
     assert any(row["kind"] == "progress" and row["loss"] > 0 for row in rows)
     assert ledger.training.speeds()["image_classifier@inhouse"] > 0
     assert '"accuracy"' in ledger.desk.attempt(job_id, 1)["measurements"]
+
+
+def test_another_attempt_goes_on_from_what_the_first_left_in_s3(
+    trainer: Resources, ledger: Ledger, tmp_path: Path
+) -> None:
+    # Given a run that was lost after its second checkpoint: what it left is in S3, its host is gone
+    whole = _place(ledger)
+    assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed"
+    store = CheckpointStore(trainer.artifacts)
+    lost = _place(ledger)
+    eight = next(stored for stored in store.whole(whole) if stored.step == 8)
+    store.put(lost, 0, store.fetch(eight, tmp_path / "left").path)
+    # When another attempt begins
+    assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed"
+    # Then it begins there, and the weights are the same as without the loss
+    starts = [row["step"] for row in ledger.training.rows(lost) if row["kind"] == "started"]
+    assert starts == [8]
+    records = [ledger.desk.get(job_id) for job_id in (whole, lost)]
+    first, second = (_weights(trainer, record, tmp_path / record.id) for record in records)
+    assert first == second
+
+
+def test_a_torn_checkpoint_in_s3_is_passed_over(trainer: Resources, ledger: Ledger, tmp_path: Path) -> None:
+    job_id = _place(ledger)
+    assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed"
+    store = CheckpointStore(trainer.artifacts)
+    newest = store.whole(job_id)[0]
+    trainer.artifacts.client.put_object(
+        Bucket=trainer.artifacts.bucket, Key=f"{newest.prefix}model.safetensors", Body=b"torn"
+    )
+    fetched = store.fetch_newest(job_id, tmp_path)
+    assert fetched is not None
+    assert fetched.step == 8
+
+
+CUT = b"\x89PNG\r\n\x1a\n cut off here"
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ([], "there is none"),
+        (["cat/1.png", "cat/2.png"], "cat"),
+        (["cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"], "1.png"),
+    ],
+)
+def test_a_dataset_that_cannot_be_trained_on_ends_the_job_by_its_name(
+    trainer: Resources, ledger: Ledger, files: list[str], said: str
+) -> None:
+    prefix = f"sets/{len(files)}"
+    for name in files:
+        trainer.artifacts.client.put_object(Bucket=trainer.artifacts.bucket, Key=f"{prefix}/{name}", Body=CUT)
+    job_id = _place(ledger, dataset=f"s3://{trainer.artifacts.bucket}/{prefix}")
+    assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "failed"
+    record = ledger.desk.get(job_id)
+    assert record.error_code == "dataset_problem"
+    assert said in (record.error_message or "")
+
+
+def test_a_deployment_that_does_not_train_says_so(trainer: Resources, ledger: Ledger) -> None:
+    job_id = _place(ledger)
+    values = trainer.settings.model_copy(update={"train_engine": "off"})
+    off = Resources(values, ledger, trainer.artifacts, trainer.nudger)
+    assert run_next(off, Kind.TRAIN, worker="w").outcome == "failed"
+    assert ledger.desk.get(job_id).error_code == "no_engine"
+
+
+def test_what_is_forgotten_leaves_nothing_in_s3(trainer: Resources, ledger: Ledger) -> None:
+    from workers.broker import Broker
+    from workers.reconcile import Reconciler
+
+    job_id = _place(ledger)
+    assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed"
+    store = CheckpointStore(trainer.artifacts)
+    assert [stored.step for stored in store.whole(job_id)] == [12, 8, 4]
+    move_clock(ledger, trainer.settings.retention_s + 60)
+    Reconciler(trainer, Broker(trainer.settings)).sweep()
+    assert store.whole(job_id) == []
+    assert ledger.training.rows(job_id) == []

@@ -1,8 +1,8 @@
 """Hints: few, small, never in the way of a render, and read back whatever lies in the queue."""
 
+import json
 import queue
 import threading
-from typing import Any
 
 import pytest
 
@@ -13,11 +13,11 @@ class _Queue:
     """Takes hints, and tells when so many are there."""
 
     def __init__(self, *, fails: bool = False) -> None:
-        self.items: list[tuple[tuple[Any, ...], str]] = []
+        self.items: list[tuple[str, str]] = []
         self.put_once = threading.Event()
         self.fails = fails
 
-    def put(self, item: tuple[Any, ...], partition: str) -> None:
+    def put(self, item: str, partition: str) -> None:
         self.items.append((item, partition))
         self.put_once.set()
         if self.fails:
@@ -25,7 +25,7 @@ class _Queue:
 
     @property
     def whats(self) -> list[str]:
-        return [item[3] for item, _ in self.items]
+        return [json.loads(item)[3] for item, _ in self.items]
 
 
 def test_a_call_says_that_it_began_how_far_it_is_and_that_it_ended() -> None:
@@ -76,6 +76,7 @@ def test_a_queue_that_takes_nothing_does_no_harm() -> None:
 )  # fmt: skip
 def test_what_is_no_hint_is_passed_over(wire: object) -> None:
     assert parse_hint(wire) is None
+    assert parse_hint(json.dumps(wire)) is None
 
 
 def test_jobs_are_spread_over_all_partitions() -> None:

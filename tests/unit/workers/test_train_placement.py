@@ -164,3 +164,14 @@ def test_a_run_comes_home_when_own_gpus_idle_and_what_is_left_costs_more_than_th
 def test_where_nothing_trains_a_job_is_told_so_in_house() -> None:
     verdict = _policy(enabled=False).decide(_record(burst="always"), _view())
     assert (verdict.receipt.rule, verdict.decision) == ("no_engine", RunInhouse())
+
+
+def test_a_render_with_a_trained_model_stays_where_pytorch_is() -> None:
+    from ledger.models import RenderJob
+    from workers.dispatch import policy_from
+    from workers.settings import Settings
+
+    job = RenderJob(prompt="a red circle", model="dit:ftjob_" + "0" * 32, burst=BurstMode.ALWAYS)
+    record = replace(_record(), kind=Kind.RENDER, spec=job.model_dump_json(), burst=job.burst)
+    verdict = policy_from(Settings()).decide(record, _view())
+    assert (verdict.receipt.rule, verdict.decision) == ("trained_model", RunInhouse())

@@ -1,0 +1,96 @@
+"""What training adds to the ledger: rows that are kept once and bounded, speeds, recalls, held spawns."""
+
+import pytest
+
+from ledger import Kind, Ledger, State, TrainJob
+from ledger.decisions import Decision, Receipt, RunInhouse, RunOnModal
+from ledger.models import JobRecord, speed_key
+from ledger.outcomes import Placed
+from ledger.retries import Cause
+from ledger.training import ROWS_KEPT
+from tests.support.ledgers import ROOMY
+
+MODAL = RunOnModal(gpu="L4", reserve_usd_micros=1_000_000)
+
+
+def _placed(ledger: Ledger, decision: Decision) -> JobRecord:
+    job_id = ledger.desk.submit(TrainJob(recipe="image_classifier"), source="client").job_id
+    (claimed,) = ledger.placing.claim_queued(Kind.TRAIN, limit=1, lease_s=10)
+    outcome = ledger.placing.place(claimed, decision, receipt=Receipt("test", "test", "test"), limits=ROOMY)
+    assert isinstance(outcome, Placed), outcome
+    return ledger.desk.get(job_id)
+
+
+def _started(ledger: Ledger) -> JobRecord:
+    _placed(ledger, RunInhouse())
+    record = ledger.attempts.start_inhouse(Kind.TRAIN, worker="w", lease_s=10, usd_nanos_per_s=1)
+    assert record is not None
+    return record
+
+
+def _row(n: int, kind: str = "progress") -> dict[str, object]:
+    return {"n": n, "kind": kind, "step": n, "steps": 10_000}
+
+
+def test_rows_that_are_told_twice_are_kept_once_and_in_all_not_too_many(ledger: Ledger) -> None:
+    record = _started(ledger)
+    assert ledger.training.note(record.id, 1, [_row(1), _row(2)], progress=7) == 2
+    assert ledger.training.note(record.id, 1, [_row(2), _row(3)]) == 1
+    assert [row["n"] for row in ledger.training.rows(record.id)] == [1, 2, 3]
+    assert ledger.desk.get(record.id).progress == 7
+    # Another attempt has numbers of its own
+    ledger.training.note(record.id, 2, [_row(1)])
+    assert [(row["attempt"], row["n"]) for row in ledger.training.rows(record.id)][-1] == (2, 1)
+    ledger.training.note(record.id, 1, [_row(n) for n in range(4, 1000)])
+    assert len(ledger.training.rows(record.id)) == ROWS_KEPT
+    assert ledger.training.note("ftjob_" + "0" * 32, 1, [_row(1)]) == 0
+
+
+def test_a_speed_is_learnt_and_the_newest_counts_a_third(ledger: Ledger) -> None:
+    record, key = _started(ledger), speed_key("image_classifier", "inhouse")
+    ledger.training.note(record.id, 1, [], speed=(key, 0.3))
+    ledger.training.note(record.id, 1, [], speed=(key, 0.6))
+    assert ledger.training.speeds() == {key: pytest.approx(0.4)}
+
+
+def test_a_run_that_gets_on_is_forgiven_what_strikes_it_from_outside(ledger: Ledger) -> None:
+    # Given a job that has lost its worker as often as is forgiven
+    record = _started(ledger)
+    ledger.client.hset(f"{ledger.prefix}:job:{record.id}", mapping={"tries:lease_lost": "5", "tries:error": "2"})
+    # When it tells of a loss curve, nothing changes; when of a checkpoint, the outer causes are forgotten
+    ledger.training.note(record.id, 1, [_row(1)])
+    assert ledger.client.hget(f"{ledger.prefix}:job:{record.id}", "tries:lease_lost") == "5"
+    ledger.training.note(record.id, 1, [_row(2, "checkpoint")])
+    tries = ledger.client.hmget(f"{ledger.prefix}:job:{record.id}", "tries:lease_lost", "tries:error")
+    assert tries == [None, "2"]
+
+
+def test_a_segment_that_is_over_is_no_failure(ledger: Ledger) -> None:
+    record = _started(ledger)
+    ledger.attempts.fail(record.id, 1, cause=Cause.SEGMENT_ENDED, message="over", max_attempts=10_000, jitter=0.0)
+    assert ledger.desk.get(record.id).state is State.QUEUED
+    assert ledger.desk.attempt(record.id, 1)["outcome"] == "segment_ended"
+
+
+def test_a_job_that_waits_is_recalled_and_one_that_runs_is_not(ledger: Ledger) -> None:
+    waiting = _placed(ledger, RunInhouse())
+    assert [record.id for record in ledger.training.waiting_inhouse(Kind.TRAIN, limit=9)] == [waiting.id]
+    assert not ledger.training.recall(waiting.id, 7, reason="stale")
+    assert ledger.training.recall(waiting.id, 1, reason="slack_used_up")
+    assert ledger.desk.get(waiting.id).state is State.QUEUED
+    assert ledger.desk.history(waiting.id)[-1].detail == "slack_used_up"
+    assert ledger.training.waiting_inhouse(Kind.TRAIN, limit=9) == []
+    ledger.desk.cancel(waiting.id)
+    running = _started(ledger)
+    assert not ledger.training.recall(running.id, 1, reason="too late")
+    assert ledger.audit() == []
+
+
+def test_a_claim_on_a_spawn_is_held_until_it_is_lost(ledger: Ledger) -> None:
+    record = _placed(ledger, MODAL)
+    assert not ledger.training.hold_spawn(record.id, 1, lease_s=5)
+    (claimed,) = ledger.calls.claim_spawns(worker="w", limit=1, lease_s=5)
+    assert ledger.training.hold_spawn(claimed.id, 1, lease_s=60)
+    assert ledger.sweeps.expire_leases(limit=9, max_attempts=9) == []
+    ledger.desk.cancel(record.id)
+    assert not ledger.training.hold_spawn(claimed.id, 1, lease_s=5)
