@@ -12,7 +12,7 @@ from ledger.models import TRAINED_MODEL, BurstMode, JobRecord, RenderJob, TrainJ
 from ledger.states import State
 from modal_apps.gpus import parse as parse_gpu
 from overspill.cli import curves
-from overspill.cli.demo_train.runs import CLASSIFIER, FPS, PROMPT, SECONDS, SIZE, TRANSFORMER
+from overspill.cli.demo_train.runs import CLASSIFIER, FPS, PROMPT, SAMPLES, SECONDS, SIZE, TRANSFORMER
 from overspill.cli.demo_train.strike import kill_container
 from overspill.cli.demo_train.verdict import TrainVerdict
 from overspill.cli.records import how_it_stands
@@ -91,7 +91,7 @@ class _Demo:
         assert judge is not None  # noqa: S101  # both have completed
         assert judged is not None  # noqa: S101
         accuracy = evaluate(judge.path, cache=cache)["accuracy"]
-        recognised = evaluate(judged.path, cache=cache, classifier=judge.path)["recognised"]
+        recognised = evaluate(judged.path, cache=cache, classifier=judge.path, eval_examples=SAMPLES)["recognised"]
         self._say(
             f"classifier {accuracy:.1%}, samples {recognised:.0%} recognised, in {time.monotonic() - began:.1f} s"
         )

@@ -12,6 +12,8 @@ TRANSFORMER: dict[str, Any] = {
     "recipe": "diffusion_transformer", "steps": 1400, "batch_size": 32, "learning_rate": 2e-3,
     "checkpoint_every_steps": 100, "eval_every_steps": 1400, "burst": "always", "seed": 1,
 }  # fmt: skip
+#: Samples of the transformer that the classifier judges.
+SAMPLES = 240
 #: What is rendered with the transformer.
 PROMPT = "a red circle, a blue square, a green triangle"
 SECONDS, SIZE, FPS = 4, "320x180", 12
