@@ -175,7 +175,7 @@ class Settings(LedgerSettings):
         default=3, ge=0, le=23, description="In this hour (UTC) the ledger is compared with Modal's bill each day."
     )
     warm_usd_per_day: float = Field(
-        default=0.0, ge=0, description="What containers kept warm for forecast peaks may cost a day, dollars; 0: none are."
+        default=0.0, ge=0, description="What containers warmed for forecast peaks may cost a day, dollars; 0: none are."
     )
     warm_share: float = Field(
         default=0.5, gt=0, le=1, description="Of the GPUs that a peak should need on Modal, so many are warm before it."
@@ -185,7 +185,7 @@ class Settings(LedgerSettings):
     warm_keep_ratio: float = Field(
         default=0.6, ge=0, lt=1, description="How much of an hour's picture stays when the next week's is folded in."
     )
-    warm_buffer: int = Field(default=0, ge=0, description="Idle containers that Modal keeps beside, while some are warm.")
+    warm_buffer: int = Field(default=0, ge=0, description="Idle containers that Modal keeps beside the warm ones.")
     warm_every_s: float = Field(default=30.0, gt=0, description="Warm containers are thought about so often, seconds.")
     modal_window: Literal["fixed", "measured"] = Field(
         default="fixed",

@@ -37,7 +37,7 @@ def demo_train(
         del os.environ[name]  # the demo is the same for everyone
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="overspill-demo-train-"))
-    verdict = None
+    verdict, interrupted = None, False
     try:
         with mistakes_said():
             stack = Stack(
@@ -50,12 +50,13 @@ def demo_train(
                 try:
                     verdict = run(stack, out_folder, say=_say)
                 except KeyboardInterrupt:
+                    interrupted = True
                     fail("the demo was interrupted; everything was stopped.", exit_code=INTERRUPTED)
                 finally:
                     signals.begin_to_stop()
                     stack.stop(grace_s=_STOP_GRACE_S)
     finally:
-        if verdict is not None and verdict.exit_code != 0:
+        if not interrupted and (verdict is None or verdict.exit_code != 0) and (folder / "logs").exists():
             _say(f"the logs are kept in {folder / 'logs'}")
         else:
             shutil.rmtree(folder, ignore_errors=True)

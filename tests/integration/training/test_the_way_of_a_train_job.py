@@ -6,7 +6,7 @@ import signal
 import psutil
 import pytest
 
-from ledger import Pool, State
+from ledger import Pool, RenderJob, State
 from overspill.cli.demo_train.strike import kill_container
 from tests.integration.training.conftest import Trainer
 
@@ -71,3 +71,20 @@ def test_a_run_comes_home_from_modal_at_a_checkpoint(trainer: Trainer, undisturb
     assert trainer.ledger.desk.attempt(job_id, 1)["outcome"] == "moved_home"
     assert _starts(trainer, job_id)[-1] >= 10
     assert trainer.weights(record) == undisturbed
+
+
+def test_what_was_trained_renders(trainer: Trainer) -> None:
+    # Given a (hardly) trained transformer
+    small = {"width": 32, "heads": 2, "depth": 1, "steps": 4, "checkpoint_every_steps": 4, "sample_steps": 2}
+    job_id = trainer.submit(recipe="diffusion_transformer", burst="never", **small)
+    assert trainer.ended(job_id).state is State.COMPLETED
+    # When a render names it, wherever it would have run
+    video = RenderJob(prompt="a red circle", seconds=1, size="320x180", fps=8, model=f"dit:{job_id}")
+    record = trainer.ended(trainer.ledger.desk.submit(video, source="client").job_id)
+    # Then there is a video, made in-house
+    assert (record.state, record.pool) == (State.COMPLETED, Pool.INHOUSE), record
+    # And a job that has trained nothing is an error with its name
+    wrong = video.model_copy(update={"model": "dit:ftjob_" + "0" * 32})
+    failed = trainer.ended(trainer.ledger.desk.submit(wrong, source="client").job_id)
+    assert failed.error_code == "invalid_request"
+    assert "ftjob_" in (failed.error_message or "")
