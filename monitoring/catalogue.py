@@ -149,7 +149,9 @@ _ATTEMPTS = (
                "gpu", "kind", "pool"),
     _histogram("cold_start_seconds", "From a Modal container's start to its first input's, as that input saw it.",
                "gpu", "kind"),
-    _histogram("prediction_error_ratio", "What came, divided by what was predicted (1 is right).", "kind", "pool"),
+    _histogram("prediction_error_ratio",
+               "What a Modal attempt cost, divided by what was set aside for it (above 1: too little was).",
+               "kind", "pool"),
 )  # fmt: skip
 
 _DECISIONS = (
@@ -192,7 +194,7 @@ _MODAL = (
     _histogram("follow_lag_seconds", "From a call's end to the follower that saw it.", "gpu", "kind"),
     _histogram("spawn_seconds", "How long Modal took to accept a call.", "gpu", "kind"),
     _counter("spawn_errors_total", "Spawns refused or lost, by the kind of error.", "reason",
-             zeros={"reason": ("auth", "not_found", "throttled", "timeout", "unavailable", "error")}),
+             zeros={"reason": ("unavailable", "timed_out", "throttled", "token_refused", "not_deployed", "error")}),
     _gauge("modal_breaker", "1 for the phase that the circuit breaker before Modal is in: closed, half_open, open.",
            "phase"),
     _gauge("modal_breaker_reason", "1 for the reason why the breaker is not closed.", "reason"),

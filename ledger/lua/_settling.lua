@@ -150,6 +150,9 @@ local function settle(job, n, says)
   if cost_usd_micros > 0 then redis.call('HINCRBY', job_key(job.id), 'cost_usd_micros', whole(cost_usd_micros)) end
   if pool ~= 'modal' then return end
   local reserved = reserve(member, job, 0)
+  if reserved > 0 and cost_usd_micros > 0 then
+    observe('prediction_error_ratio', 'kind=' .. job.kind .. '|pool=modal', cost_usd_micros / reserved)
+  end
   if cost_usd_micros > reserved then
     count('reservation_exceeded_usd_micros_total', 'gpu=' .. gpu .. '|kind=' .. job.kind, cost_usd_micros - reserved)
   end

@@ -10,6 +10,7 @@ from ledger.outcomes import DueCall, Failed, Requeued, Stale
 from ledger.retries import NEVER, Cause
 from modal_apps.announce import Announcement
 from modal_apps.envelope import Envelope
+from modal_apps.gpus import parse as parse_gpu
 from workers.artifacts import ArtifactStoreUnavailable, Uploaded, UploadNotWhole, Video
 from workers.delivery import AttemptOf, deliver
 from workers.overflow.endings import Ended, Succeeded
@@ -20,6 +21,8 @@ from workers.training.following import TrainFollowing
 from workers.training.onmodal import SEGMENT_OVER
 
 log = structlog.get_logger(__name__)
+
+BYTES_PER_GIB = 1 << 30
 
 
 class Conclusions:
@@ -77,6 +80,7 @@ class Conclusions:
             "startup_s": envelope.timings.startup_s if envelope.cold_start else 0.0,
             "container_id": envelope.container_id,
             "follow_lag_s": round(seen.noticed_at - ended_at(envelope, seen), 3),
+            **_peak_gpu_memory(envelope.peak_gpu_memory_bytes, call.gpu),
         }
         if "uploaded" in value:
             result: Video | Uploaded = Uploaded(value["uploaded"])
@@ -105,7 +109,7 @@ class Conclusions:
             result,
             measurements={
                 **{name: value[name] for name in ("step", "steps_run", "metrics", "examples_per_s", "seconds")},
-                "peak_gpu_memory_bytes": value["peak_gpu_memory_bytes"],
+                **_peak_gpu_memory(value["peak_gpu_memory_bytes"], call.gpu),
                 "startup_s": envelope.timings.startup_s if envelope.cold_start else 0.0,
                 "container_id": envelope.container_id,
             },
@@ -136,3 +140,11 @@ class Conclusions:
                 log.warning("job.failed", cause=str(ended.cause))
             case Stale():
                 pass
+
+
+def _peak_gpu_memory(peak_bytes: int | None, gpu: str) -> dict[str, object]:
+    """The peak, and its share of one GPU's memory where both are known (a stand-in has no GPU to measure)."""
+    if peak_bytes is None:
+        return {"peak_gpu_memory_bytes": None}
+    whole_bytes = parse_gpu(gpu).vram_gib * BYTES_PER_GIB
+    return {"peak_gpu_memory_bytes": peak_bytes, "peak_gpu_memory_ratio": round(peak_bytes / whole_bytes, 4)}

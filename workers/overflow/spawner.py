@@ -189,6 +189,8 @@ class Spawner:
 
     async def _spawn_failed(self, record: JobRecord, error: BaseException, threads: ThreadPoolExecutor) -> str:
         verdict = classify_spawn_error(error)
+        reason = str(verdict.trouble or "error")
+        await self._in(threads, lambda: self._ledger.tally("spawn_errors_total", f"reason={reason}"))
         if verdict.trouble is not None:
             trouble: Trouble = verdict.trouble
             await self._in(threads, lambda: self._gate.failed(trouble))

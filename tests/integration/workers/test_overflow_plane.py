@@ -260,6 +260,7 @@ def test_an_app_that_is_not_deployed_holds_jobs_and_uses_up_no_retry(ledger: Led
     assert (record.state, record.pool) == (State.QUEUED, None)
     assert ledger.desk.attempt(job_id, 1)["outcome"] == "given_back"
     assert (ledger.following.breaker().phase, ledger.following.breaker().reason) == ("open", "not_deployed")
+    assert ledger.counters()["spawn_errors_total|reason=not_deployed"] == 1
     # And nothing more is placed on Modal
     assert _place_again(ledger) == Refused("breaker_open")
 
