@@ -3,9 +3,7 @@
 Modal's own variables (`MODAL_TOKEN_ID`, `MODAL_TOKEN_SECRET`, `MODAL_SERVER_URL`) are read by Modal's SDK, not here.
 """
 
-import tempfile
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
@@ -13,11 +11,9 @@ from pydantic_settings import SettingsError
 
 from ledger.decisions import Limits
 from ledger.models import Kind
-from ledger.settings import LedgerSettings
-from ledger.stages import DRAIN_RATIO
 from modal_apps.gpus import Profile, parse_resources
 from modal_apps.gpus import parse as parse_gpu
-from modal_apps.names import RENDERER_APP, TRAINER_APP
+from workers.overflow_settings import OverflowSettings
 from workers.placement.prices import NANOS_PER_USD, SECONDS_PER_HOUR, PriceList
 
 MICROS_PER_USD = 1_000_000
@@ -27,8 +23,12 @@ TRAIN_SEGMENT_MARGIN_S = 900.0
 TRAIN_MAX_ATTEMPTS = 10_000
 
 
-class Settings(LedgerSettings):
-    """The control plane's settings; the ledger's come first (see ledger/settings.py)."""
+class Settings(OverflowSettings):
+    """The control plane's settings.
+
+    The ledger's come first (ledger/settings.py), then train jobs' (training_settings.py) and the overflow plane's
+    (overflow_settings.py).
+    """
 
     # --- S3: where artifacts go
     s3_endpoint_url: str | None = Field(default=None, description="S3 server; None: AWS.")
@@ -84,205 +84,6 @@ class Settings(LedgerSettings):
         default=0.90, ge=0, description="What an hour of an in-house GPU costs us, dollars."
     )
     render_engine: str = Field(default="procedural", description="The engine that renders; see engines/render.")
-
-    # --- Modal
-    modal_app: str = Field(default=RENDERER_APP, description="Name of the deployed Modal app.")
-    modal_environment: str | None = Field(default=None, description="Modal environment; None: the token's default.")
-    modal_render_classes: tuple[str, ...] = Field(
-        default=("H100", "H200"),
-        description="GPU types validated for renders, as a JSON list; the cheapest that fits is taken.",
-    )
-    modal_render_fallbacks: tuple[str, ...] = Field(
-        default=(), description="GPU types to fall back to, in this order, when none of the others comes; a JSON list."
-    )
-    gpu_exhausted_after_s: float = Field(
-        default=180.0,
-        gt=0,
-        description="A call that has not begun by then, while its class has a backlog, takes another class, seconds.",
-    )
-    render_vram_gib: float = Field(default=40.0, gt=0, description="GPU memory that a render needs, GiB.")
-    render_needs_fp8: bool = Field(default=True, description="The weights are FP8: Hopper, Ada or Blackwell only.")
-    vram_headroom_ratio: float = Field(
-        default=0.25, ge=0, le=4, description="Spare memory on top of the need, share of it."
-    )
-    modal_prices_usd_per_hour: dict[str, float] = Field(
-        default_factory=dict,
-        description='Own prices, as JSON: {"H100": 3.95}; dollars an hour of one GPU, or of a class with a count.',
-    )
-    modal_region_factor: float = Field(
-        default=1.0, gt=0, le=10, description="What Modal multiplies prices by in the region that the app asks for."
-    )
-    render_call_estimate_s: float = Field(
-        default=180.0,
-        gt=0,
-        description="Upper estimate of a render's seconds on Modal, cold start included; sizes the reservation.",
-    )
-    stop_margin_s: float = Field(
-        default=15.0,
-        ge=0,
-        description="How long a call may go on between the decision to stop it and its end, seconds; reserved with it.",
-    )
-
-    # --- Budget: what Modal may cost, and how much of it may be alive at once. None: no cap.
-    month_cap_usd: float = Field(default=100_000.0, ge=0, description="Dollars in a calendar month (UTC).")
-    day_cap_usd: float | None = Field(default=None, ge=0, description="Dollars in a calendar day (UTC).")
-    hour_rate_cap_usd: float | None = Field(
-        default=None, ge=0, description="What all that is alive at once may cost, dollars an hour."
-    )
-    tenant_month_cap_usd: float | None = Field(
-        default=None, ge=0, description="Dollars of each tenant in a calendar month, unless it has a cap of its own."
-    )
-    tenant_month_caps_usd: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict, description='Dollars of single tenants in a calendar month, as JSON: {"acme": 500}.'
-    )
-    kind_month_caps_usd: dict[Kind, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict, description='Dollars of a kind of job in a calendar month, as JSON: {"train": 20000}.'
-    )
-    max_modal_attempts: int = Field(default=100, ge=0, description="Modal attempts alive at once.")
-    max_modal_gpus: int | None = Field(default=None, ge=0, description="GPUs at once; A100-80GB:4 is four.")
-    max_modal_containers: int | None = Field(
-        default=None, ge=0, description="Containers at once: of live attempts, and idle ones."
-    )
-    drain_ratio: float = Field(
-        default=DRAIN_RATIO,
-        gt=0,
-        le=1,
-        description="From this share of a dollar cap on only priority jobs may still spill; 1: a budget never drains.",
-    )
-    drain_priority: int = Field(
-        default=7, ge=0, le=9, description="The least priority that still spills while a budget drains."
-    )
-    cancel_at_stop: bool = Field(
-        default=False, description="When a budget is spent, running calls below the drain priority are cancelled."
-    )
-    modal_scaledown_window_s: float = Field(
-        default=60.0,
-        ge=2,
-        le=3600,
-        description="How long an idle Modal container stays, seconds; the deployed renderer reads the same variable.",
-    )
-    top_up_step_s: float = Field(
-        default=60.0, ge=2, description="A call that outlasts its reservation gets so much more at a time, seconds."
-    )
-    at_reservation_end: Literal["cancel", "run_on"] = Field(
-        default="cancel",
-        description="What becomes of a call whose reservation is used up while the budget has no more for it.",
-    )
-    idle_watch_every_s: float = Field(
-        default=5.0, gt=0, description="While containers may idle, Modal is asked how many exist so often, seconds."
-    )
-    true_up_hour_utc: int = Field(
-        default=3, ge=0, le=23, description="In this hour (UTC) the ledger is compared with Modal's bill each day."
-    )
-    warm_usd_per_day: float = Field(
-        default=0.0, ge=0, description="What containers warmed for forecast peaks may cost a day, dollars; 0: none are."
-    )
-    warm_share: float = Field(
-        default=0.5, gt=0, le=1, description="Of the GPUs that a peak should need on Modal, so many are warm before it."
-    )
-    warm_most: int = Field(default=20, ge=0, description="Containers kept warm for forecast peaks at most.")
-    warm_lead_s: float = Field(default=900.0, ge=0, description="How long before a peak they are there, seconds.")
-    warm_keep_ratio: float = Field(
-        default=0.6, ge=0, lt=1, description="How much of an hour's picture stays when the next week's is folded in."
-    )
-    warm_buffer: int = Field(default=0, ge=0, description="Idle containers that Modal keeps beside the warm ones.")
-    warm_every_s: float = Field(default=30.0, gt=0, description="Warm containers are thought about so often, seconds.")
-    modal_window: Literal["fixed", "measured"] = Field(
-        default="fixed",
-        description="`measured`: the idle window follows the measured cold start, up to modal_scaledown_window_s.",
-    )
-    spawn_concurrency: int = Field(
-        default=20, ge=1, le=40, description="Spawns at once in one process; Modal's client stalls near 100 requests."
-    )
-    spawn_rate_per_s: float = Field(
-        default=200.0,
-        gt=0,
-        description="Spawns a second, all overflow workers together; keep it below the workspace's limit.",
-    )
-    spawn_burst_s: float = Field(
-        default=5.0, gt=0, description="How many seconds' worth of spawns may go out at once after a quiet time."
-    )
-    spawn_run_s: float = Field(
-        default=60.0, gt=0, description="Longest that one overflow task spawns; the next nudge goes on, seconds."
-    )
-    breaker_failures: int = Field(
-        default=5, ge=1, description="So many failed spawns within `breaker_window_s` stop all spawns for a while."
-    )
-    breaker_window_s: float = Field(default=30.0, gt=0, description="Window of `breaker_failures`, seconds.")
-    breaker_open_s: float = Field(
-        default=10.0,
-        gt=0,
-        description="How long spawns rest before Modal is asked again; doubles up to 2 min, seconds.",
-    )
-    spawn_timeout_s: float = Field(
-        default=10.0, gt=0, description="Longest wait for one spawn, seconds; also its lease."
-    )
-    call_deadline_s: float = Field(default=1800.0, gt=0, description="Our own wall clock for a Modal call, seconds.")
-    poll_first_s: float = Field(default=0.5, gt=0, description="First look at a call after its spawn, seconds.")
-    poll_max_s: float = Field(
-        default=5.0, gt=0, description="Longest time between two looks at a call that sends no hints, seconds."
-    )
-    poll_hinted_s: float = Field(
-        default=30.0, gt=0, description="Time between two looks at a call whose hints come, seconds."
-    )
-    looks_per_s: float = Field(
-        default=100.0,
-        gt=0,
-        description="Looks a second in one follower, about; more calls in flight are each looked at less often.",
-    )
-    result_transport: Literal["inline", "presigned"] = Field(
-        default="inline",
-        description="How a video comes back: as the function's result, or straight to S3 at a presigned address.",
-    )
-    max_result_bytes: int = Field(
-        default=512 * 1024**2, ge=1024, description="A larger result of a call is not fetched into memory, bytes."
-    )
-    follow_batch: int = Field(default=200, ge=1, le=500, description="Calls that a follower claims at a time.")
-    follow_concurrency: int = Field(
-        default=30, ge=1, le=40, description="Looks at once; Modal's client stalls near 100 requests."
-    )
-
-    # --- Training
-    train_engine: Literal["auto", "torch", "off"] = Field(
-        default="auto", description="`auto`: train where torch is installed; `off`: a train job ends as `no_engine`."
-    )
-    train_folder: Path = Field(
-        default_factory=lambda: Path(tempfile.gettempdir()) / "overspill-train",
-        description="In-house checkpoints and prepared datasets, before and beside S3; shared between hosts or not.",
-    )
-    train_threads: int | None = Field(default=None, ge=1, description="CPU threads of a run; None: torch's.")
-    train_device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Device of in-house runs.")
-    train_inhouse_vram_gib: float | None = Field(
-        default=None, gt=0, description="GPU memory of one in-house GPU, GiB; None: any model is tried in-house."
-    )
-    train_segment_s: float = Field(
-        default=82_800.0, gt=0, le=85_800, description="A run on Modal is cut into segments of this, seconds."
-    )
-    train_modal_app: str = Field(default=TRAINER_APP, description="Name of the deployed Modal app that trains.")
-    modal_train_classes: tuple[str, ...] = Field(
-        default=("L4", "A10", "L40S", "A100-40GB", "A100-80GB", "H100", "H200", "B200"),
-        description="GPU types that train jobs may take when they do not name one, as a JSON list.",
-    )
-    modal_train_resources: str = Field(
-        default="", description='Cores and GiB beside one GPU, where not the catalogue\'s: `{"H100": [32, 128]}`.'
-    )
-    modal_data_bucket: str | None = Field(
-        default=None, description="S3 bucket with datasets that the deployed trainer mounts, read-only."
-    )
-    train_startup_s: float = Field(default=90.0, ge=0, description="From a spawn to the first step on Modal, seconds.")
-    train_seconds_per_example: float = Field(
-        default=0.002, gt=0, description="Guess of a run's speed before anything was learnt, seconds per example."
-    )
-    train_slack_margin_s: float = Field(
-        default=60.0, ge=0, description="A waiting train job leaves for Modal so long before its slack is gone, s."
-    )
-    train_comes_home: bool = Field(
-        default=True, description="A run on Modal comes home at a checkpoint when own GPUs idle and it pays."
-    )
-    train_mirror_every_s: float = Field(
-        default=30.0, gt=0, description="A run on Modal is looked at for new checkpoints so often, seconds."
-    )
-    git_revision: str | None = Field(default=None, description="Of the deployed code, for checkpoints' metadata.")
 
     # --- Reconciler
     sweep_every_s: float = Field(default=1.0, gt=0, description="Time between two sweeps, seconds.")

@@ -39,6 +39,8 @@ KEEP_LAST_CHECKPOINTS: Final = 5
 _OWN_WIDTH: Final = {IMAGE_CLASSIFIER: 24, DIFFUSION_TRANSFORMER: 96}
 _OWN_DEPTH: Final = {IMAGE_CLASSIFIER: 3, DIFFUSION_TRANSFORMER: 4}
 _CLASSIFIER_STRIDE: Final = 4
+# Six channels on one thread end torch 2.13.0's convolution backward on a CPU with a corrupted heap; these do not.
+_CLASSIFIER_WIDTH_STEP: Final = 4
 _INTEGER_BOUNDS: Final = {
     "steps": (1, MAX_STEPS),
     "batch_size": (1, MAX_BATCH_SIZE),
@@ -156,6 +158,8 @@ class TrainConfig:
                 raise InvalidTrainConfig("image_size", self.image_size, f"a multiple of patch_size = {self.patch_size}")
             if self.width % (2 * self.heads):
                 raise InvalidTrainConfig("width", self.width, f"a multiple of 2 x heads = {2 * self.heads}")
+        elif self.width % _CLASSIFIER_WIDTH_STEP:
+            raise InvalidTrainConfig("width", self.width, f"a multiple of {_CLASSIFIER_WIDTH_STEP}")
         elif self.image_size < 2 ** (self.depth - 1) * _CLASSIFIER_STRIDE:
             most = int(math.log2(self.image_size / _CLASSIFIER_STRIDE)) + 1
             raise InvalidTrainConfig(

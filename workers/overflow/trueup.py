@@ -55,13 +55,23 @@ class NightlyTrueUp:
             self._done_on = today
 
     async def compare(self, now: datetime) -> bool:
-        """Compare up to the last whole hour. False: Modal could not be asked, or use is not settled: later."""
+        """Compare up to the last whole hour in which everything is settled. False: not now, later."""
         start, end = period_of(now)
+        outcome = await self._compare(start, end)
+        if isinstance(outcome, TooEarly):
+            # Something that began earlier still runs (under constant load something always does): up to there, then.
+            settled = datetime.fromtimestamp(outcome.settled_until_ms / 1000, UTC)
+            end = settled.replace(minute=0, second=0, microsecond=0)
+            outcome = await self._compare(start, end) if end > start else outcome
+        return isinstance(outcome, TruedUp | Superseded)
+
+    async def _compare(self, start: datetime, end: datetime) -> TruedUp | TooEarly | Superseded | None:
+        """Book the difference up to an hour. None: Modal could not be asked."""
         try:
             billed = await asyncio.to_thread(billed_usd_micros, self._open.settings, start=start, end=end)
         except (ModalError, OSError) as error:
             log.warning("bill.not_asked", error=f"{type(error).__name__}: {error}")
-            return False
+            return None
         outcome = await asyncio.to_thread(
             self._open.ledger.budget.true_up,
             start.strftime("%Y-%m"),
@@ -74,7 +84,6 @@ class NightlyTrueUp:
                 log.info("bill.trued_up", billed_usd_micros=billed, difference_usd_micros=difference_usd_micros)
             case TooEarly(settled_until_ms):
                 log.info("bill.too_early", settled_until_ms=settled_until_ms)
-                return False
             case Superseded():
                 log.info("bill.superseded")
-        return True
+        return outcome

@@ -111,8 +111,9 @@ def test_a_call_that_nobody_recorded_is_found_and_stopped(whole: Whole) -> None:
         claimed, RunOnModal("H100", 500_000), receipt=receipt, limits=whole.settings.limits
     )
     assert isinstance(placed, Placed)
-    # Its lease is over before the call can announce itself, so the attempt waits no more for it
     (record,) = whole.ledger.calls.claim_spawns(worker="dies", limit=1, lease_s=0.1)
+    # The attempt has been given up before the call can announce itself: nobody waits for it any more
+    until(lambda: whole.ledger.desk.attempt(job_id, 1), lambda at: at.get("outcome") == "spawn_lost", timeout_s=30)
     program = textwrap.dedent(
         f"""
         import asyncio

@@ -52,6 +52,7 @@ TRANSFORMER: dict[str, Any] = {"recipe": "diffusion_transformer"}
         (CLASSIFIER | {"image_size": 8, "depth": 3}, "depth"),
         (TRANSFORMER | {"image_size": 18, "patch_size": 4}, "image_size"),
         (TRANSFORMER | {"width": 100, "heads": 8}, "width"),
+        (CLASSIFIER | {"width": 6}, "width"),
     ],
 )
 def test_a_bad_config_is_refused_by_the_name_of_its_first_bad_field(wire: dict[str, object], field: str) -> None:
