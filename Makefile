@@ -29,7 +29,8 @@ demo-budget: setup ## The same burst meets a budget that runs out: jobs held, th
 	@$(BIN)/overspill demo-budget
 
 .PHONY: demo-train
-demo-train: setup ## Train, be struck, go on, and render a video with what was trained (needs PyTorch)
+demo-train: setup ## Train, be struck, go on, and render a video with what was trained (installs PyTorch)
+	@bash scripts/setup.sh --torch
 	@$(BIN)/overspill demo-train
 
 .PHONY: up
