@@ -23,21 +23,6 @@ def pytest_configure(config: pytest.Config) -> None:
             del os.environ[name]
 
 
-#: What takes longest is begun first: two workers take whole files, and the last one should be a short one.
-_LONGEST_FIRST = ("chaos", "integration/stack", "integration/training", "integration", "conformance")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the files by how long such ones take; within a file nothing changes."""
-
-    def place(item: pytest.Item) -> int:
-        path = item.path.as_posix()
-        found = (number for number, folder in enumerate(_LONGEST_FIRST) if f"/tests/{folder}/" in path)
-        return next(found, len(_LONGEST_FIRST))
-
-    items.sort(key=place)
-
-
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """One real Redis for the session; tests that need it empty take `ledger` or flush it."""
