@@ -15,6 +15,7 @@ from engines.render.contract import RenderRequest, RenderResult
 from engines.render.errors import InvalidRenderRequest, RenderCancelled, RenderOutOfMemory, UnknownEngine
 from engines.render.registry import get_engine
 from modal_apps.announce import ContainerStart, announce
+from modal_apps.container import process_age_s
 from modal_apps.envelope import Envelope, RemoteError, Timings
 from modal_apps.hints import Hinter
 from modal_apps.images import render_image
@@ -55,7 +56,7 @@ class Renderer:
     @modal.enter()
     def start(self) -> None:
         """Import what a render needs before the first request is taken."""
-        self.container_started_at = time.time() - (_process_age_s() or 0.0)
+        self.container_started_at = time.time() - (process_age_s() or 0.0)
         self.inputs_seen = 0
         get_engine("procedural")
 
@@ -90,7 +91,7 @@ class Renderer:
                 started_at,
                 time.time(),
                 ran_s=time.monotonic() - began,
-                container_age_s=_process_age_s(),
+                container_age_s=process_age_s(),
             ),
             container_id=here.container_id,
             cold_start=self.inputs_seen == 1,
@@ -105,20 +106,6 @@ class Renderer:
             ),
         )
         return envelope.to_wire()
-
-
-def _process_age_s() -> float | None:
-    """How long this container's process has lived, seconds: what is billed begins with it, not with our code.
-
-    By the kernel's clock since boot, which nobody sets. None where /proc does not tell.
-    """
-    try:
-        with open("/proc/self/stat", encoding="ascii") as stat, open("/proc/uptime", encoding="ascii") as uptime:  # noqa: PTH123 - /proc
-            ticks = int(stat.read().rpartition(")")[2].split()[19])
-            up_s = float(uptime.read().split()[0])
-    except (OSError, ValueError, IndexError):
-        return None
-    return max(0.0, up_s - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def _render(
