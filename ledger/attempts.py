@@ -13,9 +13,6 @@ from ledger.outcomes import Completed, Delivering, Failed, Lost, Renewed, Requeu
 from ledger.retries import RULES, Cause, RetryRule, memory_named_in
 from ledger.scripts import ScriptRunner
 
-#: How long a follower that delivers holds its call: longer than a delivery takes, seconds.
-DELIVERY_LEASE_S = 60.0
-
 
 class Attempts:
     """The verbs of GPU workers, and of followers when a call has ended."""
@@ -52,9 +49,7 @@ class Attempts:
 
     def begin_delivery(self, job_id: str, attempt: int) -> Delivering | Stale:
         """Say that the result is there and is about to be put into S3."""
-        answer = self._runner.call(
-            "begin_delivery", id=job_id, attempt=attempt, delivery_lease_ms=int(DELIVERY_LEASE_S * 1000)
-        )
+        answer = self._runner.call("begin_delivery", id=job_id, attempt=attempt)
         match answer["outcome"]:
             case "delivering":
                 return Delivering()

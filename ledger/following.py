@@ -169,6 +169,18 @@ class Following:
         next_in_s = None if next_ms is None else max(0.0, (int(next_ms) - now_ms) / 1000)
         return DueCalls(calls, int(answer["in_flight"]), next_in_s)
 
+    def keep(self, calls: Sequence[tuple[str, int]], *, lease_s: float) -> list[str]:
+        """Hold on to claimed calls (job and attempt) for `lease_s` seconds from now.
+
+        Returns the ids of those of which the claim had lapsed: another follower may have them.
+        """
+        answer = self._runner.call(
+            "keep_calls",
+            lease_ms=int(lease_s * 1000),
+            calls=[{"id": job_id, "attempt": attempt} for job_id, attempt in calls],
+        )
+        return list(answer["lapsed"] or [])
+
     def release(self, releases: Sequence[Release]) -> list[str]:
         """These calls still run. Returns the ids of jobs whose attempt is not the newest any more."""
         answer = self._runner.call(

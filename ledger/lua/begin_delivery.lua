@@ -1,21 +1,12 @@
 --[[ The result is there; it is about to be put into S3. Asking again with the same attempt is fine (a follower died).
-A follower's claim on the call is short, for a look; it is made long enough for a delivery here.
-a: id, attempt, delivery_lease_ms
+a: id, attempt
 -> delivering | stale (state, attempt) ]]
 work_may_end()
 local job = load(a.id)
 if not job or job.attempt ~= whole(a.attempt) then
   return reply({ outcome = 'stale', state = job and job.state or 'unknown', attempt = job and tonumber(job.attempt) or 0 })
 end
-local function hold_call()
-  if redis.call('ZSCORE', K('calls:claimed'), a.id) then
-    redis.call('ZADD', K('calls:claimed'), whole(now_ms + a.delivery_lease_ms), a.id)
-  end
-end
-if job.state == 'delivering' then
-  hold_call()
-  return reply({ outcome = 'delivering' })
-end
+if job.state == 'delivering' then return reply({ outcome = 'delivering' }) end
 if job.state ~= 'running' then return reply({ outcome = 'stale', state = job.state, attempt = tonumber(job.attempt) }) end
 local lease = redis.call('ZSCORE', K('leases'), a.id)
 local due = redis.call('ZSCORE', K('calls:due'), a.id)
@@ -26,5 +17,4 @@ if err then return err end
 if lease then redis.call('ZADD', K('leases'), lease, a.id) end
 if due then redis.call('ZADD', K('calls:due'), due, a.id) end
 if claimed then redis.call('ZADD', K('calls:claimed'), claimed, a.id) end
-hold_call()
 return reply({ outcome = 'delivering' })

@@ -1,9 +1,10 @@
-"""The calls that a follower holds: claimed in batches, given back in batches."""
+"""The calls that a follower holds: claimed, kept and given back in batches."""
 
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
@@ -14,9 +15,11 @@ from workers.overflow.pacing import Pace, next_look_s
 
 log = structlog.get_logger(__name__)
 
-#: Life of a follower's claim on a call, seconds: for a look. `begin_delivery` makes it long enough for a delivery. It
-#: is also how long a call waits for another follower when its own has died.
+#: Life of a follower's claim on a call, seconds. It is renewed while the call is concluded, however long that takes, so
+#: it is also the longest that a call waits for another follower when its own has died.
 CLAIM_S = 10.0
+#: Claims of calls that are being concluded are renewed so often, seconds.
+KEEP_EVERY_S = CLAIM_S / 4
 #: What could not be given back for so long is left: its claim has lapsed, and it falls due by itself.
 _GIVE_UP_S = CLAIM_S / 2
 
@@ -29,6 +32,7 @@ class Claims:
         self._pace = pace
         self._to_give_back: list[tuple[float, Release]] = []
         self._in_flight = 0
+        self._concluding: dict[tuple[str, int], int] = {}
         #: How many followers share the calls; told by the hints' part.
         self.followers = 1
 
@@ -46,6 +50,32 @@ class Claims:
         due = await asyncio.to_thread(self._ledger.following.claim_due, limit=limit, lease_s=CLAIM_S)
         self._in_flight = due.in_flight
         return due
+
+    @contextmanager
+    def kept(self, call: DueCall) -> Iterator[None]:
+        """Within, the claim on the call is renewed by `keep`, for its ending takes longer than a look."""
+        name = (call.job_id, call.attempt)
+        self._concluding[name] = self._concluding.get(name, 0) + 1
+        try:
+            yield
+        finally:
+            self._concluding[name] -= 1
+            if not self._concluding[name]:
+                del self._concluding[name]
+
+    async def keep(self) -> None:
+        """Renew the claims of calls that are being concluded.
+
+        Where one has lapsed, another follower may conclude the call too; the second to come is told so by the ledger.
+
+        Raises:
+            LedgerUnavailable: none was renewed.
+        """
+        if not self._concluding:
+            return
+        lapsed = await asyncio.to_thread(self._ledger.following.keep, list(self._concluding), lease_s=CLAIM_S)
+        if lapsed:
+            log.warning("calls.claims_lapsed", job_ids=lapsed)
 
     def again(self, call: DueCall, *, no_later_s: float = math.inf) -> None:
         """A call still runs: it is given back with the next batch, to be looked at when its time has come."""

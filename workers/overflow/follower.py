@@ -20,7 +20,7 @@ from ledger.following import Announced
 from ledger.outcomes import DueCall, DueCancel
 from workers.logs import bound
 from workers.overflow.calls import ModalCalls
-from workers.overflow.claims import Claims
+from workers.overflow.claims import KEEP_EVERY_S, Claims
 from workers.overflow.conclusions import Conclusions
 from workers.overflow.duties import Duty, duties_of
 from workers.overflow.gate import Gate
@@ -99,6 +99,7 @@ class Follower:
             asyncio.create_task(self._again_and_again(orphans.if_due, TEND_EVERY_S)),
             *(asyncio.create_task(self._again_and_again(duty.run, duty.every_s)) for duty in self._duties()),
         ]
+        keeper = asyncio.create_task(self._again_and_again(claims.keep, KEEP_EVERY_S))
         try:
             await self._follow(claims, looks, stops, in_hand, awake)
         finally:
@@ -106,6 +107,8 @@ class Follower:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             await in_hand.finish()
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
             await claims.give_back()
             await asyncio.to_thread(drain.leave)
 

@@ -76,9 +76,10 @@ class Looks:
     async def _tend_train(self, call: DueCall) -> None:
         """Bring new checkpoints home, and with them the run, if that pays."""
         context = contextvars.copy_context()
-        reason = await asyncio.get_running_loop().run_in_executor(
-            self._deliverers, lambda: context.run(self._conclusions.train.tend, call)
-        )
+        with self._claims.kept(call):
+            reason = await asyncio.get_running_loop().run_in_executor(
+                self._deliverers, lambda: context.run(self._conclusions.train.tend, call)
+            )
         if reason is None:
             self._claims.again(call, no_later_s=self._next_s(call))
             return
@@ -90,10 +91,11 @@ class Looks:
         if ending.envelope is None:
             announced = await self._calls.announcement(call.job_id, call.attempt)
         context = contextvars.copy_context()
-        concluded = await asyncio.get_running_loop().run_in_executor(
-            self._deliverers,
-            lambda: context.run(self._conclusions.conclude, call, ending, announced, noticed_ms=noticed_ms),
-        )
+        with self._claims.kept(call):
+            concluded = await asyncio.get_running_loop().run_in_executor(
+                self._deliverers,
+                lambda: context.run(self._conclusions.conclude, call, ending, announced, noticed_ms=noticed_ms),
+            )
         if not concluded:
             self._claims.again_in(call, self._settings.poll_max_s)
 

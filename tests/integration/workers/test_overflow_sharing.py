@@ -1,9 +1,14 @@
 """What followers and spawners share through the ledger: partitions, hints, the rate, what is given back."""
 
+import asyncio
+
 from ledger import Kind, Ledger, State
 from ledger.following import Announced, Hint, SpawnRate
+from ledger.outcomes import Delivering
 from modal_apps.hints import PARTITIONS
 from tests.support.ledgers import MODAL, move_clock, place, submit
+from workers.overflow.claims import Claims
+from workers.overflow.pacing import Pace
 
 RATE = SpawnRate(per_s=10, burst=3)
 
@@ -123,3 +128,46 @@ def test_what_is_given_back_costs_no_retry_and_no_dollar(ledger: Ledger) -> None
     assert ledger.following.give_back([(other, 1)], reason="breaker_open", pause_s=0) == []
     assert ledger.audit() == []
     assert ledger.placing.view().of(Kind.RENDER).queued == 1
+
+
+def test_a_call_that_is_being_concluded_stays_with_its_follower_until_that_one_dies(ledger: Ledger) -> None:
+    # Given a call that its follower has begun to deliver
+    job_id = _running(ledger, first_check_s=0)
+    assert [call.job_id for call in ledger.following.claim_due(limit=5, lease_s=10).calls] == [job_id]
+    assert ledger.attempts.begin_delivery(job_id, 1) == Delivering()
+    # When the delivery takes longer than a claim, and the claim is renewed
+    for _ in range(3):
+        move_clock(ledger, 8)
+        assert ledger.following.keep([(job_id, 1)], lease_s=10) == []
+        # Then nobody else gets it
+        assert ledger.following.claim_due(limit=5, lease_s=10).calls == []
+    # When the follower dies, then another has it one claim later, and the dead one's renewal comes too late
+    move_clock(ledger, 11)
+    assert ledger.following.keep([(job_id, 1)], lease_s=10) == [job_id]
+    assert [call.job_id for call in ledger.following.claim_due(limit=5, lease_s=10).calls] == [job_id]
+    # And a renewal with the token of an old attempt is none
+    assert ledger.following.keep([(job_id, 2)], lease_s=10) == [job_id]
+
+
+def test_a_follower_renews_what_it_concludes_and_nothing_else(ledger: Ledger) -> None:
+    async def follow() -> tuple[list[str], list[str]]:
+        # Given a follower with two calls in hand, one of which it concludes
+        claims = Claims(ledger, Pace(0.5, 30, 30, 100))
+        concluding, looked_at = (await claims.take(5)).calls
+        with claims.kept(concluding):
+            # When a claim's time passes, with a renewal half way
+            move_clock(ledger, 6)
+            await claims.keep()
+            move_clock(ledger, 6)
+            # Then another follower gets only the one that was not renewed
+            lapsed = [call.job_id for call in ledger.following.claim_due(limit=5, lease_s=10).calls]
+            assert lapsed == [looked_at.job_id]
+        # When it has concluded, then its claim is not renewed any more
+        move_clock(ledger, 6)
+        await claims.keep()
+        return [concluding.job_id], [call.job_id for call in ledger.following.claim_due(limit=1, lease_s=10).calls]
+
+    for _ in range(2):
+        _running(ledger, first_check_s=0)
+    concluded, taken_over = asyncio.run(follow())
+    assert taken_over == concluded
