@@ -43,6 +43,7 @@ test: setup-tests lint ## Lint, types, import contracts, and every test
 
 .PHONY: chaos
 chaos: setup ## Kill, stop, cut and slow everything under load (SEED=7 JOBS=1000 FAULTS=200)
+	@bash scripts/setup.sh --torch
 	@$(BIN)/python -m tests.chaos --seed $(or $(SEED),7) --jobs $(or $(JOBS),1000) --faults $(or $(FAULTS),200)
 
 .PHONY: bench-ledger

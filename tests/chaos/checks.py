@@ -157,11 +157,11 @@ def _double(evidence: Evidence) -> list[str]:
 
 def _wish(job: JobFacts) -> tuple[str, object]:
     """What tells one planned job from all others."""
-    return job.fields.get("kind", ""), job.spec.get("prompt") or job.spec.get("steps")
+    return job.fields.get("kind", ""), job.spec.get("prompt") or job.spec.get("seed")
 
 
 def _planned_wish(planned: PlannedJob) -> tuple[str, object]:
-    return planned.kind, planned.fields.get("prompt") or planned.fields.get("steps")
+    return planned.kind, planned.fields.get("prompt") or planned.fields.get("seed")
 
 
 def _leaked(modal: ModalFacts) -> list[str]:
@@ -190,9 +190,9 @@ def _artifacts(evidence: Evidence) -> list[Check]:
         found = evidence.objects.get(artifact.get("key", ""))
         if found is None:
             missing.append(job.id)
-        elif not _whole(job, artifact, found):
+        elif not _whole(job, artifact, found, evidence.objects):
             broken.append(job.id)
-        if artifact.get("key") != f"render/{job.id}/{job.fields['attempt']}/video.mp4":
+        if artifact.get("key") not in _places(job):
             misplaced.append(job.id)
     published = [job.id for job in evidence.ledger.jobs.values() if job.state != "completed" and job.artifact]
     return [
@@ -205,8 +205,27 @@ def _artifacts(evidence: Evidence) -> list[Check]:
     ]
 
 
-def _whole(job: JobFacts, artifact: Mapping[str, object], found: ObjectFacts) -> bool:
-    """Size and digest as recorded, and as many frames as were asked for."""
+def _places(job: JobFacts) -> list[str]:
+    """Where the artifact may lie: a video, under the last attempt; a last checkpoint, under the one that reached it."""
+    newest = int(job.fields["attempt"])
+    if job.fields["kind"] == "render":
+        return [f"render/{job.id}/{newest}/video.mp4"]
+    last = f"step-{job.spec['steps']}/metadata.json"
+    return [f"train/{job.id}/{attempt}/{last}" for attempt in range(1, newest + 1)]
+
+
+def _whole(
+    job: JobFacts, artifact: Mapping[str, object], found: ObjectFacts, objects: Mapping[str, ObjectFacts]
+) -> bool:
+    """Size and digest as recorded, and as many frames, or steps, as were asked for."""
+    if job.fields["kind"] == "train":
+        folder = found.key.rpartition("/")[0] + "/"
+        size_bytes = sum(one.size_bytes for key, one in objects.items() if key.startswith(folder))
+        return (
+            size_bytes == artifact["size_bytes"]
+            and found.sha256 == artifact["sha256"]
+            and found.step == int(job.spec["steps"])
+        )
     return (
         found.size_bytes == artifact["size_bytes"]
         and found.sha256 == artifact["sha256"]
@@ -215,13 +234,17 @@ def _whole(job: JobFacts, artifact: Mapping[str, object], found: ObjectFacts) ->
 
 
 def _leftovers(evidence: Evidence) -> Check:
-    """Objects of attempts that lost may lie about; of an attempt that won, or of no job that is known, none may."""
+    """Objects of attempts that lost may lie about; of an attempt that won, or of no job that is known, none may.
+
+    A run's other checkpoints, and the files of the last one, belong to it.
+    """
     wrong: list[str] = []
     found = leftovers(evidence)
     for key in found:
-        _, job_id, attempt, *_ = [*key.split("/"), "", ""]
+        kind, job_id, attempt, *_ = [*key.split("/"), "", ""]
         job = evidence.ledger.jobs.get(job_id)
-        if job is None or (job.state == "completed" and job.fields["attempt"] == attempt):
+        won = job is not None and job.state == "completed" and job.fields["attempt"] == attempt
+        if job is None or (won and kind == "render"):
             wrong.append(key)
     return Check("objects that are not a lost attempt's", not wrong, f"{len(wrong)} of {len(found)} left over")
 

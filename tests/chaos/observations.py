@@ -22,6 +22,8 @@ from modal_local.admin_client import AdminClient
 PREFIX = "{overspill}"
 KINDS = ("render", "train")
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
+#: The object that makes a checkpoint whole.
+_CHECKPOINT = "/metadata.json"
 _PAGE = 200
 _ALL_CALLS = 1_000_000
 
@@ -84,13 +86,15 @@ class LedgerFacts:
 
 @dataclass(frozen=True)
 class ObjectFacts:
-    """One object in S3; what it holds is known of published videos only."""
+    """One object in S3; what it holds is known of what was published only: videos, and metadata of checkpoints."""
 
     key: str
     size_bytes: int
     sha256: str | None = None
-    #: Frames that could be decoded; None: not asked, 0: unreadable.
+    #: Frames that could be decoded; None: not asked, or no video, 0: unreadable.
     frames: int | None = None
+    #: Of a checkpoint whose files are all there, each with the digest that its metadata names: its step.
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ class RawLedger:
 
     def running_on(self, worker: str) -> list[str]:
         """Ids of the jobs that an in-house worker runs now."""
-        ids = self._zrange("active:inhouse:render")
+        ids = [job_id for kind in KINDS for job_id in self._zrange(f"active:inhouse:{kind}")]
         pipe = self.client.pipeline(transaction=False)
         for job_id in ids:
             pipe.hget(self.key(f"job:{job_id}"), "worker")
@@ -262,10 +266,11 @@ class RawObjects:
         self._client.close()
 
     def facts(self, published: Iterable[str]) -> dict[str, ObjectFacts]:
-        """Every object by its key; the published videos are read and decoded."""
+        """Every object by its key; the published videos are read and decoded, the published checkpoints are proven."""
         found = {
             entry["Key"]: ObjectFacts(entry["Key"], entry["Size"])
-            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix="render/")
+            for kind in KINDS
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{kind}/")
             for entry in page.get("Contents", [])
         }
         wanted = [key for key in published if key in found]
@@ -274,8 +279,27 @@ class RawObjects:
         return found
 
     def _read(self, key: str) -> ObjectFacts:
-        body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
-        return ObjectFacts(key, len(body), hashlib.sha256(body).hexdigest(), decodable_frames(body))
+        body = self._get(key)
+        digest = hashlib.sha256(body).hexdigest()
+        if key.endswith(_CHECKPOINT):
+            return ObjectFacts(key, len(body), digest, step=self._proven_step(key, body))
+        return ObjectFacts(key, len(body), digest, decodable_frames(body))
+
+    def _get(self, key: str) -> bytes:
+        return bytes(self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
+
+    def _proven_step(self, key: str, metadata: bytes) -> int | None:
+        """The step of a checkpoint, if each of its files is what its metadata says."""
+        facts = json.loads(metadata)
+        folder = key.removesuffix(_CHECKPOINT)
+        for name, digest in facts["files"].items():
+            try:
+                content = self._get(f"{folder}/{name}")
+            except self._client.exceptions.NoSuchKey:
+                return None
+            if hashlib.sha256(content).hexdigest() != digest:
+                return None
+        return int(facts["step"])
 
 
 def decodable_frames(body: bytes) -> int:

@@ -64,7 +64,7 @@ def fact_table(evidence: Evidence) -> Table:
     table.add_row("train jobs", _counted(checks.outcomes(evidence.ledger, "train")))
     table.add_row("attempts in-house", _counted({o: n for (pool, o), n in attempts.items() if pool == "inhouse"}))
     table.add_row("attempts on Modal", _counted({o: n for (pool, o), n in attempts.items() if pool == "modal"}))
-    table.add_row("objects left over by lost attempts", str(len(checks.leftovers(evidence))))
+    table.add_row("objects left over by lost attempts and older checkpoints", str(len(checks.leftovers(evidence))))
     unknown = checks.unknown_calls(evidence)
     table.add_row("Modal calls that the ledger never knew", f"{len(unknown)} of {len(evidence.modal.calls)}")
     table.add_row("S3 puts that happened and were answered with a failure", str(evidence.s3_answers_lost))

@@ -1,5 +1,6 @@
 """The development stack as the suite needs it: several of each process, and proxies before Redis and S3."""
 
+import importlib.util
 import os
 import shlex
 import socket
@@ -41,6 +42,7 @@ class ChaosStack(Stack):
                 root=REPOSITORY,
                 slots=FORMATION["gpu"],
                 flower=False,
+                train=importlib.util.find_spec("torch") is not None,
                 settings=settings,
                 modal_flags=modal_flags,
             )

@@ -150,6 +150,46 @@ def test_an_artifact_that_is_not_what_was_recorded_is_not_whole(well: Evidence, 
     assert _broken(replace(well, objects={KEY: found})) == ["artifacts that are not whole"]
 
 
+FOLDER = "train/ftjob_1/1/step-12"
+METADATA, WEIGHTS = f"{FOLDER}/metadata.json", f"{FOLDER}/model.safetensors"
+
+
+@pytest.fixture
+def trained(well: Evidence) -> Evidence:
+    """A run with a train job too: its first attempt reached the last step and died, its second one published that."""
+    fields = {"kind": "train", "state": "completed", "attempt": "2", "spec": json.dumps({"steps": 12, "seed": 3})}
+    artifact = json.dumps({"key": METADATA, "thumbnail_key": None, "size_bytes": 5, "sha256": "abc"})
+    job = JobFacts("ftjob_1", {**fields, "artifact": artifact}, [_event("queued"), _event("completed")], {})
+    objects = {METADATA: ObjectFacts(METADATA, 2, "abc", step=12), WEIGHTS: ObjectFacts(WEIGHTS, 3)}
+    other = "train/ftjob_1/1/step-8/metadata.json"
+    objects[other] = ObjectFacts(other, 2)
+    return replace(_with_jobs(well, job), objects={**well.objects, **objects})
+
+
+def test_a_checkpoint_and_those_before_it_are_well(trained: Evidence) -> None:
+    assert _broken(trained) == []
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        ObjectFacts(METADATA, 2, "abd", step=12),  # other metadata than was recorded
+        ObjectFacts(METADATA, 2, "abc", step=None),  # a file is not what the metadata says
+        ObjectFacts(METADATA, 2, "abc", step=8),  # not the last step
+        ObjectFacts(METADATA, 3, "abc", step=12),  # more or less than was recorded
+    ],
+)
+def test_a_checkpoint_that_is_not_what_was_recorded_is_not_whole(trained: Evidence, found: ObjectFacts) -> None:
+    broken = replace(trained, objects={**trained.objects, METADATA: found})
+    assert _broken(broken) == ["artifacts that are not whole"]
+
+
+def test_a_checkpoint_of_nobody_is_left_over(trained: Evidence) -> None:
+    key = "train/ftjob_9/1/step-4/metadata.json"
+    littered = replace(trained, objects={**trained.objects, key: ObjectFacts(key, 1)})
+    assert _broken(littered) == ["objects that are not a lost attempt's"]
+
+
 def test_an_artifact_without_its_object(well: Evidence) -> None:
     assert _broken(replace(well, objects={})) == ["completed jobs without their object"]
 
