@@ -39,7 +39,7 @@ up: setup ## The whole stack for development, until Ctrl-C
 
 .PHONY: test
 test: setup-tests lint ## Lint, types, import contracts, and every test
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: chaos
 chaos: setup ## Kill, stop, cut and slow everything under load (SEED=7 JOBS=1000 FAULTS=200)

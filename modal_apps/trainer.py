@@ -37,6 +37,8 @@ RESOURCES = parse_resources(os.environ.get("OVERSPILL_MODAL_TRAIN_RESOURCES", ""
 #: An S3 bucket with datasets, mounted read-only; the secret holds its credentials. Unset: none is mounted.
 DATA_BUCKET = os.environ.get("OVERSPILL_MODAL_DATA_BUCKET", "")
 DATA_BUCKET_SECRET = os.environ.get("OVERSPILL_MODAL_DATA_BUCKET_SECRET", "")
+#: Where that bucket is, unless it is Amazon's: the address of another S3 service, whose buckets are named in the path.
+DATA_BUCKET_ENDPOINT = os.environ.get("OVERSPILL_MODAL_DATA_BUCKET_ENDPOINT", "")
 CHECKPOINTS_PATH, DATA_PATH = "/overspill/checkpoints", "/overspill/data"
 
 #: The cheapest class: smoke tests, and the class without a choice.
@@ -67,7 +69,13 @@ def _volumes() -> dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMoun
     }
     if DATA_BUCKET:
         secret = modal.Secret.from_name(DATA_BUCKET_SECRET) if DATA_BUCKET_SECRET else None
-        mounted[DATA_PATH] = modal.CloudBucketMount(DATA_BUCKET, secret=secret, read_only=True)
+        mounted[DATA_PATH] = modal.CloudBucketMount(
+            DATA_BUCKET,
+            bucket_endpoint_url=DATA_BUCKET_ENDPOINT or None,
+            force_path_style=bool(DATA_BUCKET_ENDPOINT),
+            secret=secret,
+            read_only=True,
+        )
     return mounted
 
 

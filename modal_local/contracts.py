@@ -60,11 +60,21 @@ class MountPlan(Protocol):
 class VolumeMounts(Protocol):
     """What the volume service (`services/volumes.py: VolumeService`) gives to containers."""
 
-    async def prepare_mounts(self, task_id: str, volume_mounts: Iterable[Any]) -> MountPlan:
-        """Makes the views that `VolumeMount`s ask for. Raises NotFoundError, FailedPreconditionError."""
+    async def prepare_mounts(self, task_id: str, volume_mounts: Iterable[Any], others: Sequence[Any] = ()) -> MountPlan:
+        """Makes the views that `VolumeMount`s ask for, and mounts `others` too (of `BucketMounts`).
+
+        Raises NotFoundError, FailedPreconditionError.
+        """
 
     async def VolumeGetById(self, request: Any, caller: "Caller") -> Any:  # noqa: N802 - named as the RPC
         """The RPC itself: containers are told the metadata of the volumes that they name."""
 
     async def detach(self, task_id: str, *, commit: bool) -> None:
         """Ends all views of a container: commits them first if it ended in good order. Unknown tasks are no error."""
+
+
+class BucketMounts(Protocol):
+    """What the service of cloud bucket mounts (`services/bucket_mounts.py: BucketMountService`) gives to containers."""
+
+    async def prepare_buckets(self, mounts: Iterable[Any]) -> Sequence[Any]:
+        """Has what `CloudBucketMount`s ask for at hand. Raises RpcError."""

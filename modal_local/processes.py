@@ -22,7 +22,7 @@ from typing import Protocol
 from modal_proto import api_pb2
 
 from modal_local.context import Context
-from modal_local.contracts import MountPlan, SecretEnvironments, VolumeMounts
+from modal_local.contracts import BucketMounts, MountPlan, SecretEnvironments, VolumeMounts
 from modal_local.errors import ModalLocalError
 from modal_local.handles import app_layout
 from modal_local.logs import STDERR, STDOUT, LogBook
@@ -97,6 +97,7 @@ class ProcessLauncher:
         mounts: MountService,
         secret_environments: SecretEnvironments,
         volumes: VolumeMounts,
+        buckets: BucketMounts,
     ) -> None:
         self._context = context
         self._registry = registry
@@ -106,6 +107,7 @@ class ProcessLauncher:
         self._mounts = mounts
         self._secrets = secret_environments
         self._volumes = volumes
+        self._buckets = buckets
         interval_s = context.settings.heartbeat_interval_s
         self._same_for_all = {**_SAME_FOR_ALL, "MODAL_HEARTBEAT_INTERVAL": f"{interval_s:g}"}
         self._standby = Standby({**_inherited(), **self._same_for_all}, _TO_DIE_WITH_THE_SERVER)
@@ -144,7 +146,8 @@ class ProcessLauncher:
             environment["MODAL_RESTORE_STATE_PATH"] = str(home / _RESTORE_STATE)
         if shutil.which(_TO_DIE_WITH_THE_SERVER[0]) is None:
             raise ModalLocalError("Containers are started by `setpriv` of util-linux, which is not on the PATH.")
-        plan = await self._volumes.prepare_mounts(container.task_id, definition.volume_mounts)
+        buckets = await self._buckets.prepare_buckets(definition.cloud_bucket_mounts)
+        plan = await self._volumes.prepare_mounts(container.task_id, definition.volume_mounts, buckets)
         # Pipes of our own: asyncio's wait() waits for its pipes too, which a child of the container may hold open.
         out, err = _Pipe(), _Pipe()
         try:

@@ -150,6 +150,9 @@ def _merge_resources(merged: api_pb2.Function, options: api_pb2.FunctionOptions)
     if options.replace_volume_mounts:
         del merged.volume_mounts[:]
     merged.volume_mounts.extend(options.volume_mounts)
+    if options.replace_cloud_bucket_mounts:
+        del merged.cloud_bucket_mounts[:]
+    merged.cloud_bucket_mounts.extend(options.cloud_bucket_mounts)
     merged.mount_ids.extend(options.mount_ids)
 
 

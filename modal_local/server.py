@@ -34,6 +34,7 @@ from modal_local.scheduler.engine import Scheduler
 from modal_local.services.apps import AppService
 from modal_local.services.billing import BillingService
 from modal_local.services.blobs import BlobService
+from modal_local.services.bucket_mounts import BucketMountService
 from modal_local.services.calls import CallService
 from modal_local.services.classes import ClassService
 from modal_local.services.containers import ContainerService, Lifetimes
@@ -173,6 +174,7 @@ class ModalLocal:
             mounts=mounts,
             secret_environments=secret_service,
             volumes=volumes,
+            buckets=BucketMountService(context, secret_service),
         )
         self.launcher: SimulatedLauncher | ProcessLauncher = simulated if self._settings.simulate else processes
         cold_starts = ColdStarts(self._settings.cold_start, self._settings.seed)

@@ -14,6 +14,7 @@ from modal_local.records import FunctionRecord
 from modal_local.registry import Registry, merge_options, normal_gpu_type
 from modal_local.rpc import Caller
 from modal_local.services.apps import definition_id
+from modal_local.services.bucket_mounts import check_bucket_mounts
 
 
 class PoolFigures(Protocol):
@@ -72,6 +73,7 @@ class FunctionService:
             definition = request.function
         if definition.resources.gpu_config.count:
             normal_gpu_type(definition.resources.gpu_config.gpu_type)
+        check_bucket_mounts(definition.cloud_bucket_mounts)
         tag = definition.function_name
         function = self._existing(request.app_id, request.existing_function_id, tag)
         function.tag = tag

@@ -18,7 +18,7 @@ loses what it had not committed. (Modal's background commits would have saved a 
 
 import asyncio
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -138,21 +138,25 @@ class VolumeService(VolumeFileRpcs):
         await self.reload(_task_of(caller, "reload"), request.volume_id)
         return empty_pb2.Empty()
 
-    async def prepare_mounts(self, task_id: str, volume_mounts: Iterable[Any]) -> MountPlan:
+    async def prepare_mounts(
+        self, task_id: str, volume_mounts: Iterable[Any], others: Sequence[BindMount] = ()
+    ) -> MountPlan:
         """Makes the views that a container's `VolumeMount`s ask for, and says how to start the container in them.
+
+        `others` are directories that are ready, and that the container is to see too.
 
         Raises:
             NotFoundError: a volume is not there (any more).
             FailedPreconditionError: a mount path cannot be made.
         """
         try:
-            return await self._prepare(task_id, volume_mounts)
+            return await self._prepare(task_id, volume_mounts, others)
         except BaseException:
             await self.release(task_id)
             raise
 
-    async def _prepare(self, task_id: str, volume_mounts: Iterable[Any]) -> MountPlan:
-        binds = []
+    async def _prepare(self, task_id: str, volume_mounts: Iterable[Any], others: Sequence[BindMount]) -> MountPlan:
+        binds = list(others)
         for mount in volume_mounts:
             root = await self.attach(task_id, mount.volume_id, read_only=mount.read_only)
             inside = volumes_tree.normalize(mount.sub_path) if mount.HasField("sub_path") else ""
