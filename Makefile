@@ -46,6 +46,11 @@ chaos: setup ## Kill, stop, cut and slow everything under load (SEED=7 JOBS=1000
 	@bash scripts/setup.sh --torch
 	@$(BIN)/python -m tests.chaos --seed $(or $(SEED),7) --jobs $(or $(JOBS),1000) --faults $(or $(FAULTS),200)
 
+.PHONY: chaos-train
+chaos-train: setup ## One training run killed five times, preempted and moved; same weights at its end (SEED=7)
+	@bash scripts/setup.sh --torch
+	@$(BIN)/python -m tests.chaos.training --seed $(or $(SEED),7)
+
 .PHONY: bench-ledger
 bench-ledger: setup ## Speed and memory of the ledger (JOBS=5000)
 	@$(BIN)/python -m benchmarks.ledger --jobs $(or $(JOBS),5000)

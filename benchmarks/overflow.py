@@ -1,16 +1,22 @@
 """The overflow plane at scale: `make bench-overflow CALLS=10000` (`python -m benchmarks.overflow --calls 10000`).
 
 So many calls are placed by racing dispatchers under a cap that fits exactly, spawned through the real SDK on a
-simulated modal_local, followed by one process (or `--followers N`), a twentieth of them cancelled on the way, and a few
-orphans left behind that the ledger never knew. Printed are a table and, last, one line of JSON:
+simulated modal_local, followed by one process (or `--followers N`, which share the calls by the ledger's leases), a
+twentieth of them cancelled on the way, and a few orphans left behind that the ledger never knew. Printed are a table
+and, last, one line of JSON, of which:
 
     calls                 that ran
     notice_p50_s, _p99_s  from a call's end to the follower's look that saw it
     cpu_cores, rss_bytes  of all followers together, while they followed; the largest one's peak memory
     overshoot_usd_micros  most by which spent + reserved ever passed the cap
     alive_after_sweep     calls that ran on Modal after everything had ended, and one sweep
+    most_in_flight        calls on Modal at the peak; near_peak_s: for how long at least nine tenths of it were
+    cpu_cores_each        of each follower; rss_bytes_each: its peak memory
+    machine_busy_ratio    of all cores, by everybody, meanwhile; cpu_cores_beside: by the benchmark's other processes
 
-Server, Redis, dispatchers, spawner and followers share the machine's cores. S3 is left out.
+Server, Redis, dispatchers, spawner and followers share the machine's cores. S3 is left out. Fifty thousand calls with
+three followers (`make bench-overflow CALLS=50000 FOLLOWERS=3`) take about 17 minutes on two cores; there reservations
+cover the longest call (benchmarks/overflow_load.py says why).
 """
 
 import argparse
@@ -27,13 +33,14 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from benchmarks.overflow_follower import modal_of, resources_of
+from benchmarks.overflow_load import Load
+from benchmarks.overflow_watch import Meter, Watch
 from ledger import BurstMode, Kind, Ledger, RenderJob, State
 from ledger.decisions import RunOnModal
 from ledger.models import JobRecord
@@ -53,30 +60,12 @@ from workers.settings import MICROS_PER_USD, Settings
 ROOT = Path(__file__).parents[1]
 #: Dispatchers that race for the cap, and how many more jobs than fit there are.
 DISPATCHERS, SURPLUS_RATIO = 4, 0.02
-#: Calls that end each second, about, once all are in flight; and spawned, to guess how long all must last.
-ENDS_PER_S, SPAWNS_PER_S = 55.0, 150.0
 CANCELLED_RATIO, CANCELLED_MOST = 0.05, 500
 ORPHANS = 20
-
-
-@dataclass
-class Watch:
-    """What is seen from outside while it runs."""
-
-    ledger: Ledger
-    settings: Settings
-    over: threading.Event = field(default_factory=threading.Event)
-    overshoot_usd_micros: int = 0
-    most_in_flight: int = 0
-
-    def run(self) -> None:
-        """Look at the money twice a second."""
-        cap = self.settings.limits.month_cap_usd_micros
-        while not self.over.wait(0.5):
-            view = self.ledger.placing.view()
-            committed = view.money.spent_usd_micros + view.money.reserved_usd_micros
-            self.overshoot_usd_micros = max(self.overshoot_usd_micros, committed - cap, 0)
-            self.most_in_flight = max(self.most_in_flight, view.modal_attempts)
+#: Longer than all should last, seconds: then something is wrong.
+PATIENCE_S = 120.0
+#: Attempts read at a time.
+READ_AT_ONCE = 1000
 
 
 def main() -> int:
@@ -86,6 +75,7 @@ def main() -> int:
     parser.add_argument("--followers", type=int, default=1)
     parser.add_argument("--lost-hints", type=float, default=0.0, help="share of hints that are lost on their way")
     arguments = parser.parse_args()
+    load = Load(arguments.calls, arguments.followers)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis_server = stack.enter_context(running_redis(folder))
@@ -101,6 +91,7 @@ def main() -> int:
             OVERSPILL_DRAIN_RATIO="1",
             OVERSPILL_MODAL_MAX_CONTAINERS=str(2 * arguments.calls),
             OVERSPILL_CALL_DEADLINE_S="3600",
+            OVERSPILL_RENDER_CALL_ESTIMATE_S=f"{load.reserve_for_s(Settings().render_call_estimate_s):.0f}",
         )
         reserve_usd = reserve_of(Settings()) / MICROS_PER_USD
         os.environ["OVERSPILL_MONTH_CAP_USD"] = f"{reserve_usd * arguments.calls:.6f}"
@@ -108,8 +99,8 @@ def main() -> int:
         configure_logging(settings)
         subprocess.run([sys.executable, "-m", "modal", "deploy", "-m", "modal_apps.renderer"], check=True,
                        capture_output=True, cwd=ROOT)  # fmt: skip
-        followers = [stack.enter_context(follower()) for _ in range(arguments.followers)]
-        figures = Run(settings, followers, arguments.calls, modal["MODAL_LOCAL_ADMIN_URL"]).run()
+        followers = [stack.enter_context(follower()) for _ in range(load.followers)]
+        figures = Run(settings, followers, load, modal["MODAL_LOCAL_ADMIN_URL"]).run()
     tell(figures)
     return 0 if figures["overshoot_usd_micros"] == 0 and figures["alive_after_sweep"] == 0 else 1
 
@@ -117,16 +108,15 @@ def main() -> int:
 class Run:
     """One benchmark."""
 
-    def __init__(self, settings: Settings, followers: list[psutil.Process], calls: int, admin_url: str) -> None:
+    def __init__(self, settings: Settings, followers: list[psutil.Process], load: Load, admin_url: str) -> None:
         self.settings = settings
         self.open_ends: Resources = resources_of(settings)
         self.ledger = self.open_ends.ledger
         self.followers = followers
-        self.calls = calls
+        self.load = load
         self.admin = AdminClient(admin_url)
         self.modal = modal_of(settings)
         self.random = random.Random(7)
-        self.shortest_s = 10 + calls / SPAWNS_PER_S
         self.ids: list[str] = []
 
     def run(self) -> dict[str, Any]:
@@ -140,45 +130,52 @@ class Run:
         ready = time.perf_counter()
         spawned = self.spawn()
         in_flight = time.perf_counter()
-        cpu_before = self.cpu_s()
+        meter = Meter(self.followers)
         cancelled = self.cancel_some()
         self.wait_for_the_ends()
-        ended = time.perf_counter()
-        cpu_s = self.cpu_s() - cpu_before
+        cost = meter.read()
+        # (Some had ended by themselves when it came to them.)
+        cancelled = [one for one in cancelled if self.ledger.desk.get(one).state is State.CANCELLED]
         looks = _count(self.admin.rpcs(), "FunctionGetOutputs")
-        peak_bytes = max(_peak_bytes(process.pid) for process in self.followers)
         asyncio.run(self.leave_orphans_and_sweep())
         watch.over.set()
         watcher.join()
         lags = self.lags_s()
+        calls = len(lags) + len(cancelled)
         return {
-            "calls": len(lags) + len(cancelled),
+            "calls": calls,
             "notice_p50_s": _quantile(lags, 0.50),
             "notice_p99_s": _quantile(lags, 0.99),
-            "cpu_cores": round(cpu_s / (ended - in_flight), 3),
-            "rss_bytes": peak_bytes,
+            "cpu_cores": round(cost.cpu_s / cost.seconds, 3),
+            "rss_bytes": max(cost.peak_bytes_each),
             "overshoot_usd_micros": watch.overshoot_usd_micros,
             "alive_after_sweep": len(self.admin.calls(state="running")),
             "followers": len(self.followers),
             "most_in_flight": watch.most_in_flight,
+            "near_peak_s": watch.near_the_peak_s,
+            "cpu_cores_each": cost.cores_each,
+            "rss_bytes_each": list(cost.peak_bytes_each),
             "placed": placed,
             "spawns_per_s": round(spawned / (in_flight - ready), 1),
-            "follow_s": round(ended - in_flight, 1),
+            "submit_and_place_s": round(ready - began, 1),
+            "spawn_s": round(in_flight - ready, 1),
+            "follow_s": round(cost.seconds, 1),
             "whole_s": round(time.perf_counter() - began, 1),
             "notice_max_s": _quantile(lags, 1.0),
             "cancel_p95_s": _quantile(self.stop_times_s(cancelled), 0.95),
             "cancelled": len(cancelled),
-            "cpu_ms_per_call": round(1000 * cpu_s / max(1, len(lags) + len(cancelled)), 2),
-            "looks_per_call": round(looks / max(1, len(lags) + len(cancelled)), 2),
+            "cpu_ms_per_call": round(1000 * cost.cpu_s / max(1, calls), 2),
+            "looks_per_call": round(looks / max(1, calls), 2),
             "violations": len(self.ledger.audit(self.settings.limits)),
             "machine_cores": os.cpu_count(),
+            "machine_busy_ratio": round(cost.machine_busy_ratio, 2),
+            "cpu_cores_beside": dict(cost.cores_beside),
         }
 
     def submit(self) -> None:
         """A few more jobs than the cap has room for."""
-        longest_s = self.shortest_s + self.calls / ENDS_PER_S
-        for _ in range(round(self.calls * (1 + SURPLUS_RATIO))):
-            seconds = self.random.uniform(self.shortest_s, longest_s)
+        lives = [self.load.works_s(n, self.random) for n in range(round(self.load.calls * (1 + SURPLUS_RATIO)))]
+        for seconds in lives:
             job = RenderJob(prompt=f"simulated {seconds:.2f}", burst=BurstMode.ALWAYS)
             self.ids.append(self.ledger.desk.submit(job, source="client").job_id)
 
@@ -204,16 +201,16 @@ class Run:
 
     def cancel_some(self) -> list[str]:
         """Cancel a share of the calls in flight, all at once."""
-        running = [one for one in self.ids[: self.calls] if self.ledger.desk.get(one).state is State.RUNNING]
-        number = min(CANCELLED_MOST, round(self.calls * CANCELLED_RATIO), len(running))
-        chosen = self.random.sample(running, number)
+        number = min(CANCELLED_MOST, round(self.load.calls * CANCELLED_RATIO))
+        drawn = self.random.sample(self.ids[: self.load.calls], min(2 * number, self.load.calls))
+        chosen = [one for one in drawn if self.ledger.desk.get(one).state is State.RUNNING][:number]
         for job_id in chosen:
             self.ledger.desk.cancel(job_id)
         return chosen
 
     def wait_for_the_ends(self) -> None:
         """Until no attempt is alive any more."""
-        until = time.monotonic() + self.shortest_s + self.calls / ENDS_PER_S + 120
+        until = time.monotonic() + self.load.last_end_s + PATIENCE_S
         while self.ledger.placing.view().modal_attempts:
             if time.monotonic() > until:
                 raise SystemExit(f"calls are still alive: {self.ledger.placing.view()}")
@@ -230,11 +227,12 @@ class Run:
 
     def lags_s(self) -> list[float]:
         """From each call's end to its notice."""
-        lags = []
-        for job_id in self.ids:
-            measured = self.ledger.desk.attempt(job_id, 1).get("measurements")
-            if measured:
-                lags.append(float(json.loads(measured)["follow_lag_s"]))
+        lags: list[float] = []
+        for start in range(0, len(self.ids), READ_AT_ONCE):
+            pipe = self.ledger.client.pipeline(transaction=False)
+            for job_id in self.ids[start : start + READ_AT_ONCE]:
+                pipe.hget(f"{self.ledger.prefix}:attempt:{job_id}:1", "measurements")
+            lags += [float(json.loads(measured)["follow_lag_s"]) for measured in pipe.execute() if measured]
         return sorted(lags)
 
     def stop_times_s(self, cancelled: list[str]) -> list[float]:
@@ -244,10 +242,6 @@ class Run:
             record, attempt = self.ledger.desk.get(job_id), self.ledger.desk.attempt(job_id, 1)
             times.append((int(attempt["settled_ms"]) - (record.finished_ms or 0)) / 1000)
         return sorted(times)
-
-    def cpu_s(self) -> float:
-        """Processor time of the followers so far."""
-        return sum(sum(process.cpu_times()[:2]) for process in self.followers)
 
 
 def reserve_of(settings: Settings) -> int:
@@ -294,11 +288,6 @@ def _count(rpcs: dict[str, Any], name: str) -> int:
     return int(rpcs[name]) if isinstance(rpcs.get(name), int) else max(found, default=0)
 
 
-def _peak_bytes(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
-
-
 def _quantile(ordered: list[float], share: float) -> float | None:
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3) if ordered else None
 
@@ -306,7 +295,7 @@ def _quantile(ordered: list[float], share: float) -> float | None:
 def tell(figures: dict[str, Any]) -> None:
     """A table for people, and one line for programs."""
     for name, value in figures.items():
-        print(f"{name:<22} {value:>16,}" if isinstance(value, int) else f"{name:<22} {value!s:>16}")
+        print(f"{name:<22} {value:>24,}" if isinstance(value, int) else f"{name:<22} {value!s:>24}")
     print(json.dumps(figures))
 
 

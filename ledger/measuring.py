@@ -6,7 +6,7 @@ It is as fast with a million jobs as with none: sizes and first entries of index
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ledger.metrics import is_example, is_of_histogram
+from ledger.metrics import apart, is_example, is_of_histogram
 from ledger.models import Kind
 from ledger.nudges import all_nudges
 from ledger.scripts import ScriptRunner
@@ -32,6 +32,8 @@ class KindMeasure:
     oldest_queued_ms: int
     oldest_waiting_ms: int
     oldest_active_ms: int
+    #: Since it was first held; it is looked at again every few seconds.
+    oldest_held_ms: int
     spill_active: bool
     spill_since_ms: int
 
@@ -147,6 +149,7 @@ class Measuring:
         """
         queues = sorted({nudge.queue for nudge in all_nudges()})
         answer = self._runner.call("measure", kinds=[str(kind) for kind in Kind], queues=queues, tenants=list(tenants))
+        counters = apart(_pairs(answer["counters"]))
         return Measurement(
             now_ms=int(answer["now_ms"]),
             month=answer["month"],
@@ -163,13 +166,9 @@ class Measuring:
             overdue_nudges=answer["overdue_nudges"],
             scopes={name: ScopeMeasure(**row) for name, row in answer["scopes"].items()},
             burn=BurnMeasure(**answer["burn"]),
-            counters={
-                parse_series(name): int(value)
-                for name, value in _pairs(answer["counters"])
-                if not is_of_histogram(name)
-            },
-            histograms=_histograms(answer["counters"]),
-            exemplars=_exemplars(answer["counters"]),
+            counters={parse_series(name): int(value) for name, value in counters.items() if not is_of_histogram(name)},
+            histograms=_histograms(counters),
+            exemplars=_exemplars(counters),
             gauges=_gauges(answer["gauges"]),
         )
 
@@ -186,9 +185,9 @@ def _pairs(flat: Sequence[str] | Mapping[str, str]) -> Iterator[tuple[str, str]]
     return zip(values, values, strict=True)
 
 
-def _histograms(flat: Sequence[str]) -> list[Series]:
+def _histograms(fields: Mapping[str, str]) -> list[Series]:
     found: dict[tuple[str, Labels], tuple[dict[str, int], list[float]]] = {}
-    for name, value in _pairs(flat):
+    for name, value in fields.items():
         if not is_of_histogram(name) or is_example(name):
             continue
         series, _, last = name.rpartition("|")
@@ -200,9 +199,9 @@ def _histograms(flat: Sequence[str]) -> list[Series]:
     return [Series(metric, labels, buckets, total[0]) for (metric, labels), (buckets, total) in found.items()]
 
 
-def _exemplars(flat: Sequence[str]) -> dict[tuple[str, Labels, str], Exemplar]:
+def _exemplars(fields: Mapping[str, str]) -> dict[tuple[str, Labels, str], Exemplar]:
     found = {}
-    for name, text in _pairs(flat):
+    for name, text in fields.items():
         if not is_example(name):
             continue
         series, _, bound = name.removesuffix("|job").rpartition("|le=")

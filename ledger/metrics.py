@@ -8,12 +8,18 @@ service level is among them (a test of `monitoring` keeps it so).
                          "<metric>|<labels>|le=<bound>"   -> observations in this bucket alone
                          "<metric>|<labels>|sum"          -> sum of what was observed, in millionths of the unit
                          "<metric>|<labels>|le=<bound>|job" -> "<job id> <value> <at_ms>", the newest in this bucket
+                         "<change>|<labels>"              -> the same, of all metrics that `TOGETHER` has for a change
     P:gauges       hash  "<metric>|<labels>"              -> "<value> <at_ms>", the newest
 """
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
+
+from ledger.states import State
 
 #: Waiting, seconds: from at once to four hours, where the incumbents stop at half an hour.
 _WAITS: Final = (1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
@@ -40,6 +46,59 @@ BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
     "prediction_error_ratio": _FORESIGHT,
 }
 
+
+@dataclass(frozen=True)
+class Part:
+    """One metric of several that a change of a job's state raises by one field of the hash."""
+
+    metric: str
+    #: Labels that it has of the field's.
+    labels: tuple[str, ...]
+    #: Labels that are always the same.
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    #: Labels whose value is that of a label with another name: ours -> the field's.
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    #: Only where the field's labels have these values.
+    where: Mapping[str, str] = field(default_factory=dict)
+
+
+#: The counts that come with a change of state are one number, cut in several ways: so the scripts raise one field
+#: for all of them, with the labels of all, which is a fraction of the price; and they come apart here, when read.
+TOGETHER: Final[Mapping[str, tuple[Part, ...]]] = {
+    "job_placed": (
+        Part("transitions_total", ("from", "kind"), {"to": State.PLACED}),
+        Part("placements_total", ("gpu", "kind", "pool")),
+        Part("decisions_total", ("kind", "rule"), renamed={"decision": "pool"}),
+    ),
+    # Of a job's first attempt; `le` is the bucket of its wait, or `none`. Only what is placed starts.
+    "job_started": (
+        Part("transitions_total", ("kind",), {"from": State.PLACED, "to": State.RUNNING}),
+        Part("job_wait_seconds", ("kind", "pool", "le")),
+    ),
+    # `le` is the bucket of its whole time, or `none`. Only what is delivered completes.
+    "job_completed": (
+        Part("transitions_total", ("kind",), {"from": State.DELIVERING, "to": State.COMPLETED}),
+        Part("attempts_total", ("gpu", "kind", "pool"), {"outcome": State.COMPLETED}),
+        Part("jobs_total", ("kind", "pool"), {"outcome": State.COMPLETED}),
+        Part("deadlines_met_total", ("kind", "pool"), where={"deadline": "met"}),
+        Part("deadlines_missed_total", ("kind", "pool"), where={"deadline": "missed"}),
+        Part("job_total_seconds", ("kind", "pool", "le")),
+    ),
+    "job_failed": (
+        Part("transitions_total", ("from", "kind"), {"to": State.FAILED}),
+        Part("jobs_total", ("kind", "pool"), {"outcome": State.FAILED}),
+        Part("failures_total", ("kind", "pool", "reason")),
+    ),
+    "job_cancelled": (
+        Part("transitions_total", ("from", "kind"), {"to": State.CANCELLED}),
+        Part("jobs_total", ("kind", "pool"), {"outcome": State.CANCELLED}),
+    ),
+}
+
+#: Of a value that no bucket takes, because it is no sensible one.
+_NO_BUCKET: Final = "none"
+#: More such fields than a busy system has; each is some hundred bytes.
+_KNOWN_FIELDS: Final = 4_096
 #: Longest value of a label, in characters; what is longer is cut.
 LABEL_MAX_CHARS: Final = 64
 _NOT_IN_LABELS: Final = re.compile(r"[^A-Za-z0-9_.:/+-]")
@@ -100,3 +159,37 @@ def is_of_histogram(series: str) -> bool:
 def is_example(series: str) -> bool:
     """Whether a field of the hash of counters names the newest job of a bucket."""
     return series.endswith("|job")
+
+
+def apart(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The hash of counters with a field for each metric, where one field stood for several (`TOGETHER`)."""
+    single: dict[str, str] = {}
+    sums: Counter[str] = Counter()
+    for series, text in fields:
+        change, _, labels = series.partition("|")
+        if change in TOGETHER:
+            for name in _parts(change, labels):
+                sums[name] += int(text)
+        else:
+            single[series] = text
+    for name, number in sums.items():
+        single[name] = str(int(single.get(name, "0")) + number)
+    return single
+
+
+@lru_cache(maxsize=_KNOWN_FIELDS)
+def _parts(change: str, text: str) -> tuple[str, ...]:
+    """The fields that one field for several stands for."""
+    labels = dict(label.split("=", 1) for label in text.split("|"))
+    return tuple(
+        _field(part, labels)
+        for part in TOGETHER[change]
+        if part.where.items() <= labels.items() and not ("le" in part.labels and labels["le"] == _NO_BUCKET)
+    )
+
+
+def _field(part: Part, labels: Mapping[str, str]) -> str:
+    own = {name: labels[name] for name in part.labels if name != "le"} | dict(part.fixed)
+    own |= {name: labels[theirs] for name, theirs in part.renamed.items()}
+    bucket = [f"le={labels['le']}"] if "le" in part.labels else []
+    return "|".join([part.metric, *(f"{name}={value}" for name, value in sorted(own.items())), *bucket])

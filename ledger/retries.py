@@ -21,7 +21,7 @@ class Cause(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     #: A wall clock ran out: the function's or ours.
     TIMEOUT = "timeout"
-    #: Modal took the machine away.
+    #: The machine was taken away in good order: by Modal, or an own worker was asked to stop.
     PREEMPTED = "preempted"
     #: The call was cancelled, and not by us.
     CANCELLED_REMOTELY = "cancelled_remotely"

@@ -12,7 +12,7 @@ from ledger.desk import Desk
 from ledger.following import Following
 from ledger.looking import Looking
 from ledger.measuring import Measuring
-from ledger.metrics import is_of_histogram
+from ledger.metrics import apart, is_of_histogram
 from ledger.placing import Placing
 from ledger.scripts import ScriptRunner
 from ledger.server import address_of, connect, refuse_eviction
@@ -84,7 +84,7 @@ class Ledger:
     def counters(self) -> dict[str, int]:
         """All counters: `"metric|label=value|..."` -> number; what histograms hold is in `measuring.read`."""
         raw: dict[str, str] = self.runner.guarded(lambda: self.client.hgetall(f"{self.prefix}:counters"))
-        return {name: int(value) for name, value in raw.items() if not is_of_histogram(name)}
+        return {name: int(value) for name, value in apart(raw.items()).items() if not is_of_histogram(name)}
 
     def tally(self, metric: str, labels: str, by: int = 1) -> None:
         """Raise a counter for something that is no transition. `labels`: `"reason=garbage|queue=render"`, sorted."""

@@ -1,6 +1,7 @@
 """What the reconciler does again and again. Every sweep is bounded, and harmless when two run at once."""
 
 import json
+from collections.abc import Mapping
 
 from ledger.errors import UnknownOutcome
 from ledger.models import Artifact, Kind
@@ -31,12 +32,25 @@ class Sweeps:
         """Lay a duty down, so that another need not wait for the lease to end."""
         self._runner.call("lead", duty=duty, owner=owner, lease_ms=0)
 
-    def expire_leases(self, *, limit: int, max_attempts: int, jitter: float = 1.0) -> list[ExpiredLease]:
-        """Take attempts away from holders that have not renewed: their jobs wait again, or have failed."""
+    def done(self, duty: str) -> None:
+        """A duty was done, and went well. Who has it and fails each time is seen by when that was last."""
+        self._runner.call("done", duty=duty)
+
+    def expire_leases(
+        self, *, limit: int, max_attempts: int | Mapping[Kind, int], jitter: float = 1.0
+    ) -> list[ExpiredLease]:
+        """Take attempts away from holders that have not renewed: their jobs wait again, or have failed.
+
+        Args:
+            limit: leases in one sweep.
+            max_attempts: attempts that a job may have in all, whatever the causes; for every kind, or by kind.
+            jitter: a random share, 0.0 to 1.0, for the pause before another attempt.
+        """
+        by_kind = max_attempts if isinstance(max_attempts, Mapping) else dict.fromkeys(Kind, max_attempts)
         answer = self._runner.call(
             "expire_leases",
             limit=limit,
-            max_attempts=max_attempts,
+            max_attempts_by_kind={str(kind): by_kind[kind] for kind in Kind},
             jitter=jitter,
             rules={cause: RULES[cause].to_wire() for cause in (Cause.LEASE_LOST, Cause.SPAWN_LOST)},
         )

@@ -47,15 +47,27 @@ class Warming:
         )
 
     def pay(
-        self, kind: Kind, gpu: str, *, number: int, usd_micros: int, limits: Limits, ceiling_usd_micros: int | None
+        self,
+        kind: Kind,
+        gpu: str,
+        *,
+        idle: int,
+        usd_nanos_per_s: int,
+        round_s: float,
+        limits: Limits,
+        ceiling_usd_micros: int | None,
     ) -> Refused | None:
-        """Book what the next while of warm containers costs, before it is spent; a refusal changes nothing.
+        """Book what the next round of warm containers costs, before it is spent; a refusal changes nothing.
+
+        Those of them that idle after a call are left out: their tail is set aside already. What is paid here for a
+        container is not charged to the call that it waited for.
 
         Args:
             kind: the kind of job that they wait for.
             gpu: their class.
-            number: how many.
-            usd_micros: what it costs.
+            idle: how many are kept in which nothing runs.
+            usd_nanos_per_s: what one costs, nano-dollars a second.
+            round_s: how long they are paid for, seconds from now.
             limits: the caps.
             ceiling_usd_micros: what forecasts may cost in a day (UTC) in all; None: an operator wished for it.
         """
@@ -63,8 +75,9 @@ class Warming:
             "warm_pay",
             kind=kind,
             gpu=gpu,
-            number=number,
-            usd_micros=usd_micros,
+            idle=idle,
+            usd_nanos_per_s=usd_nanos_per_s,
+            round_ms=round(round_s * 1000),
             limits=limits.to_wire_whole(),
             ceiling_usd_micros=ceiling_usd_micros,
         )

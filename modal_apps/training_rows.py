@@ -66,11 +66,13 @@ class RowFile:
         self._rows: list[Row] = parse_rows(path.read_bytes()) if path.exists() else []
         self._thinner = Thinner(clock=clock, first=self._rows[-1]["n"] + 1 if self._rows else 1)
 
-    def note(self, event: TrainEvent) -> None:
-        """Remember an event; `write` keeps it."""
+    def note(self, event: TrainEvent) -> bool:
+        """Remember an event; `write` keeps it. False: it came too soon after the last, and is left out."""
         row = self._thinner.row(event)
-        if row is not None:
-            self._rows = [*self._rows[-(ROWS_KEPT - 1) :], row]
+        if row is None:
+            return False
+        self._rows = [*self._rows[-(ROWS_KEPT - 1) :], row]
+        return True
 
     @property
     def rows(self) -> Sequence[Row]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from engines.train.contract import RECIPES, EventKind, TrainConfig, TrainContext, TrainEngine, TrainEvent, TrainResult
 from engines.train.errors import DatasetProblem
+from engines.train.words import event_line
 from modal_apps.envelope import RemoteError
 from modal_apps.training_errors import in_words
 from modal_apps.training_request import TrainRequest
@@ -67,7 +68,9 @@ class TrainingRun:
         self._on_percent = on_percent
         self._attempt = attempt
         self._stop, self._cancelled = threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
+        # Not the thread's `join` and `is_alive`: in Python 3.11 a join that a signal interrupts takes the thread for
+        # ended, and the container would go down in the middle of a step.
+        self._begun, self._ended = threading.Event(), threading.Event()
         self._result: TrainResult | None = None
         self._error: BaseException | None = None
 
@@ -80,31 +83,33 @@ class TrainingRun:
             context = self._context(request)
         except Exception as error:  # noqa: BLE001 - the wire carries words, never an exception of the user's
             return Answer(error=in_words(error))
-        self._thread = threading.Thread(target=self._work, args=(request.config, context), name="train", daemon=True)
-        self._thread.start()
+        self._begun.set()
+        threading.Thread(target=self._work, args=(request.config, context), name="train", daemon=True).start()
         try:
-            while self._thread.is_alive():
-                self._thread.join(_LOOK_EVERY_S)
+            while not self._ended.wait(_LOOK_EVERY_S):
+                pass
         except KeyboardInterrupt:
             raise  # The container is taken away: the exit hook comes next, and saves.
         except BaseException:
             # The call was cancelled: nobody wants a checkpoint of it any more, and the container may live on.
             self._cancelled.set()
-            self._thread.join(SAVE_WITHIN_S)
+            self._ended.wait(SAVE_WITHIN_S)
             raise
         return self._answer(request)
 
     def save_and_end(self) -> None:
         """Ask the engine for a checkpoint at the step it is at, and wait for it as long as the grace allows."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._begun.is_set() and not self._ended.is_set():
             self._stop.set()
-            self._thread.join(SAVE_WITHIN_S)
+            self._ended.wait(SAVE_WITHIN_S)
 
     def _work(self, config: TrainConfig, context: TrainContext) -> None:
         try:
             self._result = self._engine.train(config, context)
         except BaseException as error:  # noqa: BLE001 - it is answered by the thread that waits
             self._error = error
+        finally:
+            self._ended.set()
 
     def _context(self, request: TrainRequest) -> TrainContext:
         folder = self._root / request.folder
@@ -112,9 +117,10 @@ class TrainingRun:
         began = time.monotonic()
 
         def on_event(event: TrainEvent) -> None:
-            rows.note(event)
+            if rows.note(event):
+                print(event_line(event), flush=True)  # noqa: T201 - what a container prints is its log on Modal
             self._on_percent(100 * event.step / event.steps)
-            if event.kind in (EventKind.STARTED, EventKind.WARNING):
+            if event.kind in (EventKind.STARTED, EventKind.STOPPED, EventKind.WARNING):
                 rows.write()
 
         def on_checkpoint(_: Path) -> None:

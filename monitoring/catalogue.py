@@ -172,7 +172,8 @@ _DEPTHS = (
     _gauge("jobs_kept", "Records in the ledger, ended jobs too.", "kind"),
     _gauge("jobs_held", "Jobs that wait because in-house is full and Modal may not be used now."),
     _gauge("jobs_quarantined", "Records put aside and not yet mended."),
-    _gauge("oldest_job_age_seconds", "Age of the oldest job that is queued, waits in-house, or runs in-house.",
+    _gauge("oldest_job_age_seconds", "Age of the oldest job that is queued or waits in-house, since its acceptance; "
+           "that runs in-house, since its start; that is held, since it was first held.",
            "kind", "state", unit="seconds"),
     _gauge("predicted_wait_seconds", "In-house queue, times the mean run so far, divided by live slots; +Inf: no slot.",
            "kind", unit="seconds"),
@@ -240,7 +241,8 @@ _MONEY = (
 _SELF = (
     _gauge("up", "Whether the ledger answered this scrape."),
     Metric("build_info", Type.GAUGE, "1; the labels say what runs.", ("python", "version")),
-    _gauge("duty_timestamp_seconds", "When a duty was done last: reconciler, follower.", "duty", unit="seconds"),
+    _gauge("duty_timestamp_seconds", "When a duty was done last, and went well: reconciler, follower.", "duty",
+           unit="seconds"),
     _gauge("redis_up", "Whether a Redis answered this scrape: the ledger's, the broker's.", "role"),
     _gauge("redis_memory_used_bytes", "Memory that it uses.", "role", unit="bytes"),
     _gauge("redis_memory_max_bytes", "Memory that it may use: maxmemory, or the host's where that is not set.",

@@ -12,6 +12,7 @@ from workers.celery_config import make_celery
 from workers.logs import configure_logging
 from workers.resources import resources
 from workers.settings import settings
+from workers.shutdown import stop_request
 from workers.steps import ALL_STEPS
 
 # Modal's client waits without bound when it is throttled; a spawn of ours has a bound (see workers/overflow/calls.py).
@@ -32,6 +33,12 @@ def _refuse_eviction(**_: Any) -> None:
         raise SystemExit(f"overspill: {error}") from None
     except LedgerUnavailable as error:
         log.warning("ledger.away_at_start", error=str(error))
+
+
+@signals.worker_shutting_down.connect
+def _tell_the_pool(**_: Any) -> None:
+    """Celery's warm shutdown waits for what runs; a run of days saves and goes back into the line instead."""
+    stop_request.make()
 
 
 @signals.setup_logging.connect

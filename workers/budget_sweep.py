@@ -87,7 +87,7 @@ def cancel_at_stop(ledger: Ledger, settings: Settings, *, send: Callable[[Nudge]
             call.attempt,
             cause=Cause.BUDGET,
             message=f"the budget of {name} is spent, and calls of low priority are cancelled",
-            max_attempts=settings.max_attempts,
+            max_attempts=settings.max_attempts_of(call.kind),
             jitter=random.random(),
             call_may_run=True,
         )

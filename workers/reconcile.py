@@ -50,7 +50,9 @@ class Reconciler(BackgroundService):
         if not ledger.sweeps.lead(DUTY, owner=self._owner, lease_s=settings.sweep_every_s * LEASE_SWEEPS):
             return
         expired = ledger.sweeps.expire_leases(
-            limit=settings.sweep_batch, max_attempts=settings.max_attempts, jitter=random.random()
+            limit=settings.sweep_batch,
+            max_attempts={kind: settings.max_attempts_of(kind) for kind in Kind},
+            jitter=random.random(),
         )
         for lease in expired:
             log.warning(
@@ -79,6 +81,7 @@ class Reconciler(BackgroundService):
         self._retire()
         for nudge, waiting in ledger.sweeps.overdue_nudges(limit=settings.sweep_batch):
             self._nudge_again(nudge, waiting)
+        ledger.sweeps.done(DUTY)
 
     def _tick_policy(self) -> None:
         """Spilling ends when the queue has run short, and not only when the next job comes."""

@@ -12,6 +12,7 @@ from ledger.models import TRAINED_MODEL, JobRecord
 from ledger.retries import Cause
 from workers.artifacts import ArtifactStoreUnavailable, Video
 from workers.execution import Abandoned, Broken, Execution, Finished, inhouse_cost_usd_micros
+from workers.gpu_memory import gpu_memory_bytes, peak_gpu_memory
 from workers.leases import LeaseKeeper
 from workers.requests import NoEngine, render_request
 from workers.resources import Resources
@@ -42,9 +43,10 @@ def execute_render(open_ends: Resources, record: JobRecord, lease: LeaseKeeper) 
     except Exception as error:  # noqa: BLE001 - nothing of the engine's gets any further
         return _broken(error)
     seconds = time.monotonic() - started
+    measured = vars(result.measurements)
     return Finished(
         result=Video(result.mp4, result.thumbnail_webp, result.sha256),
-        measurements={**vars(result.measurements), "seconds": seconds},
+        measurements={**measured, **peak_gpu_memory(measured, gpu_memory_bytes()), "seconds": seconds},
         cost_usd_micros=inhouse_cost_usd_micros(seconds, open_ends.settings.inhouse_usd_per_hour),
     )
 

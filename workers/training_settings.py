@@ -52,4 +52,9 @@ class TrainingSettings(LedgerSettings):
     train_mirror_every_s: float = Field(
         default=30.0, gt=0, description="A run on Modal is looked at for new checkpoints so often, seconds."
     )
+    train_stop_grace_s: float = Field(
+        default=20.0,
+        ge=0,
+        description="A worker that is asked to stop gives its run so long to come to a step and save, seconds.",
+    )
     git_revision: str | None = Field(default=None, description="Of the deployed code, for checkpoints' metadata.")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from engines.train.contract import EventKind, TrainConfig, TrainContext, TrainEvent, TrainOutcome
+from engines.train.contract import TrainConfig, TrainContext, TrainEvent, TrainOutcome
 from engines.train.engine import TorchTrainEngine
 from engines.train.errors import (
     CheckpointProblem,
@@ -29,6 +29,7 @@ from engines.train.errors import (
     TrainingDiverged,
     VolumeFull,
 )
+from engines.train.words import event_line
 
 PREEMPTED: Final = 75
 _EXIT_CODES: Final[dict[type[TrainError], int]] = {
@@ -140,13 +141,7 @@ def _cache(wanted: argparse.Namespace) -> Path:
 
 
 def _show(event: TrainEvent) -> None:
-    """One line per event."""
-    facts = [f"step {event.step}/{event.steps}", event.kind.value]
-    if event.kind is EventKind.PROGRESS:
-        facts.append(f"loss {event.loss:.4f}, {event.examples_per_s:.0f} examples/s, rate {event.learning_rate:.2e}")
-    facts += [f"{name} {number:.4f}" for name, number in event.metrics.items()]
-    facts += [text for text in (event.path, event.message) if text]
-    print("  ".join(facts), flush=True)  # noqa: T201 - a command line talks by printing
+    print(event_line(event), flush=True)  # noqa: T201 - a command line talks by printing
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TI
   P:calls:claimed           zset    Modal calls that a follower looks at, score = lease_until
   P:cancels                 zset    "<id>:<n>" whose Modal call must be stopped and settled, score = next_check
   P:held                    zset    held jobs, score = next_check
+  P:held:<kind>             zset    the same, score = when it was first held (of the last time that it could not be placed)
   P:done:<kind>             zset    terminal jobs, score = finished_ms
   P:nudges:<queue>          zset    jobs that wait on a nudge, score = when to send it again
   P:slots:<kind>            zset    in-house slots, score = lease_until
   P:spill:<kind>            hash    active (0|1), since_ms: the watermark policy's memory
   P:override                hash    the operator's hand on spilling: mode (auto|on|off), who, why, at_ms, until_ms?
   P:quarantine              hash    id -> why its record cannot be read; it is a member of nothing else
-  P:counters                hash    "<metric>|<label>=<value>|..." -> whole number, and the buckets of histograms
+  P:counters                hash    "<metric>|<label>=<value>|..." -> whole number; see ledger/metrics.py
   P:gauges                  hash    "<metric>|<labels>" -> "<value> <at_ms>", see ledger/metrics.py
   P:events                  stream  every transition
   P:idempotency:<tenant>:<key>  string  job id, expires
@@ -59,50 +60,42 @@ local now_ms = (function()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000) + clock_offset_ms
 end)()
 
--- Counters and histograms are raised in the same script as what they count, so they cannot disagree with it. They are
--- gathered while it runs and written when it replies, by two commands: that is a fraction of their price one by one.
--- labels: "kind=render|pool=modal", sorted by name, of bounded values (never an id).
-local counted, counted_by, examples = {}, {}, {}
+-- Counters and histograms are raised in the same script as what they count, so they cannot disagree with it.
+-- labels: "kind=render|pool=modal", sorted by name, of bounded values (never an id). (A short text costs Redis less than
+-- a number does. Gathering the fields, to write them by one command at the end, costs more than it saves.)
+local COUNTERS = K('counters')
+local function count(metric, labels, by) redis.call('HINCRBY', COUNTERS, metric .. '|' .. labels, by or '1') end
 
-local function add_to(series, by)
-  local so_far = counted_by[series]
-  if not so_far then counted[#counted + 1] = series end
-  counted_by[series] = (so_far or 0) + by
-end
+-- What is no sensible number (a measurement that a container sent) is left out: nothing that is counted may stop what it
+-- counts.
+local function can_be_observed(value) return value >= 0 and value < 1e9 end
 
-local function count(metric, labels, by) add_to(metric .. '|' .. labels, by or 1) end
-
--- One value into a histogram. job_id, if given, is kept as the bucket's newest example. What is no sensible number
--- (a measurement that a container sent) is left out: nothing that is counted may stop what it counts.
-local function observe(metric, labels, value, job_id)
-  if not (value >= 0 and value < 1e9) then return end
-  local bucket = metric .. '|' .. labels .. '|le=' .. bucket_of(metric, value)
-  add_to(bucket, 1)
-  add_to(metric .. '|' .. labels .. '|sum', math.floor(value * 1e6 + 0.5))
+-- All of one value in a histogram but its count. job_id, if given, is kept as the bucket's newest example. (%d is a
+-- fraction of the price of what Lua and Redis write a number with.)
+local function add_up(series, bucket, value, job_id)
+  redis.call('HINCRBY', COUNTERS, series .. '|sum', string.format('%d', value * 1e6 + 0.5))
   if job_id then
-    examples[#examples + 1] = bucket .. '|job'
-    examples[#examples + 1] = job_id .. ' ' .. value .. ' ' .. now_ms
+    redis.call('HSET', COUNTERS, series .. '|le=' .. bucket .. '|job', string.format('%s %.14g %d', job_id, value, now_ms))
   end
 end
 
--- (Redis writes a number below 1e17 as the whole number that it is.)
-local function write_counts()
-  local number, key = #counted, K('counters')
-  if number == 1 then
-    redis.call('HINCRBY', key, counted[1], counted_by[counted[1]])
-  elseif number > 1 then
-    local was, flat, length = redis.call('HMGET', key, unpack(counted)), examples, #examples
-    for i = 1, number do
-      local series = counted[i]
-      flat[length + 2 * i - 1], flat[length + 2 * i] = series, (was[i] or 0) + counted_by[series]
-    end
-    redis.call('HSET', key, unpack(flat))
-  end
-  counted, counted_by, examples = {}, {}, {}
+-- One value into a histogram.
+local function observe(metric, labels, value, job_id)
+  if not can_be_observed(value) then return end
+  local series, bucket = metric .. '|' .. labels, bucket_of(metric, value)
+  redis.call('HINCRBY', COUNTERS, series .. '|le=' .. bucket, '1')
+  add_up(series, bucket, value, job_id)
+end
+
+-- A change of a job's state that is one of several metrics' counts, and one value of a histogram: they are one field, and
+-- come apart when they are read (ledger/metrics.py `TOGETHER`).
+local function count_with(change, labels, metric, metric_labels, value, job_id)
+  local bucket = can_be_observed(value) and bucket_of(metric, value) or 'none'
+  redis.call('HINCRBY', COUNTERS, change .. '|' .. labels .. '|le=' .. bucket, '1')
+  if bucket ~= 'none' then add_up(metric .. '|' .. metric_labels, bucket, value, job_id) end
 end
 
 local function reply(t)
-  write_counts()
   t.now_ms = now_ms
   return cjson.encode(t)
 end
@@ -122,7 +115,7 @@ local function working_indexes()
   local names = { 'waiting:modal', 'modal', 'leases', 'calls:due', 'calls:claimed', 'held', 'nudges:overflow' }
   for _, kind in ipairs({ 'render', 'train' }) do
     for _, stem in ipairs({ 'queued:', 'delayed:', 'claimed:', 'waiting:inhouse:', 'active:inhouse:', 'nudges:',
-      'nudges:inhouse.' }) do
+      'nudges:inhouse.', 'held:' }) do
       names[#names + 1] = stem .. kind
     end
   end
@@ -212,6 +205,7 @@ local function leave(job)
     redis.call('ZREM', K('nudges:' .. decide_queue(job)), id)
   elseif s == 'held' then
     redis.call('ZREM', K('held'), id)
+    redis.call('ZREM', K('held:' .. job.kind), id)
   elseif s == 'placed' then
     redis.call('ZREM', job.pool == 'inhouse' and K('waiting:inhouse:' .. job.kind) or K('waiting:modal'), id)
     redis.call('ZREM', K('nudges:' .. run_queue(job)), id)
@@ -239,6 +233,7 @@ local function enter(job)
     redis.call('ZADD', K('nudges:' .. decide_queue(job)), whole(ready_ms + a.nudge_again_ms), id)
   elseif s == 'held' then
     redis.call('ZADD', K('held'), job.next_check_ms, id)
+    redis.call('ZADD', K('held:' .. job.kind), job.held_since_ms, id)
   elseif s == 'placed' then
     redis.call('ZADD', job.pool == 'inhouse' and K('waiting:inhouse:' .. job.kind) or K('waiting:modal'),
       whole(order_of(job)), id)
@@ -264,35 +259,31 @@ end
 -- Error codes of jobs that were refused, or held for too long.
 local SHED = { overloaded = true, budget_exhausted = true, deadline_impossible = true }
 
--- What a job's end, or its first start, is to those who watch; `started_before` is its started_ms before this change.
+-- What a change is to those who watch; `started_before` is the job's started_ms before it. An attempt that completes its
+-- job is counted here too.
 local function count_change(job, from, to, started_before)
-  local kind = 'kind=' .. job.kind
-  count('transitions_total', 'from=' .. from .. '|' .. kind .. '|to=' .. to)
-  if to == 'running' then
-    if not started_before then
-      observe('job_wait_seconds', kind .. '|pool=' .. job.pool, (now_ms - job.created_ms) / 1000, job.id)
-    end
-    return
-  end
-  if to == 'placed' then
-    count('placements_total', 'gpu=' .. (job.gpu or 'inhouse') .. '|' .. kind .. '|pool=' .. job.pool)
-  end
-  if not TERMINAL[to] then return end
-  local pool = '|pool=' .. (job.pool or 'none')
-  count('jobs_total', kind .. '|outcome=' .. to .. pool)
-  if to == 'completed' then
+  local kind, pool = 'kind=' .. job.kind, '|pool=' .. (job.pool or 'none')
+  local late = job.deadline_ms and not (to == 'completed' and now_ms <= tonumber(job.deadline_ms))
+  if to == 'running' and not started_before then
     local where = kind .. pool
+    count_with('job_started', where, 'job_wait_seconds', where, (now_ms - job.created_ms) / 1000, job.id)
+  elseif to == 'placed' then
+    count('job_placed', 'from=' .. from .. '|gpu=' .. (job.gpu or 'inhouse') .. '|' .. kind .. pool .. '|rule=' .. a.rule)
+  elseif to == 'completed' then
+    local where, deadline = kind .. pool, late and 'missed' or job.deadline_ms and 'met' or 'none'
+    count_with('job_completed', 'deadline=' .. deadline .. '|gpu=' .. (job.gpu or 'inhouse') .. '|' .. where,
+      'job_total_seconds', where, (now_ms - job.created_ms) / 1000, job.id)
     observe('job_run_seconds', where, (now_ms - job.started_ms) / 1000)
-    observe('job_total_seconds', where, (now_ms - job.created_ms) / 1000, job.id)
   elseif to == 'failed' then
     local reason = '|reason=' .. (job.error_code or 'unknown')
-    count('failures_total', kind .. pool .. reason)
+    count('job_failed', 'from=' .. from .. '|' .. kind .. pool .. reason)
     if SHED[job.error_code] then count('shed_total', kind .. reason) end
-  end
-  -- A job that failed has missed its deadline too; one that was cancelled had none any more.
-  if job.deadline_ms and to ~= 'cancelled' then
-    local in_time = to == 'completed' and now_ms <= tonumber(job.deadline_ms)
-    count(in_time and 'deadlines_met_total' or 'deadlines_missed_total', kind .. pool)
+    if late then count('deadlines_missed_total', kind .. pool) end
+  elseif to == 'cancelled' then
+    -- (It had no deadline any more.)
+    count('job_cancelled', 'from=' .. from .. '|' .. kind .. pool)
+  else
+    count('transitions_total', 'from=' .. from .. '|' .. kind .. '|to=' .. to)
   end
 end
 
@@ -300,7 +291,6 @@ end
 local function transition(job, to, fields, detail)
   local from = job.state
   if not LEGAL[from] or not LEGAL[from][to] then
-    write_counts()
     return redis.error_reply('ILLEGAL transition ' .. from .. ' -> ' .. to .. ' of job ' .. job.id)
   end
   leave(job)
@@ -331,6 +321,7 @@ end
 
 local function end_attempt(job, outcome)
   redis.call('HSET', attempt_key(job.id, job.attempt), 'outcome', outcome, 'ended_ms', whole(now_ms))
+  if outcome == 'completed' then return end
   local gpu, pool = 'gpu=' .. (job.gpu or 'inhouse') .. '|kind=' .. job.kind, '|pool=' .. (job.pool or 'none')
   count('attempts_total', gpu .. '|outcome=' .. outcome .. pool)
   if outcome == 'out_of_memory' then

@@ -12,6 +12,8 @@ Key map
   P:containers:taken:<kind>:<gpu> zset    of these, the others; the same score
   P:containers:promised           hash    of these, the others: container id -> "<id>:<n>" that is expected to take it
   P:containers:gone               zset    containers that are paid for, score = when they are forgotten
+  P:warm:rounds:<kind>:<gpu>      zset    rounds that were paid ahead for warm containers: from_ms, score = up to when
+  P:warm:unused:<kind>:<gpu>      hash    from_ms -> container-milliseconds of it that no call has been credited with
 ]]
 local CONTAINER_KEPT_MS = 86400000
 
@@ -94,6 +96,35 @@ local function take_back_promise(id, member)
   count('idle_not_taken_total', 'gpu=' .. c.gpu .. '|kind=' .. c.kind)
 end
 
+-- So many warm containers of a class, in which nothing runs, are paid for from now on for a round.
+local function pay_ahead(kind, gpu, number, round_ms)
+  local rounds, unused = K('warm:rounds:' .. kind .. ':' .. gpu), K('warm:unused:' .. kind .. ':' .. gpu)
+  for _, old in ipairs(redis.call('ZRANGEBYSCORE', rounds, '-inf', whole(now_ms - CONTAINER_KEPT_MS), 'LIMIT', 0, 100)) do
+    redis.call('ZREM', rounds, old)
+    redis.call('HDEL', unused, old)
+  end
+  if number <= 0 then return end
+  redis.call('ZADD', rounds, whole(now_ms + round_ms), whole(now_ms))
+  redis.call('HSET', unused, whole(now_ms), whole(number * round_ms))
+end
+
+-- A warm container waited for a call: returns how much of that was paid ahead, milliseconds. Nothing is credited twice.
+local function credit_paid_ahead(kind, gpu, from_ms, upto_ms)
+  local rounds, unused = K('warm:rounds:' .. kind .. ':' .. gpu), K('warm:unused:' .. kind .. ':' .. gpu)
+  local credited_ms = 0
+  local found = redis.call('ZRANGEBYSCORE', rounds, '(' .. whole(from_ms), '+inf', 'WITHSCORES')
+  for i = 1, #found, 2 do
+    local began_ms, ended_ms = tonumber(found[i]), tonumber(found[i + 1])
+    local left_ms = tonumber(redis.call('HGET', unused, found[i]) or '0')
+    local part_ms = math.min(left_ms, math.min(ended_ms, upto_ms) - math.max(began_ms, from_ms))
+    if part_ms > 0 then
+      credited_ms = credited_ms + part_ms
+      redis.call('HSET', unused, found[i], whole(left_ms - part_ms))
+    end
+  end
+  return math.min(credited_ms, upto_ms - from_ms)
+end
+
 -- What a call's containers cost that is not paid yet, micro-dollars by component. From a container's start to its first
 -- call is cold start, between two calls it waited, the rest is execution; who does not say when the method began is
 -- charged execution.
@@ -102,13 +133,15 @@ local function charge_containers(job, gpu, usage)
   for _, use in ipairs(usage.containers) do
     local known = container(use.container_id)
     local c = known or { booked_ms = use.started_ms }
-    if known then leave_idle(use.container_id, c) end
+    local tail = known and leave_idle(use.container_id, c) or 0
     local from_ms, upto_ms = c.booked_ms, math.max(c.booked_ms, use.finished_ms)
     local before = known and 'between_calls' or (use.first_call and 'cold_start') or nil
     local began_ms = is_null(use.call_started_ms) and from_ms or math.max(from_ms, math.min(use.call_started_ms, upto_ms))
-    if before then parts[before] = parts[before] + (began_ms - from_ms) * rate end
-    total = total + (upto_ms - from_ms) * rate
-    tell_hours(from_ms, upto_ms, math.ceil((upto_ms - from_ms) * rate / 1e6))
+    -- One that waited without a tail of its own was kept warm, and its waiting may be paid already.
+    local paid_ms = before and tail == 0 and credit_paid_ahead(job.kind, gpu, from_ms, began_ms) or 0
+    if before then parts[before] = parts[before] + (began_ms - from_ms - paid_ms) * rate end
+    total = total + (upto_ms - from_ms - paid_ms) * rate
+    tell_hours(from_ms, upto_ms, math.ceil((upto_ms - from_ms - paid_ms) * rate / 1e6))
     c.kind, c.tenant, c.gpu, c.booked_ms, c.rate, c.window_ms = job.kind, job.tenant, gpu, upto_ms, rate, usage.idle_window_ms
     redis.call('HSET', K('containers'), use.container_id, cjson.encode(c))
     if use.gone then be_gone(use.container_id) else enter_idle(use.container_id, c) end

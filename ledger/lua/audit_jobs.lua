@@ -10,7 +10,7 @@ local function expected(job)
   if s == 'queued' then
     return { { 'queued:' .. kind, 'delayed:' .. kind, 'claimed:' .. kind }, { 'nudges:' .. kind } }
   elseif s == 'held' then
-    return { { 'held' } }
+    return { { 'held' }, { 'held:' .. kind } }
   elseif s == 'placed' and job.pool == 'inhouse' then
     return { { 'waiting:inhouse:' .. kind }, { 'nudges:inhouse.' .. kind } }
   elseif s == 'placed' and redis.call('ZSCORE', K('leases'), job.id) then

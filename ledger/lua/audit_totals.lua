@@ -112,13 +112,16 @@ for _, name in ipairs(working_indexes()) do
     if redis.call('EXISTS', job_key(id)) == 0 then say(1, id, 'no such job, and still in ' .. name) end
   end
 end
+-- (What of the counters tells of ends: ledger/metrics.py.)
+local ENDS = { jobs_total = true, job_completed = true, job_failed = true, job_cancelled = true }
 local counters = {}
 local flat = redis.call('HGETALL', K('counters'))
 for i = 1, #flat, 2 do counters[flat[i]] = tonumber(flat[i + 1]) end
 for _, kind in ipairs(a.kinds) do
   local ended, submitted = 0, 0
   for name, value in pairs(counters) do
-    if string.find(name, 'jobs_total|kind=' .. kind .. '|', 1, true) == 1 then ended = ended + value end
+    local of_kind = string.find(name, '|kind=' .. kind .. '|', 1, true)
+    if of_kind and ENDS[string.match(name, '^[^|]*')] then ended = ended + value end
     if string.find(name, 'submitted_total|kind=' .. kind .. '|', 1, true) == 1 then submitted = submitted + value end
   end
   local retired = counters['retired_total|kind=' .. kind] or 0

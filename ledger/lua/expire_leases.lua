@@ -1,6 +1,6 @@
 --[[ Attempts whose holder has not renewed its lease: its worker died, or the spawn's answer never came.
 needs: settling
-a: limit, max_attempts, jitter, rules = {lease_lost, spawn_lost}
+a: limit, max_attempts_by_kind, jitter, rules = {lease_lost, spawn_lost}
 -> swept, jobs = [{id, attempt, kind, cause, outcome}] ]]
 work_may_end()
 local swept = {}
@@ -12,6 +12,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K('leases'), '-inf', whole(now_m
     local cause = pool == 'modal' and 'spawn_lost' or 'lease_lost'
     -- A spawn without an answer may have made a call: it is kept as one to stop, and its reservation stands until then.
     if pool == 'modal' then must_stop(job, n) else settle(job, n, 0) end
+    a.max_attempts = a.max_attempts_by_kind[job.kind]
     local outcome = fail_attempt(job, cause, 'the holder of attempt ' .. n .. ' did not renew its lease', a.rules[cause])
     if type(outcome) == 'table' then return outcome end
     swept[#swept + 1] = { id = id, attempt = tonumber(n), kind = job.kind, cause = cause, outcome = outcome }

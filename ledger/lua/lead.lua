@@ -10,5 +10,4 @@ if a.lease_ms == 0 then
 end
 if holder and holder ~= a.owner then return reply({ outcome = 'following', owner = holder }) end
 redis.call('SET', key, a.owner, 'PX', whole(a.lease_ms))
-note_duty(a.duty)
 return reply({ outcome = 'leading' })

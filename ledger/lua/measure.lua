@@ -42,6 +42,7 @@ for _, kind in ipairs(a.kinds) do
     oldest_queued_ms = oldest('queued:' .. kind),
     oldest_waiting_ms = oldest('waiting:inhouse:' .. kind),
     oldest_active_ms = first_age('active:inhouse:' .. kind),
+    oldest_held_ms = first_age('held:' .. kind),
     spill_active = spill[1] == '1',
     spill_since_ms = tonumber(spill[2] or '0'),
   }

@@ -49,12 +49,15 @@ if not is_null(a.spill) then
   end
 end
 redis.call('RPUSH', K('receipts:' .. a.id), a.receipt)
-count('decisions_total', 'decision=' .. d.to .. '|kind=' .. job.kind .. '|rule=' .. a.rule)
+if d.to == 'hold' or d.to == 'shed' then
+  count('decisions_total', 'decision=' .. d.to .. '|kind=' .. job.kind .. '|rule=' .. a.rule)
+end
 if d.to == 'hold' then
   local until_ms = tonumber(job.hold_until_ms or whole(now_ms + d.timeout_ms))
   -- A job is not held past its own deadline: the answer would come too late to be of use.
   if job.deadline_ms then until_ms = math.min(until_ms, math.max(tonumber(job.deadline_ms), now_ms)) end
   local err = transition(job, 'held', { held_reason = d.reason, hold_until_ms = until_ms,
+    held_since_ms = tonumber(job.held_since_ms or now_ms),
     next_check_ms = math.min(now_ms + d.again_in_ms, until_ms) }, d.reason)
   return err or reply({ outcome = 'held' })
 elseif d.to == 'shed' then
@@ -77,5 +80,5 @@ if d.to == 'modal' then
 end
 redis.call('HSET', attempt_key(a.id, n), unpack(attempt))
 local err = transition(job, 'placed', { attempt = n, pool = d.to, gpu = d.gpu or cjson.null, progress = 0,
-  held_reason = cjson.null, hold_until_ms = cjson.null, next_check_ms = cjson.null }, a.rule)
+  held_reason = cjson.null, held_since_ms = cjson.null, hold_until_ms = cjson.null, next_check_ms = cjson.null }, a.rule)
 return err or reply({ outcome = 'placed', attempt = tonumber(n) })

@@ -74,12 +74,13 @@ GROUP = Group(
         ),
         Alert(
             "JobsHeld",
-            "overspill_jobs_held > 0",
+            # (A held job is looked at again every few seconds, and is not held for a moment then.)
+            'max by (kind) (max_over_time(overspill_oldest_job_age_seconds{state="held"}[2m])) > 300',
             Severity.WARNING,
-            "{{ $value }} jobs are held",
+            "a {{ $labels.kind }} job has been held for {{ $value | humanizeDuration }}",
             "In-house is full and Modal may not be used: a cap, the budget, or the breaker says no. After their hold "
-            "time they fail.",
-            hold="10m",
+            "time held jobs fail; overspill_jobs_held says how many there are.",
+            hold="1m",
         ),
     ),
 )

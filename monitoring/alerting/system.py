@@ -17,7 +17,7 @@ GROUP = Group(
             'time() - max (overspill_duty_timestamp_seconds{duty="reconciler"}) > 60 '
             'or (overspill_up == 1 unless on () overspill_duty_timestamp_seconds{duty="reconciler"})',
             Severity.CRITICAL,
-            "no reconciler sweeps",
+            "no sweep of the reconciler goes well",
             "Dead workers' jobs are not run again, lost nudges not repeated, held jobs not looked at, orphaned calls "
             "not stopped.",
             hold="2m",

@@ -10,16 +10,37 @@ DASHBOARD = Dashboard(
         Row(
             "Now",
             (
-                number("Ledger", "1 while the ledger answers.", "min(overspill_up)"),
+                number("Ledger", "1 while the ledger answers.", "min(overspill_up)", width=3),
                 number(
                     "Waiting",
                     "Jobs that wait for a decision or an in-house slot.",
                     'sum(overspill_queue_depth{state=~"queued|delayed|claimed|waiting_inhouse"})',
+                    width=3,
                 ),
-                number("Running in-house", "Attempts on our own GPUs.", "sum(overspill_slots_busy)"),
-                number("On Modal", "Calls in flight.", 'sum(overspill_modal_calls{state="in_flight"})'),
-                number("Held", "Jobs that may run nowhere now.", "sum(overspill_jobs_held)"),
-                number("Budget used", "The fullest budget.", "max(scope:overspill_budget_used:ratio)", "percentunit"),
+                number(
+                    "Oldest waiting",
+                    "For how long it has.",
+                    'max(overspill_oldest_job_age_seconds{state=~"queued|waiting_inhouse"})',
+                    "s",
+                    width=3,
+                ),
+                number("Running in-house", "Attempts on our own GPUs.", "sum(overspill_slots_busy)", width=3),
+                number("On Modal", "Calls in flight.", 'sum(overspill_modal_calls{state="in_flight"})', width=3),
+                number("Held", "Jobs that may run nowhere now.", "sum(overspill_jobs_held)", width=3),
+                number(
+                    "Oldest held",
+                    "For how long it has been; after its hold time it fails.",
+                    'max(overspill_oldest_job_age_seconds{state="held"})',
+                    "s",
+                    width=3,
+                ),
+                number(
+                    "Budget used",
+                    "The fullest budget.",
+                    "max(scope:overspill_budget_used:ratio)",
+                    "percentunit",
+                    width=3,
+                ),
             ),
         ),
         Row(
@@ -92,8 +113,8 @@ DASHBOARD = Dashboard(
             "The system itself",
             (
                 Panel(
-                    "Since the last sweep and the last look",
-                    "Reconciler and followers say it each time.",
+                    "Since the last good sweep and the last look",
+                    "Reconciler and followers say it each time; a sweep that raised does not count.",
                     (Query("time() - max by (duty) (overspill_duty_timestamp_seconds)", "{{duty}}"),),
                     "s",
                 ),

@@ -96,6 +96,7 @@ def _kind(kind: str, row: KindMeasure, mean_s: float) -> Iterator[Sample]:
         "queued": row.oldest_queued_ms,
         "waiting_inhouse": row.oldest_waiting_ms,
         "active_inhouse": row.oldest_active_ms,
+        "held": row.oldest_held_ms,
     }
     for state, age_ms in ages.items():
         yield Sample("oldest_job_age_seconds", age_ms * _MS, (kind, state))

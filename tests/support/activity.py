@@ -153,7 +153,7 @@ def everything(ledger: Ledger) -> None:
         ledger.observe("follow_lag_seconds", f"gpu=H100|kind={kind}", 0.2)
         ledger.observe("prediction_error_ratio", f"kind={kind}|pool=modal", 1.2)
     ledger.tally("messages_dropped_total", "reason=garbage")
-    ledger.sweeps.lead("reconciler", owner="test", lease_s=600)
+    ledger.sweeps.done("reconciler")
     ledger.following.claim_due(limit=10, lease_s=10)
 
 

@@ -29,7 +29,7 @@ class Claims:
 
     def __init__(self, ledger: Ledger, pace: Pace) -> None:
         self._ledger = ledger
-        self._pace = pace
+        self.pace = pace
         self._to_give_back: list[tuple[float, Release]] = []
         self._in_flight = 0
         self._concluding: dict[tuple[str, int], int] = {}
@@ -79,7 +79,7 @@ class Claims:
 
     def again(self, call: DueCall, *, no_later_s: float = math.inf) -> None:
         """A call still runs: it is given back with the next batch, to be looked at when its time has come."""
-        self.again_in(call, min(no_later_s, next_look_s(call, self._pace, in_flight_each=self.in_flight_each)))
+        self.again_in(call, min(no_later_s, next_look_s(call, self.pace, in_flight_each=self.in_flight_each)))
 
     def again_in(self, call: DueCall, again_in_s: float) -> None:
         """The same, at a time of the caller's own."""

@@ -37,6 +37,7 @@ class Duty:
         lease_s = max(5.0, self.every_s * _LEASE_ROUNDS)
         if await asyncio.to_thread(self.ledger.sweeps.lead, self.name, owner=self.owner, lease_s=lease_s):
             await self.work()
+            await asyncio.to_thread(self.ledger.sweeps.done, self.name)
 
 
 def duties_of(open_ends: Resources, calls: ModalCalls, *, owner: str) -> Sequence[Duty]:

@@ -84,6 +84,8 @@ class HintDrain:
                 task.cancel()
             await asyncio.gather(noting, *self._drains.values(), return_exceptions=True)
             self._drains.clear()
+            if self._taken:  # they are in no queue any more
+                await self._note(self._taken)
 
     def leave(self) -> None:
         """Let the others have the share at once."""

@@ -16,6 +16,7 @@ from workers.overflow.conclusions import Conclusions
 from workers.overflow.endings import AskAgain, Ended, Pending, Succeeded, classify
 from workers.overflow.exhaustion import Exhaustion
 from workers.overflow.gate import Gate
+from workers.overflow.pacing import hints_vouch
 from workers.overflow.topups import TopUps, Verdict
 from workers.settings import Settings
 
@@ -47,6 +48,9 @@ class Looks:
 
     async def look(self, call: DueCall) -> None:
         """Look once: conclude it if it has ended, else give it back for the next look."""
+        if await self._goes_on_unlooked(call):
+            self._claims.again(call, no_later_s=self._next_s(call))
+            return
         claimed_at = time.monotonic()
         async with self._at_once:
             ending = classify(await self._calls.look(call.call_id))
@@ -68,6 +72,12 @@ class Looks:
                 self._claims.again_in(call, self._settings.poll_max_s)
             case Succeeded() | Ended():
                 await self._conclude(call, ending, noticed_ms=call.now_ms + (time.monotonic() - claimed_at) * 1000)
+
+    async def _goes_on_unlooked(self, call: DueCall) -> bool:
+        """Its hints say that it runs, and it may: asking Modal is most of what a call costs, and is left out then."""
+        if self._conclusions.train.is_due(call) or not hints_vouch(call, self._claims.pace):
+            return False
+        return await self._top_ups.keep_covered(call) is Verdict.GO_ON
 
     def _next_s(self, call: DueCall) -> float:
         money_s = self._top_ups.next_s(call)

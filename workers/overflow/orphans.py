@@ -68,6 +68,8 @@ class OrphanSweep:
             raise
         except Exception as error:  # noqa: BLE001 - the SDK raises many types; all mean that Modal cannot be asked now
             log.warning("orphans.not_asked", error=f"{type(error).__name__}: {error}")
+        else:
+            await asyncio.to_thread(self._ledger.sweeps.done, DUTY)
         return seen
 
     async def strangers(self, found: Sequence[Announced]) -> None:

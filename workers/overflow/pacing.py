@@ -49,9 +49,24 @@ def next_look_s(call: DueCall, pace: Pace, *, in_flight_each: float) -> float:
     share_s = in_flight_each / pace.looks_per_s
     if call.hinted_ms is None:
         wanted_s = max(share_s, min(pace.unhinted_max_s, max(pace.first_s, age_s * _AGE_SHARE)))
+    elif hints_vouch(call, pace):
+        # Until then it costs no look, so it need not be rarer because calls are many: its last hint may be lost.
+        wanted_s = _hinted_s(call, pace)
     else:
         wanted_s = max(share_s * _HINTED_PART, _hinted_s(call, pace))
     return min(left_s, LONGEST_S, wanted_s)
+
+
+def hints_vouch(call: DueCall, pace: Pace) -> bool:
+    """Whether a due call's hints say as much as a look would: it spoke a moment ago, and has a while to go.
+
+    One whose hints have stopped, which should have ended, said that it ended, or is past its deadline, is looked at.
+    """
+    if call.hinted_ms is None or call.said_ended_ms is not None or call.now_ms >= call.call_deadline_ms:
+        return False
+    remaining_s = predicted_remaining_s(call)
+    silent_s = (call.now_ms - call.hinted_ms) / 1000
+    return remaining_s is not None and remaining_s > 0 and silent_s <= pace.hinted_s
 
 
 def _hinted_s(call: DueCall, pace: Pace) -> float:

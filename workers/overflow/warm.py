@@ -5,7 +5,6 @@ forecasts, a ceiling of their own a day; Modal's bill corrects it. When it may n
 """
 
 import asyncio
-import math
 from dataclasses import dataclass
 
 import structlog
@@ -130,8 +129,9 @@ class WarmKeeper:
             self._ledger.warming.pay,
             Kind.RENDER,
             gpu,
-            number=wanted.number,
-            usd_micros=math.ceil(idle * rate * self._every_s / 1000),
+            idle=idle,
+            usd_nanos_per_s=rate,
+            round_s=self._every_s,
             limits=self._settings.limits,
             ceiling_usd_micros=ceiling,
         )

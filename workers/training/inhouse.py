@@ -29,8 +29,10 @@ from workers.leases import LeaseKeeper
 from workers.patience import patiently
 from workers.requests import NoEngine
 from workers.resources import Resources
+from workers.shutdown import stop_request
 from workers.training.configs import created_on, engine_is_on, train_config, train_job
 from workers.training.datasets import fetch_dataset, is_in_s3
+from workers.training.handback import HandBack
 from workers.training.store import CheckpointStore
 
 log = structlog.get_logger(__name__)
@@ -48,43 +50,49 @@ class Trained:
     seconds: float
 
 
-class LeaseLost(Exception):
-    """The attempt is not ours any more."""
+@dataclass(frozen=True)
+class Interrupted:
+    """The worker was asked to stop: the run has saved at `step`, and others go on from there."""
+
+    step: int
 
 
-def train_inhouse(open_ends: Resources, record: JobRecord, lease: LeaseKeeper) -> Trained:
-    """Train a job to its end.
+def train_inhouse(open_ends: Resources, record: JobRecord, lease: LeaseKeeper) -> Trained | Interrupted:
+    """Train a job to its end, or until this worker is asked to stop.
 
     Raises:
         NoEngine: this deployment does not train.
-        TrainError: the engine's own, of many types.
+        TrainError: the engine's own, of many types; `TrainCancelled`: the attempt is not ours any more.
         ArtifactStoreUnavailable: S3 stayed away for longer than we are patient.
-        LeaseLost: the attempt was cancelled or given to another.
     """
     if not engine_is_on(open_ends.settings):
         raise NoEngine(str(record.kind))
     job = train_job(record)
     config = train_config(job)
-    run = _Run(open_ends, record, lease, config)
-    run.bring_newest()
-    from engines.train.engine import TorchTrainEngine  # noqa: PLC0415 - imports torch, which only a GPU worker needs
+    with HandBack(open_ends, record, stop_request) as hand_back:
+        run = _Run(open_ends, record, lease, config, hand_back)
+        run.bring_newest()
+        from engines.train.engine import TorchTrainEngine  # noqa: PLC0415 - imports torch, which only a GPU worker needs
 
-    engine: TrainEngine = TorchTrainEngine()
-    result = engine.train(config, run.context(job))
-    if result.outcome is not TrainOutcome.FINISHED:
-        raise LeaseLost
-    return run.finish(result)
+        engine: TrainEngine = TorchTrainEngine()
+        result = engine.train(config, run.context(job))
+        if result.outcome is not TrainOutcome.FINISHED:
+            return run.leave(result)
+        return run.finish(result)
 
 
 class _Run:
     """What one attempt has in hand."""
 
-    def __init__(self, open_ends: Resources, record: JobRecord, lease: LeaseKeeper, config: TrainConfig) -> None:
+    def __init__(
+        self, open_ends: Resources, record: JobRecord, lease: LeaseKeeper, config: TrainConfig, hand_back: HandBack
+    ) -> None:
         self._open = open_ends
         self._settings = open_ends.settings
         self._record = record
         self._lease = lease
         self._config = config
+        self._hand_back = hand_back
         self._store = CheckpointStore(open_ends.artifacts)
         self._began = time.monotonic()
         self._thinner = Thinner(clock=time.time)
@@ -113,11 +121,18 @@ class _Run:
             job=self._record.id,
             on_event=self._on_event,
             on_checkpoint=self._on_checkpoint,
-            is_cancelled=self._lease.is_lost,
+            is_cancelled=self._is_lost,
+            stop_requested=self._hand_back.is_asked,
             device=self._settings.train_device,
             threads=self._settings.train_threads,
             git_revision=self._settings.git_revision,
         )
+
+    def leave(self, result: TrainResult) -> Interrupted:
+        """Stopped on request, with a checkpoint that is in S3 (`on_checkpoint`); what lies here is of no more use."""
+        self._tell([])
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return Interrupted(result.step)
 
     def finish(self, result: TrainResult) -> Trained:
         """Have the last checkpoint in S3 for certain; what lay on this host is not needed any more."""
@@ -167,12 +182,16 @@ class _Run:
         except LedgerError as error:
             log.warning("training.not_told", error=str(error))
 
+    def _is_lost(self) -> bool:
+        """Whether the attempt is not ours any more."""
+        return self._lease.is_lost() or self._hand_back.is_given_back()
+
     def _patiently(self, operation: Callable[[], T]) -> T:
         return patiently(
             operation,
             for_s=self._settings.delivery_patience_s,
             away=ArtifactStoreUnavailable,
-            give_up=self._lease.is_lost,
+            give_up=self._is_lost,
         )
 
 

@@ -47,7 +47,7 @@ CAUSES: Mapping[str, str] = {
     Cause.CRASH: "its process or container died",
     Cause.OUT_OF_MEMORY: "GPU or host memory ran out",
     Cause.TIMEOUT: "it ran for longer than it may",
-    Cause.PREEMPTED: "Modal took the machine away",
+    Cause.PREEMPTED: "its machine was taken away: by Modal, or its worker was asked to stop",
     Cause.CANCELLED_REMOTELY: "its call was cancelled on Modal, and not by us",
     Cause.GPU_EXHAUSTED: "no GPU of its class came for a long time",
     Cause.BUDGET: "it ran for longer than its reservation, and the budget had no more for it",

@@ -8,7 +8,7 @@ from ledger.models import JobRecord, speed_key
 from ledger.outcomes import Placed
 from ledger.retries import Cause
 from ledger.training import ROWS_KEPT
-from tests.support.ledgers import ROOMY
+from tests.support.ledgers import ROOMY, move_clock
 
 MODAL = RunOnModal(gpu="L4", reserve_usd_micros=1_000_000)
 
@@ -94,3 +94,20 @@ def test_a_claim_on_a_spawn_is_held_until_it_is_lost(ledger: Ledger) -> None:
     assert ledger.sweeps.expire_leases(limit=9, max_attempts=9) == []
     ledger.desk.cancel(record.id)
     assert not ledger.training.hold_spawn(claimed.id, 1, lease_s=5)
+
+
+def test_a_lost_lease_ends_no_run_for_the_number_of_its_segments(ledger: Ledger) -> None:
+    # Given a train job in its 26th attempt, whose worker does not renew any more
+    record = _started(ledger)
+    ledger.client.hset(f"{ledger.prefix}:job:{record.id}", "attempt", 26)
+    move_clock(ledger, 60)
+    # When leases are expired, with a bound for each kind
+    bounds = {Kind.RENDER: 25, Kind.TRAIN: 10_000}
+    (expired,) = ledger.sweeps.expire_leases(limit=9, max_attempts=bounds)
+    # Then its own kind's bound counts, and not the renders'
+    assert (expired.attempt, expired.outcome) == (26, "requeued")
+    # And with one bound for all it would have failed
+    again = _started(ledger)
+    ledger.client.hset(f"{ledger.prefix}:job:{again.id}", "attempt", 26)
+    move_clock(ledger, 120)
+    assert [lease.outcome for lease in ledger.sweeps.expire_leases(limit=9, max_attempts=25)] == ["failed"]

@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from ledger import Kind, Ledger
-from ledger.decisions import RunInhouse
+from ledger.decisions import Hold, RunInhouse
 from ledger.outcomes import Placed
 from ledger.retries import Cause
 from ledger.store import LedgerSettings
@@ -147,11 +147,48 @@ def test_messages_are_counted_over_all_priority_lists(
 
 def test_what_a_worker_noted_long_ago_is_not_shown(ledger: Ledger, exporter_of: Callable[..., Exporter]) -> None:
     # given a duty that was done, long ago
-    ledger.sweeps.lead("reconciler", owner="a", lease_s=1)
+    ledger.sweeps.done("reconciler")
     move_clock(ledger, 1_000)
     # then its time is shown, and how long ago that is follows from it
     then = value(scrape(exporter_of(ledger)), "duty_timestamp_seconds", duty="reconciler")
     assert then == pytest.approx(time.time(), abs=30)
+
+
+def test_a_duty_that_is_held_and_never_done_is_not_shown_as_done(
+    ledger: Ledger, exporter_of: Callable[..., Exporter]
+) -> None:
+    # given a reconciler that has the duty, and whose sweeps all raise
+    assert ledger.sweeps.lead("reconciler", owner="a", lease_s=60)
+    # then no sweep is shown
+    assert "overspill_duty_timestamp_seconds" not in {name for name, _ in scrape(exporter_of(ledger))}
+
+
+def test_the_oldest_held_job_is_known_while_it_is_looked_at_again_and_again(
+    ledger: Ledger, exporter_of: Callable[..., Exporter]
+) -> None:
+    # given a job that is held, and looked at and held again a minute later
+    exporter = exporter_of(ledger)
+    job_id = submit(ledger, Kind.RENDER)
+    hold = Hold("month_budget", again_in_s=50, timeout_s=600)
+    decided(ledger, Kind.RENDER, hold)
+    move_clock(ledger, 60)
+    ledger.sweeps.due_held(limit=10)
+    decided(ledger, Kind.RENDER, hold)
+    # then its age is that of its first hold, by its kind
+    held = {"kind": "render", "state": "held"}
+    scraped = scrape(exporter)
+    assert value(scraped, "oldest_job_age_seconds", **held) == pytest.approx(60, abs=5)
+    assert value(scraped, "oldest_job_age_seconds", kind="train", state="held") == 0
+    # and it is no more when it may run, and begins anew when it is held anew
+    move_clock(ledger, 120)
+    ledger.sweeps.due_held(limit=10)
+    decided(ledger, Kind.RENDER, RunInhouse())
+    assert value(scrape(exporter), "oldest_job_age_seconds", **held) == 0
+    fail(ledger, job_id, start_inhouse(ledger, Kind.RENDER).attempt, Cause.LEASE_LOST)
+    move_clock(ledger, 240)
+    decided(ledger, Kind.RENDER, hold)
+    assert value(scrape(exporter), "oldest_job_age_seconds", **held) < 5
+    assert ledger.audit() == []
 
 
 def test_two_exporters_agree(ledger: Ledger, exporter_of: Callable[..., Exporter]) -> None:

@@ -110,7 +110,7 @@ def keep_alive(ledger: Ledger) -> threading.Event:
         with Ledger(ledger.settings.model_copy(update={"ledger_prefix": prefix, "ledger_url": url})) as mine:
             while not stopping.is_set():
                 mine.attempts.slot_lives(list(Kind), worker="gpu-1", lease_s=30)
-                mine.sweeps.lead("reconciler", owner="test", lease_s=5)
+                mine.sweeps.done("reconciler")
                 mine.following.claim_due(limit=1, lease_s=1)
                 stopping.wait(1)
 

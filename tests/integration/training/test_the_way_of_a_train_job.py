@@ -9,6 +9,7 @@ import pytest
 from ledger import Pool, RenderJob, State
 from overspill.cli.demo_train.strike import kill_container
 from tests.integration.training.conftest import Trainer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -24,7 +25,7 @@ def _starts(trainer: Trainer, job_id: str) -> list[int]:
     return [row["step"] for row in trainer.ledger.training.rows(job_id) if row["kind"] == "started"]
 
 
-def test_a_killed_worker_and_a_killed_container_cost_an_interval_each(
+def test_a_killed_worker_and_a_killed_container_cost_an_interval_each_and_a_stopped_worker_nothing(
     trainer: Trainer, undisturbed: dict[str, str]
 ) -> None:
     # Given the same run in-house and on Modal, each with a checkpoint that is in S3
@@ -37,13 +38,18 @@ def test_a_killed_worker_and_a_killed_container_cost_an_interval_each(
     _kill_tree(pid)
     trainer.checkpoint_told(on_modal)
     assert kill_container(trainer.stack.environment["MODAL_LOCAL_ADMIN_URL"], "TrainingSession_L4")
-    # Then in-house another attempt goes on from the checkpoint
+    # And in-house, where another attempt goes on from the checkpoint, the new worker is asked to stop, as by a deploy
+    until(lambda: _starts(trainer, inhouse), lambda starts: len(starts) > 1, timeout_s=60)
+    trainer.stack.supervisor["gpu.1"].process.terminate()
+    # Then its run was saved and put back, and a third attempt goes on at that very step
     record = trainer.ended(inhouse)
-    assert (record.state, record.pool, record.attempt) == (State.COMPLETED, Pool.INHOUSE, 2), record
-    assert trainer.ledger.desk.attempt(inhouse, 1)["outcome"] == "lease_lost"
-    first, second = _starts(trainer, inhouse)
+    assert (record.state, record.pool, record.attempt) == (State.COMPLETED, Pool.INHOUSE, 3), record
+    assert [trainer.ledger.desk.attempt(inhouse, number)["outcome"] for number in (1, 2)] == ["lease_lost", "preempted"]
+    first, second, third = _starts(trainer, inhouse)
     assert first == 0
     assert second >= 10
+    (stopped,) = [row["step"] for row in trainer.ledger.training.rows(inhouse) if row["kind"] == "stopped"]
+    assert third == stopped
     # And on Modal the same call goes on in another container
     struck = trainer.ended(on_modal)
     assert (struck.state, struck.pool, struck.gpu) == (State.COMPLETED, Pool.MODAL, "L4"), struck

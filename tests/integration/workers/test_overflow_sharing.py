@@ -3,7 +3,7 @@
 import asyncio
 
 from ledger import Kind, Ledger, State
-from ledger.following import Announced, Hint, SpawnRate
+from ledger.following import Announced, Hint, Release, SpawnRate
 from ledger.outcomes import Delivering
 from modal_apps.hints import PARTITIONS
 from tests.support.ledgers import MODAL, move_clock, place, submit
@@ -62,6 +62,20 @@ def test_a_hint_shows_progress_and_an_end_puts_its_call_first_in_line(ledger: Le
     assert due.calls[0].said_ended_ms is not None
     assert due.in_flight == 2
     assert ledger.desk.get(second).state is State.RUNNING
+
+
+def test_an_end_that_was_said_while_a_follower_held_the_call_is_not_slept_over(ledger: Ledger) -> None:
+    # Given a call that a follower holds and, before its look came, said that it ends
+    job_id = _running(ledger, first_check_s=0)
+    assert ledger.following.claim_due(limit=5, lease_s=10).calls
+    ledger.following.note_hints([_hint(job_id, "done")])
+    # When the look was slow, too early all the same, and the follower, not knowing of the end, gives it back for long
+    move_clock(ledger, 4)
+    ledger.following.release([Release(job_id, 1, again_in_s=180)])
+    # Then it falls due after half of the time since, not after what the follower thought
+    assert ledger.following.claim_due(limit=5, lease_s=10).calls == []
+    move_clock(ledger, 2.2)
+    assert [call.job_id for call in ledger.following.claim_due(limit=5, lease_s=10).calls] == [job_id]
 
 
 def test_a_hint_of_another_call_or_an_old_attempt_changes_nothing(ledger: Ledger) -> None:

@@ -1,6 +1,7 @@
 """In-house training on real parts: checkpoints lie in S3, and whoever comes next goes on from there."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from ledger.outcomes import Placed
 from overspill.dev.s3_service import S3Service
 from tests.integration.workers.conftest import RecordingNudger, settings_for
 from tests.support.ledgers import move_clock
+from tests.support.waiting import until
 from workers.artifacts import ArtifactStore
 from workers.inhouse import run_next
 from workers.resources import Resources
+from workers.shutdown import StopRequest
 from workers.training.store import CheckpointStore
 
 TINY: dict[str, Any] = {
@@ -41,12 +44,16 @@ def trainer(ledger: Ledger, s3: S3Service, cache: Path) -> Resources:
 
 def _place(ledger: Ledger, **fields: Any) -> str:
     job_id = ledger.desk.submit(TrainJob.model_validate({**TINY, **fields}), source="client").job_id
+    _place_next(ledger)
+    return job_id
+
+
+def _place_next(ledger: Ledger) -> None:
     (claimed,) = ledger.placing.claim_queued(Kind.TRAIN, limit=1, lease_s=10)
     placed = ledger.placing.place(
         claimed, RunInhouse(), receipt=Receipt("test", "test", "test"), limits=Limits(10**12, 100)
     )
     assert isinstance(placed, Placed)
-    return job_id
 
 
 def _weights(open_ends: Resources, record: JobRecord, folder: Path) -> bytes:
@@ -155,3 +162,68 @@ def test_what_is_forgotten_leaves_nothing_in_s3(trainer: Resources, ledger: Ledg
     Reconciler(trainer, Broker(trainer.settings)).sweep()
     assert store.whole(job_id) == []
     assert ledger.training.rows(job_id) == []
+
+
+@pytest.fixture
+def stop_request(monkeypatch: pytest.MonkeyPatch) -> StopRequest:
+    """What tells the runs of this test that their worker is asked to stop."""
+    request = StopRequest()
+    monkeypatch.setattr("workers.training.inhouse.stop_request", request)
+    return request
+
+
+def _outcome(ledger: Ledger, job_id: str, attempt: int) -> str:
+    return str(ledger.desk.attempt(job_id, attempt)["outcome"])
+
+
+def test_a_worker_that_is_asked_to_stop_saves_at_the_next_step_and_gives_the_run_back(
+    trainer: Resources, ledger: Ledger, stop_request: StopRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Given an undisturbed run, and the same one at work, with one checkpoint at its end
+    run = {"steps": 120, "checkpoint_every_steps": 120, "log_every_steps": 1}
+    undisturbed = _place(ledger, **run)
+    assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed"
+    job_id = _place(ledger, **run)
+    said: list[str] = []
+    working = threading.Thread(target=lambda: said.append(run_next(trainer, Kind.TRAIN, worker="w").outcome))
+    working.start()
+    until(lambda: ledger.training.rows(job_id), lambda rows: len(rows) > 3, timeout_s=30)
+    # When its worker is asked to stop
+    stop_request.make()
+    working.join(30)
+    # Then the job waits again, preempted, and what it had reached lies in S3
+    assert said == ["requeued"]
+    assert (ledger.desk.get(job_id).state, _outcome(ledger, job_id, 1)) == (State.QUEUED, "preempted")
+    (stopped,) = [row["step"] for row in ledger.training.rows(job_id) if row["kind"] == "stopped"]
+    assert 0 < stopped < 120
+    assert [stored.step for stored in CheckpointStore(trainer.artifacts).whole(job_id)] == [stopped]
+    # And another worker goes on at that very step, to the same weights
+    monkeypatch.setattr("workers.training.inhouse.stop_request", StopRequest())
+    move_clock(ledger, 5)
+    _place_next(ledger)
+    assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed"
+    starts = [row["step"] for row in ledger.training.rows(job_id) if row["kind"] == "started"]
+    assert starts == [0, stopped]
+    records = [ledger.desk.get(one) for one in (undisturbed, job_id)]
+    first, second = (_weights(trainer, record, tmp_path / record.id) for record in records)
+    assert first == second
+
+
+def test_a_run_that_comes_to_no_step_is_given_back_when_the_grace_is_over(
+    trainer: Resources, ledger: Ledger, stop_request: StopRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a worker that is asked to stop while S3 gives it nothing for longer than the grace
+    values = trainer.settings.model_copy(update={"train_stop_grace_s": 0.2})
+    ends = Resources(values, ledger, trainer.artifacts, trainer.nudger)
+    job_id = _place(ledger)
+
+    def slow(*_: object, **__: object) -> None:
+        stop_request.make()
+        until(lambda: ledger.desk.get(job_id).state, lambda state: state is State.QUEUED, timeout_s=20)
+
+    monkeypatch.setattr(CheckpointStore, "fetch_newest", slow)
+    # When it takes a job
+    assert run_next(ends, Kind.TRAIN, worker="w").outcome == "abandoned"
+    # Then the job waits again, and nothing else was said of it
+    assert (ledger.desk.get(job_id).state, _outcome(ledger, job_id, 1)) == (State.QUEUED, "preempted")
+    assert ledger.desk.get(job_id).attempt == 1

@@ -2,7 +2,9 @@
 
 import datetime as dt
 import re
+import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,26 @@ def test_the_exit_hook_has_the_engine_save(tmp_path: Path) -> None:
     assert volume.commits >= 1
     caller.join(10)
     assert answers[0].value["outcome"] == "preempted"
+
+
+def test_the_signal_that_takes_the_container_away_leaves_the_engine_its_time(tmp_path: Path) -> None:
+    # Given a run that the main thread waits for, as in a container
+    engine, volume = _Engine(), _Volume()
+    run = _run(tmp_path, engine, volume)
+
+    def strike() -> None:
+        assert engine.works.wait(10)
+        time.sleep(0.3)  # the main thread is in its wait by now
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    threading.Thread(target=strike).start()
+    # When SIGINT strikes it there
+    with pytest.raises(KeyboardInterrupt):
+        run.go(_wire())
+    assert volume.commits == 0
+    # Then the exit hook, which comes next, still waits for the checkpoint
+    run.save_and_end()
+    assert volume.commits == 1
 
 
 def test_what_goes_wrong_is_answered_and_never_raised(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ledger.metrics import BOUNDS, as_lua, bound_text, bounds_of, bucket_of, label_text
+from ledger.metrics import BOUNDS, TOGETHER, apart, as_lua, bound_text, bounds_of, bucket_of, label_text
+from ledger.states import TRANSITIONS, State
 from monitoring.catalogue import METRICS, Metric, Source, Type
 
 ROOT = Path(__file__).parents[3]
@@ -17,7 +18,11 @@ def counted_in_lua() -> set[str]:
     text = "\n".join(
         path.read_text() for path in files("ledger").joinpath("lua").iterdir() if path.name.endswith(".lua")
     )
-    names = set(re.findall(r"(?:count|observe)\('(\w+)'", text))
+    names = set(re.findall(r"(?:count|count_with|observe)\(\s*'(\w+)'", text))
+    # What one field stands for.
+    assert set(TOGETHER) <= names
+    names |= {part.metric for change in TOGETHER for part in TOGETHER[change]}
+    names -= set(TOGETHER)
     # Chosen between two, in one expression.
     return names | set(re.findall(r"'(\w+_total)'", text))
 
@@ -38,6 +43,35 @@ def test_everything_that_is_counted_is_in_the_catalogue() -> None:
     # then the exporter knows them all
     listed = {metric.ledger_name for metric in METRICS.values()}
     assert counted - listed == set()
+
+
+def test_what_is_one_field_comes_apart() -> None:
+    # given a field for all that a completion counts, beside fields of their own
+    fields = [
+        ("job_completed|deadline=met|gpu=H100|kind=render|pool=modal|le=60", "2"),
+        ("job_completed|deadline=missed|gpu=H200|kind=render|pool=modal|le=60", "3"),
+        ("job_completed|deadline=none|gpu=H200|kind=render|pool=modal|le=none", "4"),
+        ("jobs_total|kind=render|outcome=completed|pool=modal", "10"),
+        ("job_total_seconds|kind=render|pool=modal|sum", "7"),
+    ]
+    # when they are read / then each metric has its count, cut its own way; a value that no bucket took is in none
+    assert apart(fields) == {
+        "transitions_total|from=delivering|kind=render|to=completed": "9",
+        "attempts_total|gpu=H100|kind=render|outcome=completed|pool=modal": "2",
+        "attempts_total|gpu=H200|kind=render|outcome=completed|pool=modal": "7",
+        "jobs_total|kind=render|outcome=completed|pool=modal": "19",
+        "deadlines_met_total|kind=render|pool=modal": "2",
+        "deadlines_missed_total|kind=render|pool=modal": "3",
+        "job_total_seconds|kind=render|pool=modal|le=60": "5",
+        "job_total_seconds|kind=render|pool=modal|sum": "7",
+    }
+
+
+def test_changes_whose_beginning_is_not_written_have_one_only() -> None:
+    # given the changes whose field does not say from which state / then the table of transitions has one
+    for change, after in (("job_started", State.RUNNING), ("job_completed", State.COMPLETED)):
+        (before,) = (state for state, afters in TRANSITIONS.items() if after in afters)
+        assert TOGETHER[change][0].fixed == {"from": before, "to": after}
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)

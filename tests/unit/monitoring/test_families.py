@@ -27,7 +27,7 @@ from monitoring.exporter.families import families
 from monitoring.exporter.reading import BrokerDepth, Reading, RedisState
 
 NOW_MS = 1_795_305_600_000  # 2026-11-22T00:00:00Z
-NOBODY = KindMeasure(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, spill_active=False, spill_since_ms=0)
+NOBODY = KindMeasure(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, spill_active=False, spill_since_ms=0)
 QUIET = Measurement(
     now_ms=NOW_MS,
     month="2026-11",

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ledger.models import Kind
 from ledger.outcomes import DueCall
-from workers.overflow.pacing import LONGEST_S, Pace, next_look_s, predicted_remaining_s
+from workers.overflow.pacing import LONGEST_S, Pace, hints_vouch, next_look_s, predicted_remaining_s
 
 PACE = Pace(first_s=0.5, unhinted_max_s=5, hinted_s=30, looks_per_s=100)
 CALL = DueCall("video_1", 1, Kind.RENDER, "H100", "fc", now_ms=100_000, spawned_ms=0, call_deadline_ms=1_800_000)
@@ -47,3 +47,24 @@ def test_a_calls_deadline_is_never_slept_over() -> None:
     call = replace(CALL, now_ms=1_799_000)
     assert next_look_s(call, PACE, in_flight_each=10_000) == 1
     assert next_look_s(replace(call, now_ms=1_900_000), PACE, in_flight_each=1) == 0.1
+
+
+def test_a_fresh_hint_with_a_while_to_go_says_as_much_as_a_look() -> None:
+    # Given a call that was half done after 40 s of work, and said so 10 s ago
+    call = _after(60, begun_ms=10_000, hinted_ms=50_000, progress=50)
+    assert hints_vouch(call, PACE)
+    # Then not when it has been silent for long, should have ended, said its end, is overdue, or never told how far
+    assert not hints_vouch(replace(call, now_ms=80_001), PACE)
+    assert not hints_vouch(replace(call, progress=80), PACE)
+    assert not hints_vouch(replace(call, said_ended_ms=59_000), PACE)
+    assert not hints_vouch(replace(call, call_deadline_ms=60_000), PACE)
+    assert not hints_vouch(replace(call, progress=0), PACE)
+    assert not hints_vouch(replace(call, hinted_ms=None), PACE)
+
+
+def test_many_calls_make_none_later_whose_hints_vouch_for_it() -> None:
+    # Given a call that was half done after 40 s of work, 10 s ago, among ten thousand
+    call = _after(60, begun_ms=10_000, hinted_ms=50_000, progress=50)
+    assert next_look_s(call, PACE, in_flight_each=10_000) < 45
+    # Then one that should have ended and did not say so is looked at as rarely as the others
+    assert next_look_s(replace(call, now_ms=100_000), PACE, in_flight_each=10_000) == 200

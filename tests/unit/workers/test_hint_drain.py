@@ -1,0 +1,69 @@
+"""Hints that a follower has drained are in no queue any more: it notes them even when it is told to stop."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from ledger.following import Hint, Shares
+from modal_apps.hints import CallHint
+from workers.overflow import hints
+from workers.overflow.claims import Claims
+from workers.overflow.hints import HintDrain
+from workers.overflow.pacing import Pace
+
+SAID = CallHint("video_1", 1, "fc-1", "done", 100)
+
+
+class _Ledger:
+    """One partition for everybody; notes what it is told."""
+
+    def __init__(self) -> None:
+        self.following = self
+        self.noted: list[tuple[str, str]] = []
+
+    def share_partitions(self, **_: Any) -> Shares:
+        return Shares([0], 1)
+
+    def note_hints(self, said: Sequence[Hint]) -> list[Any]:
+        self.noted += [(hint.job_id, hint.what) for hint in said]
+        return []
+
+
+class _Queue:
+    """One hint, and then nothing for ever."""
+
+    def __init__(self) -> None:
+        self.drained = asyncio.Event()
+
+    async def hints(self, *_: Any, **__: Any) -> Sequence[CallHint]:
+        if self.drained.is_set():
+            await asyncio.Event().wait()
+        self.drained.set()
+        return [SAID]
+
+
+def test_what_was_drained_is_noted_before_a_follower_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a follower that gathers hints for a minute before it notes them, and has drained one
+    monkeypatch.setattr(hints, "NOTE_EVERY_S", 60.0)
+    ledger: Any = _Ledger()
+    ends: list[str] = []
+
+    async def drain_and_stop() -> None:
+        queue: Any = _Queue()
+        drain = HintDrain(
+            ledger, queue, Claims(ledger, Pace(0.5, 5, 30, 100)), owner="f",
+            on_ends=lambda: ends.append("told"), on_strangers=lambda _: None,
+        )  # fmt: skip
+        running = asyncio.create_task(drain.run())
+        await queue.drained.wait()
+        await asyncio.sleep(0)
+        assert ledger.noted == []
+        # When it is stopped
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(drain_and_stop())
+    # Then the ledger knows
+    assert (ledger.noted, ends) == ([("video_1", "done")], ["told"])
