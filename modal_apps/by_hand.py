@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.train.contract import TrainConfig
+from engines.train.data.addresses import below_mount
 from engines.train.errors import TrainError
 from modal_apps.envelope import Envelope, parse
 from modal_apps.gpus import UnknownGpuClass
@@ -23,7 +24,14 @@ FAILED, WRONG_USAGE = 1, 2
 
 
 def run_by_hand(
-    sessions: Mapping[str, Any], *, action: str, config: str, gpu: str, name: str, evaluate_timeout_s: int
+    sessions: Mapping[str, Any],
+    *,
+    action: str,
+    config: str,
+    gpu: str,
+    name: str,
+    evaluate_timeout_s: int,
+    data_bucket: str | None,
 ) -> int:
     """Do one action and print its answer as JSON. Returns the exit status.
 
@@ -34,6 +42,7 @@ def run_by_hand(
         gpu: the GPU class; empty: chosen.
         name: the run's name; empty: its config's.
         evaluate_timeout_s: an evaluation's longest time, seconds.
+        data_bucket: the bucket that the app mounts; None: none.
     """
     try:
         if action not in ACTIONS:
@@ -42,7 +51,7 @@ def run_by_hand(
             session = sessions[parse_gpu(gpu).alias if gpu else TRAINING_CLASS]
             wire = read_config_file(Path(config)) if config else None
             return _say(parse(session().smoke.remote(wire)))
-        request, session = _prepare(sessions, config=config, gpu=gpu, name=name)
+        request, session = _prepare(sessions, config=config, gpu=gpu, name=name, data_bucket=data_bucket)
         if action == "evaluate":
             limited = session.with_options(timeout=evaluate_timeout_s)
             return _say(parse(limited().evaluate.remote(request.to_wire())))
@@ -51,7 +60,9 @@ def run_by_hand(
         return _refuse(str(error))
 
 
-def _prepare(sessions: Mapping[str, Any], *, config: str, gpu: str, name: str) -> tuple[TrainRequest, Any]:
+def _prepare(
+    sessions: Mapping[str, Any], *, config: str, gpu: str, name: str, data_bucket: str | None
+) -> tuple[TrainRequest, Any]:
     parsed = TrainConfig.from_wire(read_config_file(Path(config)))
     if gpu:
         chosen = parse_gpu(gpu)
@@ -59,7 +70,9 @@ def _prepare(sessions: Mapping[str, Any], *, config: str, gpu: str, name: str) -
     else:
         chosen = choose_class(parsed, counts=(parsed.gpus,))
     parsed = dataclasses.replace(parsed, gpus=chosen.count)
-    request = by_hand(parsed, day=dt.datetime.now(dt.UTC).date(), name=name or None, git_revision=git_revision())
+    data = below_mount(parsed.dataset, data_bucket)
+    today = dt.datetime.now(dt.UTC).date()
+    request = by_hand(parsed, day=today, name=name or None, data=data, git_revision=git_revision())
     sys.stderr.write(f"trainer: {request.folder} on {chosen.name}\n")
     return request, sessions[chosen.alias]
 

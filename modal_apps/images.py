@@ -47,12 +47,16 @@ def render_image() -> modal.Image:
     )
 
 
-def train_image() -> modal.Image:
-    """The image of the trainer: PyTorch, the allocator's and the caches' environment, and the source it needs."""
+def train_image(deployed_with: Mapping[str, str]) -> modal.Image:
+    """The image of the trainer: PyTorch, the allocator's and the caches' environment, and the source it needs.
+
+    `deployed_with` are the variables by which the app's module decides what it mounts: a container reads that module
+    again, and Modal refuses one that then has fewer objects than were deployed.
+    """
     return (
         modal.Image.debian_slim(python_version=PYTHON_VERSION)
         .uv_pip_install(*TRAIN_PACKAGES)
-        .env(dict(TRAIN_ENVIRONMENT))
+        .env({**TRAIN_ENVIRONMENT, **deployed_with})
         .add_local_python_source("modal_apps", "engines", ignore=not_for_training)
     )
 

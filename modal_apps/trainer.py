@@ -39,6 +39,12 @@ DATA_BUCKET = os.environ.get("OVERSPILL_MODAL_DATA_BUCKET", "")
 DATA_BUCKET_SECRET = os.environ.get("OVERSPILL_MODAL_DATA_BUCKET_SECRET", "")
 #: Where that bucket is, unless it is Amazon's: the address of another S3 service, whose buckets are named in the path.
 DATA_BUCKET_ENDPOINT = os.environ.get("OVERSPILL_MODAL_DATA_BUCKET_ENDPOINT", "")
+_MOUNTED_BY = {
+    name: value
+    for name, value in os.environ.items()
+    if name
+    in ("OVERSPILL_MODAL_DATA_BUCKET", "OVERSPILL_MODAL_DATA_BUCKET_SECRET", "OVERSPILL_MODAL_DATA_BUCKET_ENDPOINT")
+}
 CHECKPOINTS_PATH, DATA_PATH = "/overspill/checkpoints", "/overspill/data"
 
 #: The cheapest class: smoke tests, and the class without a choice.
@@ -153,7 +159,7 @@ def _make(name: str, gpu: GpuClass) -> type[Any]:
     """The class `name` on a GPU class. Modal looks it up in this module when a container starts."""
     made = type(name, (Session,), {"__module__": __name__, "__qualname__": name, "__doc__": Session.__doc__})
     decorate = app.cls(
-        image=train_image(),
+        image=train_image(_MOUNTED_BY),
         gpu=gpu.name,
         cpu=gpu.cpu_cores,
         memory=gpu.memory_mib,
@@ -192,7 +198,13 @@ def main(action: str, config: str = "", gpu: str = "", name: str = "") -> None:
     from modal_apps.by_hand import run_by_hand  # noqa: PLC0415 - containers have no use for it
 
     code = run_by_hand(
-        SESSIONS, action=action, config=config, gpu=gpu, name=name, evaluate_timeout_s=EVALUATE_TIMEOUT_S
+        SESSIONS,
+        action=action,
+        config=config,
+        gpu=gpu,
+        name=name,
+        evaluate_timeout_s=EVALUATE_TIMEOUT_S,
+        data_bucket=DATA_BUCKET or None,
     )
     if code:
         raise SystemExit(code)

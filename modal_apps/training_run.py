@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engines.train.contract import RECIPES, EventKind, TrainConfig, TrainContext, TrainEngine, TrainEvent, TrainResult
+from engines.train.data.addresses import is_in_s3
 from engines.train.errors import DatasetProblem
 from engines.train.words import event_line
 from modal_apps.envelope import RemoteError
@@ -24,7 +25,6 @@ from modal_apps.training_rows import RowFile, rows_path
 #: Modal gives 30 seconds; the rest is for the volume's last commit, seconds.
 SAVE_WITHIN_S = 25.0
 _LOOK_EVERY_S = 0.2
-_S3 = "s3://"
 #: Of Modal's refusal to reload a volume.
 _OPEN_FILES = "open files"
 
@@ -177,7 +177,7 @@ def data_of(request: TrainRequest, data_root: Path) -> Path | None:
         DatasetProblem: it is in S3, and no bucket is mounted here.
     """
     if request.data is None:
-        if request.config.dataset.startswith(_S3):
+        if is_in_s3(request.config.dataset):
             raise DatasetProblem("unresolved", request.config.dataset)
         return None
     if not data_root.is_dir():

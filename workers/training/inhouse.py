@@ -20,6 +20,7 @@ from engines.train.contract import (
     TrainOutcome,
     TrainResult,
 )
+from engines.train.data.addresses import is_in_s3
 from engines.train.errors import CheckpointProblem, InvalidTrainConfig
 from ledger import LedgerError
 from ledger.models import Artifact, JobRecord, TrainJob, speed_key
@@ -31,7 +32,7 @@ from workers.requests import NoEngine
 from workers.resources import Resources
 from workers.shutdown import stop_request
 from workers.training.configs import created_on, engine_is_on, train_config, train_job
-from workers.training.datasets import fetch_dataset, is_in_s3
+from workers.training.datasets import fetch_dataset
 from workers.training.handback import HandBack
 from workers.training.store import CheckpointStore
 

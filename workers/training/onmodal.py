@@ -16,6 +16,7 @@ import structlog
 
 from engines.train.checkpoints import read
 from engines.train.contract import TrainOutcome
+from engines.train.data.addresses import below_mount
 from engines.train.errors import CheckpointProblem
 from ledger import LedgerError
 from ledger.models import JobRecord, speed_key
@@ -24,7 +25,6 @@ from modal_apps.training_request import TrainRequest, folder_on_volume
 from workers.artifacts import Stored
 from workers.resources import Resources
 from workers.training.configs import created_on, train_config, train_job
-from workers.training.datasets import below_mount
 from workers.training.inhouse import fetch_classifier
 from workers.training.store import CheckpointStore, StoredCheckpoint
 from workers.training.volume import CheckpointVolume

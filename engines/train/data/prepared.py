@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from engines.train.checkpoints import write_error
 from engines.train.contract import SHAPES
 from engines.train.data import images, shapes
+from engines.train.data.addresses import is_in_s3
 from engines.train.errors import DatasetProblem
 
 _DESCRIPTION: Final = "dataset.json"
 _FORMAT: Final = 1
-_S3: Final = "s3://"
 
 
 class Part:
@@ -82,7 +82,7 @@ def prepare(*, dataset: str, data: Path | None, cache: Path, side_px: int, threa
         if not (cache / key).exists():
             _make(cache, key, lambda folder: _store_shapes(folder, side_px))
         return _open(cache / key)
-    if data is None and dataset.startswith(_S3):
+    if data is None and is_in_s3(dataset):
         raise DatasetProblem("unresolved", dataset)
     with images.open_source(dataset, data or Path(dataset)) as source:
         key = f"images-{_fingerprint(source)}-{side_px}px"
