@@ -67,6 +67,10 @@ class Options:
             "OVERSPILL_SPAWN_TIMEOUT_S": f"{self.spawn_timeout_s:g}",
             # Idle containers cost memory here, and starts are what is to be tried.
             "OVERSPILL_MODAL_SCALEDOWN_WINDOW_S": f"{SCALEDOWN_WINDOW_S:g}",
+            # Nobody has an L4 (see MODAL_FLAGS): a train job waits for one, and takes an H100.
+            "OVERSPILL_MODAL_TRAIN_CLASSES": '["L4", "H100"]',
+            "OVERSPILL_MODAL_RENDER_CLASSES": '["H100"]',
+            "OVERSPILL_GPU_EXHAUSTED_AFTER_S": "10",
             "OVERSPILL_LOG_FORMAT": "json",
         }
 

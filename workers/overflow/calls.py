@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ledger.models import Kind
 from modal_apps.announce import Announcement
 from modal_apps.hints import CallHint
 from modal_apps.uploads import UploadAddress
@@ -82,8 +83,8 @@ class ModalCalls(Protocol):
     async def forget(self, announcement: Announcement) -> None:
         """Remove an announcement that has served."""
 
-    async def pool(self, gpu: str) -> PoolStats:
-        """How the containers of a GPU class stand; raises what the SDK raises."""
+    async def pool(self, gpu: str, *, kind: Kind = Kind.RENDER) -> PoolStats:
+        """How the containers of a kind and GPU class stand; raises what the SDK raises."""
 
     async def keep_warm(
         self, gpu: str, *, min_containers: int, buffer_containers: int, scaledown_window_s: int | None

@@ -42,7 +42,7 @@ class Looks:
         self._gate = gate
         self._settings = settings
         self._deliverers = deliverers
-        self._exhaustion = Exhaustion(calls, settings)
+        self._exhaustion = Exhaustion(calls, settings, conclusions.train.may_move)
         self._top_ups = top_ups
         self._at_once = asyncio.Semaphore(settings.follow_concurrency)
 

@@ -11,6 +11,7 @@ import modal
 from modal.exception import Error as ModalError
 from modal.exception import NotFoundError
 
+from ledger.models import Kind
 from modal_apps.announce import ANNOUNCEMENTS_DICT, Announcement, announcement_key, parse_entry
 from modal_apps.gpus import parse as parse_gpu
 from modal_apps.hints import HINTS_QUEUE, CallHint, parse_hint, partition_name
@@ -195,10 +196,11 @@ class ModalRenderer:
         with contextlib.suppress(KeyError):
             await self._announcements().pop.aio(announcement.key)
 
-    async def pool(self, gpu: str) -> PoolStats:
-        """How the containers of a GPU class stand."""
+    async def pool(self, gpu: str, *, kind: Kind = Kind.RENDER) -> PoolStats:
+        """How the containers of a kind and GPU class stand."""
+        method = self._method(gpu) if kind is Kind.RENDER else self._train_method(gpu)
         async with asyncio.timeout(LOOK_TIMEOUT_S):
-            stats = await self._method(gpu).get_current_stats.aio()
+            stats = await method.get_current_stats.aio()
         return PoolStats(
             backlog=int(stats.backlog),
             runners=int(stats.num_total_runners),

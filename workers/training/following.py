@@ -62,6 +62,11 @@ class TrainFollowing:
         policy = train_policy(self._settings, self._ledger.training.speeds())
         return policy.goes_home(record, self._ledger.placing.view(), done_ratio=done_ratio)
 
+    def may_move(self, call: DueCall) -> bool:
+        """Whether another GPU class than the call's would do: not if whoever sent the job named one."""
+        record = self._record(call)
+        return record is not None and train_job(record).gpu is None
+
     def salvage(self, call: DueCall) -> None:
         """A call ends without a result, or is about to: what it has left comes home, as far as it can be had."""
         self._mirrored_at.pop(call.job_id, None)
