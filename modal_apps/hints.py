@@ -22,6 +22,9 @@ HINTS_QUEUE = "overspill-hints"
 PARTITIONS = 8
 #: A container puts progress at most so often, seconds.
 PROGRESS_EVERY_S = 2.0
+#: and only when it has gone on by so many percent: a call of hours says no more than a call of a minute, or ten
+#: thousand of them would be more than their followers can hear.
+PROGRESS_STEP_PERCENT = 5
 #: What nobody has taken is dropped by Modal after this, seconds.
 HINT_TTL_S = 3600
 
@@ -148,7 +151,7 @@ class Hinter:
             if end is not None:
                 self._try(end)
                 return
-            if percent is not None and percent > put_percent:
+            if percent is not None and percent >= put_percent + PROGRESS_STEP_PERCENT:
                 put_percent = percent
                 self._try(self._hint("progress", percent))
 

@@ -29,7 +29,14 @@ from modal_proto import api_pb2
 
 from modal_apps.announce import ANNOUNCEMENTS_DICT, announcement_key
 from modal_apps.envelope import Envelope, RemoteError, Timings
-from modal_apps.hints import HINTS_QUEUE, CallHint, partition_name, partition_of
+from modal_apps.hints import (
+    HINTS_QUEUE,
+    PROGRESS_EVERY_S,
+    PROGRESS_STEP_PERCENT,
+    CallHint,
+    partition_name,
+    partition_of,
+)
 from modal_local.server import ModalLocal
 from modal_local.services.dicts import DictService
 from modal_local.services.queues import QueueService
@@ -37,8 +44,8 @@ from modal_local.settings import Settings, parse_gpus
 from modal_local.simulate import SimulatedCall
 
 ROOT = Path(__file__).parents[2]
-#: Progress of a call is hinted so many times, and at most so often, seconds.
-PROGRESS_HINTS, PROGRESS_EVERY_S = 10, 2.0
+#: Progress of a call is hinted at most so many times, as a container does.
+PROGRESS_HINTS = 100 // PROGRESS_STEP_PERCENT
 _CREATE = api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING
 _STOP_TIMEOUT_S = 30.0
 

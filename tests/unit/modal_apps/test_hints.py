@@ -1,12 +1,15 @@
 """Hints: few, small, never in the way of a render, and read back whatever lies in the queue."""
 
 import json
+import operator
 import queue
 import threading
+from functools import partial
 
 import pytest
 
-from modal_apps.hints import PARTITIONS, CallHint, Hinter, parse_hint, partition_of
+from modal_apps.hints import PARTITIONS, PROGRESS_STEP_PERCENT, CallHint, Hinter, parse_hint, partition_of
+from tests.support.waiting import until
 
 
 class _Queue:
@@ -53,6 +56,25 @@ def test_progress_is_put_seldom_however_often_it_is_told() -> None:
     hinter.done()
     assert hinter.join(5)
     assert box.whats == ["started", "done"]
+
+
+def test_progress_is_put_in_steps_however_long_a_call_takes() -> None:
+    # Given a call that is looked at so often that no percent of its progress is missed
+    box = _Queue()
+    hinter = Hinter("video_1", 1, "fc-1", put=box.put, every_s=0.001)
+    hinter.start()
+    # When it goes on by one percent after the other
+    for percent in range(1, 100):
+        hinter.progress(percent)
+        if percent % PROGRESS_STEP_PERCENT == 0:
+            until(
+                lambda: box.whats.count("progress"), partial(operator.le, percent // PROGRESS_STEP_PERCENT), timeout_s=5
+            )
+    hinter.done()
+    assert hinter.join(5)
+    # Then it has said each fifth percent, once
+    percents = [json.loads(item)[4] for item, _ in box.items if json.loads(item)[3] == "progress"]
+    assert percents == list(range(PROGRESS_STEP_PERCENT, 100, PROGRESS_STEP_PERCENT))
 
 
 def test_a_queue_that_takes_nothing_does_no_harm() -> None:
