@@ -7,15 +7,15 @@ from enum import StrEnum
 from types import MappingProxyType
 
 #: One job comes in so often, seconds: about what two slots and four containers on two cores keep up with.
-JOB_EVERY_S = 0.4
+JOB_EVERY_S = 0.36
 #: One fault strikes so often, seconds: a process takes about two seconds of a core to start again.
-FAULT_EVERY_S = 2.2
+FAULT_EVERY_S = 1.9
 #: Nothing strikes before the first jobs are on their way, seconds.
 QUIET_START_S = 1.0
 
 
 #: One job in so many trains: one takes as much of a core as a dozen renders, most of it to import torch.
-_TRAIN_SHARE = 0.03
+_TRAIN_SHARE = 0.01
 #: What a training run is here: three checkpoints of a model of a few thousand numbers.
 _TINY: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {

@@ -25,7 +25,7 @@ from tests.chaos.submitter import Submitter
 from tests.chaos.watch import AuditWatch
 
 #: What runs on Modal at once: more would only wait for one of two cores.
-MODAL_FLAGS = ("--gpus", "H100=4", "--max-containers", "4")
+MODAL_FLAGS = ("--gpus", "H100=4,L4=1", "--max-containers", "4")
 #: How long an idle container stays, seconds.
 SCALEDOWN_WINDOW_S = 20.0
 _LOOK_AGAIN_S = 0.25
@@ -67,7 +67,7 @@ class Options:
             "OVERSPILL_SPAWN_TIMEOUT_S": f"{self.spawn_timeout_s:g}",
             # Idle containers cost memory here, and starts are what is to be tried.
             "OVERSPILL_MODAL_SCALEDOWN_WINDOW_S": f"{SCALEDOWN_WINDOW_S:g}",
-            # Nobody has an L4 (see MODAL_FLAGS): a train job waits for one, and takes an H100.
+            # There is one L4 (see MODAL_FLAGS): a train job waits for it, and not for long, then takes an H100.
             "OVERSPILL_MODAL_TRAIN_CLASSES": '["L4", "H100"]',
             "OVERSPILL_MODAL_RENDER_CLASSES": '["H100"]',
             "OVERSPILL_GPU_EXHAUSTED_AFTER_S": "10",
