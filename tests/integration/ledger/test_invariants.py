@@ -7,7 +7,6 @@ own audit must be empty, and what the ledger answered must be what the model for
 
 from dataclasses import dataclass, field
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -15,7 +14,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from ledger import Ledger, LedgerSettings, State
@@ -41,6 +39,7 @@ from ledger.outcomes import (
 )  # fmt: skip
 from ledger.retries import Cause
 from tests.support.ledgers import RECEIPT, move_clock
+from tests.support.machines import run_machine
 from tests.support.redis_server import RedisServer
 
 LIMITS = Limits(
@@ -312,14 +311,4 @@ def test_the_invariants_hold_under_any_interleaving(redis_server: RedisServer) -
     class Machine(LedgerMachine):
         url = redis_server.url(3)
 
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis leaves it untyped
-        Machine,
-        settings=settings(
-            max_examples=60,
-            stateful_step_count=40,
-            deadline=None,
-            print_blob=True,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(Machine, examples=60, steps=40)

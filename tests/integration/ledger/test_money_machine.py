@@ -8,7 +8,6 @@ the ledger answers must be what the model foresaw, and after each step every sum
 import json
 from datetime import UTC, datetime
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -16,7 +15,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from ledger import Ledger, LedgerSettings, RenderJob, TrainJob
@@ -26,6 +24,7 @@ from ledger.models import Artifact, Kind
 from ledger.outcomes import Completed, Delivering, Placed, Refused, ToppedUp, TruedUp
 from ledger.retries import Cause
 from tests.support.ledgers import RECEIPT, move_clock
+from tests.support.machines import run_machine
 from tests.support.money_model import MoneyModel
 from tests.support.redis_server import RedisServer
 
@@ -355,14 +354,4 @@ def test_the_money_is_exact_under_any_interleaving(redis_server: RedisServer) ->
     class Machine(MoneyMachine):
         url = redis_server.url(4)
 
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis leaves it untyped
-        Machine,
-        settings=settings(
-            max_examples=30,
-            stateful_step_count=60,
-            deadline=None,
-            print_blob=True,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(Machine, examples=30, steps=60)
