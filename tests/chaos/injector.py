@@ -22,6 +22,8 @@ from tests.chaos.victims import NoVictimError, Victims, chosen, wait_for
 
 #: Faults that may be under way at once; one that is due while all are taken comes later, and is not left out.
 _AT_ONCE = 24
+#: Where no message waits for so long, seconds, some are made.
+_SILENCE_S = 3.0
 #: A user cancels one of so many newest jobs.
 _NEWEST = 12
 
@@ -295,7 +297,19 @@ class Injector:
         return self._patiently(duplicate, step)
 
     def _reorder(self, step: PlannedFault) -> Strike:
-        return self._patiently(lambda: self._messages.reorder(step.amount), step)
+        send_at = time.monotonic() + _SILENCE_S
+
+        def reorder() -> str | None:
+            # The last jobs may have come in: then the messages of earlier ones are sent again, to have some to shuffle.
+            nonlocal send_at
+            done = self._messages.reorder(step.amount)
+            if done is None and time.monotonic() >= send_at:
+                send_at = time.monotonic() + _SILENCE_S
+                self._submitter.send_again(step.amount)
+                done = self._messages.reorder(step.amount)
+            return done
+
+        return self._patiently(reorder, step)
 
     def _lose_nudges(self, step: PlannedFault) -> Strike:
         return self._patiently(lambda: self._messages.lose_nudges(step.amount), step)
