@@ -22,7 +22,7 @@ from tests.chaos.victims import NoVictimError, Victims, chosen, wait_for
 
 #: Faults that may be under way at once; one that is due while all are taken comes later, and is not left out.
 _AT_ONCE = 24
-#: Where no message waits for so long, seconds, some are made.
+#: Where no message waits to be shuffled for so long, seconds, old ones are sent.
 _SILENCE_S = 3.0
 #: A user cancels one of so many newest jobs.
 _NEWEST = 12
@@ -297,17 +297,15 @@ class Injector:
         return self._patiently(duplicate, step)
 
     def _reorder(self, step: PlannedFault) -> Strike:
-        send_at = time.monotonic() + _SILENCE_S
+        silent_at = time.monotonic() + _SILENCE_S
 
         def reorder() -> str | None:
-            # The last jobs may have come in: then the messages of earlier ones are sent again, to have some to shuffle.
-            nonlocal send_at
             done = self._messages.reorder(step.amount)
-            if done is None and time.monotonic() >= send_at:
-                send_at = time.monotonic() + _SILENCE_S
-                self._submitter.send_again(step.amount)
-                done = self._messages.reorder(step.amount)
-            return done
+            if done is not None or time.monotonic() < silent_at:
+                return done
+            # The last jobs may have come in, and none waits to be shuffled: then old ones come once more, last first.
+            sent = self._submitter.send_again(step.amount)
+            return f"{sent} sent again, last first" if sent else None
 
         return self._patiently(reorder, step)
 
