@@ -53,7 +53,10 @@ from tests.support.redis_server import free_port, running_redis
 COUNTING = (
     "bucket_of",
     "can_be_observed",
-    "add_up",
+    "gathered",
+    "put_into_histograms",
+    "write_observed",
+    "gather",
     "count",
     "count_with",
     "count_change",

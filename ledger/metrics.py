@@ -9,6 +9,7 @@ service level is among them (a test of `monitoring` keeps it so).
                          "<metric>|<labels>|sum"          -> sum of what was observed, in millionths of the unit
                          "<metric>|<labels>|le=<bound>|job" -> "<job id> <value> <at_ms>", the newest in this bucket
                          "<change>|<labels>"              -> the same, of all metrics that `TOGETHER` has for a change
+    P:observed     list  values that the scripts have gathered and not yet put into these (ledger/lua/_lib.lua)
     P:gauges       hash  "<metric>|<labels>"              -> "<value> <at_ms>", the newest
 """
 
@@ -159,6 +160,20 @@ def is_of_histogram(series: str) -> bool:
 def is_example(series: str) -> bool:
     """Whether a field of the hash of counters names the newest job of a bucket."""
     return series.endswith("|job")
+
+
+def with_observed(
+    fields: Mapping[str, str], observed: Mapping[str, str], examples: Mapping[str, str]
+) -> dict[str, str]:
+    """The hash of counters, with what was observed and is not yet in it.
+
+    Args:
+        fields: the hash.
+        observed: its fields -> by how much they are to be raised.
+        examples: its fields -> the newest job.
+    """
+    raised = {name: str(int(fields.get(name, "0")) + int(by)) for name, by in observed.items()}
+    return {**fields, **raised, **examples}
 
 
 def apart(fields: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -52,7 +52,8 @@ class Training:
                 {
                     "n": int(row["n"]),
                     "text": json.dumps({"attempt": attempt, **row}),
-                    "checkpoint": row.get("kind") == "checkpoint",
+                    "kind": row.get("kind"),
+                    "step": row.get("step", 0),
                 }
                 for row in rows
             ],

@@ -1,6 +1,6 @@
 --[[ A training run tells how it goes: rows for whoever watches, bounded for each job. Rows are numbered within their
 attempt, so a row that is told twice is kept once. An attempt that is not the newest may still tell what it did.
-a: id, attempt, rows = [{n, text (JSON), checkpoint (bool)}], kept, outer_causes, progress?, speed? = {key, seconds_per_example}
+a: id, attempt, rows = [{n, text (JSON), kind, step}], kept, outer_causes, progress?, speed? = {key, seconds_per_example}
 -> noted (number of new rows) | unknown ]]
 work_may_end()
 local job = load(a.id)
@@ -8,12 +8,25 @@ if not job then return reply({ outcome = 'unknown' }) end
 local key = attempt_key(a.id, whole(a.attempt))
 local seen = tonumber(redis.call('HGET', key, 'train_rows') or '0')
 local new, got_on = 0, false
+
+-- A run begins: within an attempt that had begun before, Modal (or the container) has started it once more; and from a
+-- step before the last one that it told of, it does some of its work twice. (Rows are thinned: to about a hundredth.)
+local function note_start(row)
+  local of = redis.call('HMGET', key, 'gpu', 'pool')
+  local where = 'gpu=' .. (of[1] or 'inhouse') .. '|pool=' .. (of[2] or 'none')
+  if row.n > 1 then count('train_restarts_total', where) end
+  local last = redis.call('LINDEX', K('train:' .. a.id), -1)
+  local repeated = last and (tonumber(cjson.decode(last).step) or 0) - (tonumber(row.step) or 0) or 0
+  if repeated > 0 then count('train_steps_repeated_total', where, whole(repeated)) end
+end
+
 for _, row in ipairs(a.rows) do
   if row.n > seen then
+    if row.kind == 'started' then note_start(row) end
     redis.call('RPUSH', K('train:' .. a.id), row.text)
     seen = row.n
     new = new + 1
-    got_on = got_on or row.checkpoint
+    got_on = got_on or row.kind == 'checkpoint'
   end
 end
 if new > 0 then

@@ -152,6 +152,8 @@ def everything(ledger: Ledger) -> None:
         ledger.observe("spawn_seconds", f"gpu=H100|kind={kind}", 0.4)
         ledger.observe("follow_lag_seconds", f"gpu=H100|kind={kind}", 0.2)
         ledger.observe("prediction_error_ratio", f"kind={kind}|pool=modal", 1.2)
+    rows = [{"n": n, "kind": kind, "step": step} for n, (kind, step) in enumerate([("progress", 9), ("started", 5)], 1)]
+    ledger.training.note(run_inhouse(ledger, Kind.TRAIN), 1, rows)
     ledger.tally("messages_dropped_total", "reason=garbage")
     ledger.sweeps.done("reconciler")
     ledger.following.claim_due(limit=10, lease_s=10)

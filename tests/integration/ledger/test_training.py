@@ -65,6 +65,25 @@ def test_a_run_that_gets_on_is_forgiven_what_strikes_it_from_outside(ledger: Led
     assert tries == [None, "2"]
 
 
+def test_what_a_run_does_twice_is_counted(ledger: Ledger) -> None:
+    # Given a run that was told of up to step 40, and that its container's successor began again at step 30
+    record = _started(ledger)
+    ledger.training.note(record.id, 1, [_row(1, "started") | {"step": 0}, _row(2) | {"step": 40}])
+    again = [_row(3, "started") | {"step": 30}, _row(4) | {"step": 50}]
+    # When its rows come, the last of them twice
+    ledger.training.note(record.id, 1, again)
+    ledger.training.note(record.id, 1, again)
+    # Then it is one restart, and ten steps
+    counters = ledger.counters()
+    assert counters["train_restarts_total|gpu=inhouse|pool=inhouse"] == 1
+    assert counters["train_steps_repeated_total|gpu=inhouse|pool=inhouse"] == 10
+    # And another attempt, which loses twenty, is no restart
+    ledger.training.note(record.id, 2, [_row(1, "started") | {"step": 30}])
+    counters = ledger.counters()
+    assert counters["train_restarts_total|gpu=inhouse|pool=inhouse"] == 1
+    assert counters["train_steps_repeated_total|gpu=inhouse|pool=none"] == 20
+
+
 def test_a_segment_that_is_over_is_no_failure(ledger: Ledger) -> None:
     record = _started(ledger)
     ledger.attempts.fail(record.id, 1, cause=Cause.SEGMENT_ENDED, message="over", max_attempts=10_000, jitter=0.0)
