@@ -53,10 +53,7 @@ from tests.support.redis_server import free_port, running_redis
 COUNTING = (
     "bucket_of",
     "can_be_observed",
-    "gathered",
-    "put_into_histograms",
-    "write_observed",
-    "gather",
+    "add_up",
     "count",
     "count_with",
     "count_change",

@@ -6,7 +6,7 @@ It is as fast with a million jobs as with none: sizes and first entries of index
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ledger.metrics import apart, is_example, is_of_histogram, with_observed
+from ledger.metrics import apart, is_example, is_of_histogram
 from ledger.models import Kind
 from ledger.nudges import all_nudges
 from ledger.scripts import ScriptRunner
@@ -87,7 +87,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Exemplar:
-    """The newest job that fell into a bucket."""
+    """A job of the newest that fell into a bucket."""
 
     job_id: str
     value: float
@@ -149,8 +149,7 @@ class Measuring:
         """
         queues = sorted({nudge.queue for nudge in all_nudges()})
         answer = self._runner.call("measure", kinds=[str(kind) for kind in Kind], queues=queues, tenants=list(tenants))
-        fields = with_observed(dict(_pairs(answer["counters"])), answer["observed"], answer["examples"])
-        counters = apart(fields.items())
+        counters = apart(_pairs(answer["counters"]))
         return Measurement(
             now_ms=int(answer["now_ms"]),
             month=answer["month"],

@@ -7,9 +7,8 @@ service level is among them (a test of `monitoring` keeps it so).
     P:counters     hash  "<metric>|<labels>"              -> whole number, only ever raised; and of a histogram:
                          "<metric>|<labels>|le=<bound>"   -> observations in this bucket alone
                          "<metric>|<labels>|sum"          -> sum of what was observed, in millionths of the unit
-                         "<metric>|<labels>|le=<bound>|job" -> "<job id> <value> <at_ms>", the newest in this bucket
+                         "<metric>|<labels>|le=<bound>|job" -> "<job id> <value> <at_ms>", a late one of the bucket
                          "<change>|<labels>"              -> the same, of all metrics that `TOGETHER` has for a change
-    P:observed     list  values that the scripts have gathered and not yet put into these (ledger/lua/_lib.lua)
     P:gauges       hash  "<metric>|<labels>"              -> "<value> <at_ms>", the newest
 """
 
@@ -158,22 +157,8 @@ def is_of_histogram(series: str) -> bool:
 
 
 def is_example(series: str) -> bool:
-    """Whether a field of the hash of counters names the newest job of a bucket."""
+    """Whether a field of the hash of counters names a job of a bucket."""
     return series.endswith("|job")
-
-
-def with_observed(
-    fields: Mapping[str, str], observed: Mapping[str, str], examples: Mapping[str, str]
-) -> dict[str, str]:
-    """The hash of counters, with what was observed and is not yet in it.
-
-    Args:
-        fields: the hash.
-        observed: its fields -> by how much they are to be raised.
-        examples: its fields -> the newest job.
-    """
-    raised = {name: str(int(fields.get(name, "0")) + int(by)) for name, by in observed.items()}
-    return {**fields, **raised, **examples}
 
 
 def apart(fields: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -34,8 +34,6 @@ Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TI
   P:override                hash    the operator's hand on spilling: mode (auto|on|off), who, why, at_ms, until_ms?
   P:quarantine              hash    id -> why its record cannot be read; it is a member of nothing else
   P:counters                hash    "<metric>|<label>=<value>|..." -> whole number; see ledger/metrics.py
-  P:observed                list    values that are not yet in their histograms, in lines, of one script each:
-                                    series, bucket, whether it counts there, millionths, job id or -, at_ms; by tabs
   P:gauges                  hash    "<metric>|<labels>" -> "<value> <at_ms>", see ledger/metrics.py
   P:events                  stream  every transition
   P:idempotency:<tenant>:<key>  string  job id, expires
@@ -64,7 +62,7 @@ end)()
 
 -- Counters and histograms are raised in the same script as what they count, so they cannot disagree with it.
 -- labels: "kind=render|pool=modal", sorted by name, of bounded values (never an id). (A short text costs Redis less than
--- a number does.)
+-- a number does. Gathering the fields, to write them by one command at the end, costs more than it saves.)
 local COUNTERS = K('counters')
 local function count(metric, labels, by) redis.call('HINCRBY', COUNTERS, metric .. '|' .. labels, by or '1') end
 
@@ -72,63 +70,32 @@ local function count(metric, labels, by) redis.call('HINCRBY', COUNTERS, metric 
 -- counts.
 local function can_be_observed(value) return value >= 0 and value < 1e9 end
 
--- What is observed is gathered: one line for each value, written by one command when the script replies, and put into its
--- histogram together with what others observed. (Two or three fields for each value, raised at once, cost a multiple.)
-local OBSERVED, OBSERVED_MOST, OBSERVED_TEXT_MOST = K('observed'), 100, 4000
-local OBSERVED_LINE = '([^\t\n]+)\t([^\t]+)\t(%d)\t(%d+)\t([^\t]+)\t(%d+)\n'
-local observed = ''
-
--- What is gathered as fields of the hash of counters: what each is raised by, and the newest example of each bucket.
-local function gathered()
-  local raised, newest = {}, {}
-  local lines = table.concat(redis.call('LRANGE', OBSERVED, 0, -1))
-  for series, bucket, counts, millionths, job_id, at_ms in string.gmatch(lines, OBSERVED_LINE) do
-    local of_bucket, of_sum = series .. '|le=' .. bucket, series .. '|sum'
-    if counts == '1' then raised[of_bucket] = (raised[of_bucket] or 0) + 1 end
-    raised[of_sum] = (raised[of_sum] or 0) + millionths
-    if job_id ~= '-' then newest[of_bucket .. '|job'] = { job_id, millionths, at_ms } end
+-- All of one value in a histogram but its count. job_id, if given, is kept as the bucket's example, of its first values
+-- and then of each eighth: the newest but for a few. (%d is a fraction of the price of what Lua and Redis write a number
+-- with.)
+local function add_up(series, bucket, value, nth, job_id)
+  redis.call('HINCRBY', COUNTERS, series .. '|sum', string.format('%d', value * 1e6 + 0.5))
+  if job_id and (nth <= 8 or nth % 8 == 0) then
+    redis.call('HSET', COUNTERS, series .. '|le=' .. bucket .. '|job', string.format('%s %.14g %d', job_id, value, now_ms))
   end
-  for field, of in pairs(newest) do newest[field] = string.format('%s %.14g %s', of[1], of[2] / 1e6, of[3]) end
-  return raised, newest
-end
-
-local function put_into_histograms()
-  local raised, newest = gathered()
-  redis.call('DEL', OBSERVED)
-  for field, by in pairs(raised) do redis.call('HINCRBY', COUNTERS, field, string.format('%.0f', by)) end
-  for field, text in pairs(newest) do redis.call('HSET', COUNTERS, field, text) end
-end
-
-local function write_observed()
-  if observed == '' then return end
-  local waiting = redis.call('RPUSH', OBSERVED, observed)
-  observed = ''
-  if waiting >= OBSERVED_MOST then put_into_histograms() end
-end
-
--- counts: '1', or '0' where the bucket is raised by another field. job_id, if given, is kept as the bucket's newest
--- example. (%d is a fraction of the price of what Lua writes a number with.)
-local function gather(series, bucket, counts, value, job_id)
-  observed = observed .. series .. '\t' .. bucket .. '\t' .. counts
-    .. string.format('\t%d\t%s\t%d\n', value * 1e6 + 0.5, job_id or '-', now_ms)
-  if #observed > OBSERVED_TEXT_MOST then write_observed() end
 end
 
 -- One value into a histogram.
 local function observe(metric, labels, value, job_id)
-  if can_be_observed(value) then gather(metric .. '|' .. labels, bucket_of(metric, value), '1', value, job_id) end
+  if not can_be_observed(value) then return end
+  local series, bucket = metric .. '|' .. labels, bucket_of(metric, value)
+  add_up(series, bucket, value, redis.call('HINCRBY', COUNTERS, series .. '|le=' .. bucket, '1'), job_id)
 end
 
 -- A change of a job's state that is one of several metrics' counts, and one value of a histogram: they are one field, and
 -- come apart when they are read (ledger/metrics.py `TOGETHER`).
 local function count_with(change, labels, metric, metric_labels, value, job_id)
   local bucket = can_be_observed(value) and bucket_of(metric, value) or 'none'
-  redis.call('HINCRBY', COUNTERS, change .. '|' .. labels .. '|le=' .. bucket, '1')
-  if bucket ~= 'none' then gather(metric .. '|' .. metric_labels, bucket, '0', value, job_id) end
+  local nth = redis.call('HINCRBY', COUNTERS, change .. '|' .. labels .. '|le=' .. bucket, '1')
+  if bucket ~= 'none' then add_up(metric .. '|' .. metric_labels, bucket, value, nth, job_id) end
 end
 
 local function reply(t)
-  write_observed()
   t.now_ms = now_ms
   return cjson.encode(t)
 end

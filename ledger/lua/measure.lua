@@ -60,9 +60,6 @@ local burns = redis.call('HMGET', K('money'), 'rate_nanos_per_s', 'gpus', 'idle_
 local breaker = redis.call('HMGET', K('breaker'), 'phase', 'reason')
 local overdue_nudges = {}
 for _, queue in ipairs(a.queues) do overdue_nudges[queue] = upto_now('nudges:' .. queue) end
--- What is not yet in its histogram stays where it is: who only reads need not be allowed to write.
-local raised, newest = gathered()
-for field, by in pairs(raised) do raised[field] = whole(by) end
 local function whole_hash(name) return redis.call('HGETALL', K(name)) end
 return reply({ outcome = 'measured', kinds = kinds, overdue_nudges = overdue_nudges,
   modal = {
@@ -77,5 +74,5 @@ return reply({ outcome = 'measured', kinds = kinds, overdue_nudges = overdue_nud
   date = date_of(now_ms), scopes = scopes,
   burn = { usd_nanos_per_s = tonumber(burns[1] or '0'), gpus = tonumber(burns[2] or '0'),
     idle_containers = tonumber(burns[3] or '0') },
-  counters = whole_hash('counters'), observed = raised, examples = newest,
+  counters = whole_hash('counters'),
   gauges = whole_hash('gauges') })
