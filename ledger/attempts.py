@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Literal
+from typing import Any, Literal
 
 from ledger import nudges
 from ledger.containers import Usage
@@ -17,16 +17,25 @@ from ledger.scripts import ScriptRunner
 class Attempts:
     """The verbs of GPU workers, and of followers when a call has ended."""
 
-    def __init__(self, runner: ScriptRunner) -> None:
+    def __init__(self, runner: ScriptRunner, *, prefix: str) -> None:
         self._runner = runner
+        self._prefix = prefix
 
-    def start_inhouse(self, kind: Kind, *, worker: str, lease_s: float, usd_nanos_per_s: int = 0) -> JobRecord | None:
+    def start_inhouse(
+        self, kind: Kind, *, worker: str, lease_s: float, usd_nanos_per_s: int = 0, holder: str = ""
+    ) -> JobRecord | None:
         """Take the in-house attempt that comes next, for `lease_s` seconds; None if none waits.
 
-        At `usd_nanos_per_s` nano-dollars a second its time is booked, however it ends.
+        At `usd_nanos_per_s` nano-dollars a second its time is booked, however it ends. `holder` is what `held_by` finds
+        it by.
         """
         answer = self._runner.call(
-            "start_inhouse", kind=kind, worker=worker, lease_ms=int(lease_s * 1000), usd_nanos_per_s=usd_nanos_per_s
+            "start_inhouse",
+            kind=kind,
+            worker=worker,
+            holder=holder,
+            lease_ms=int(lease_s * 1000),
+            usd_nanos_per_s=usd_nanos_per_s,
         )
         match answer["outcome"]:
             case "started":
@@ -35,6 +44,25 @@ class Attempts:
                 return None
             case other:
                 raise UnknownOutcome("start_inhouse", other)
+
+    def held_by(self, holder: str) -> JobRecord | None:
+        """The job of the in-house attempt that is alive and was started by this holder; None if there is none.
+
+        It reads every attempt that is alive in-house: as many as there are own slots.
+        """
+        client: Any = self._runner.client
+
+        def read() -> dict[str, str] | None:
+            for kind in Kind:
+                for job_id in client.zrange(f"{self._prefix}:active:inhouse:{kind}", 0, -1):
+                    fields: dict[str, str] = client.hgetall(f"{self._prefix}:job:{job_id}")
+                    attempt = f"{self._prefix}:attempt:{job_id}:{fields.get('attempt')}"
+                    if fields and client.hget(attempt, "holder") == holder:
+                        return fields
+            return None
+
+        found = self._runner.guarded(read)
+        return record_from_fields(found) if found else None
 
     def renew(self, job_id: str, attempt: int, *, lease_s: float, progress: int | None = None) -> Renewed | Lost:
         """Keep an in-house attempt for another `lease_s` seconds; `progress` is 0 to 100."""

@@ -54,7 +54,7 @@ class Ledger:
         )
         self.desk = Desk(self.runner, prefix=self.prefix, idempotency_ttl_s=self.settings.idempotency_ttl_s)
         self.placing = Placing(self.runner)
-        self.attempts = Attempts(self.runner)
+        self.attempts = Attempts(self.runner, prefix=self.prefix)
         self.calls = Calls(self.runner, prefix=self.prefix)
         self.following = Following(self.runner)
         self.sweeps = Sweeps(self.runner)

@@ -40,7 +40,7 @@ def run_inhouse(self: "Task[Any, Any]", *args: Any, **kwargs: Any) -> dict[str, 
         return {"dropped": "invalid_nudge"}
     from workers.inhouse import run_next  # noqa: PLC0415 - imports the engines
 
-    return asdict(run_next(resources(), kind, worker=str(self.request.hostname)))
+    return asdict(run_next(resources(), kind, worker=str(self.request.hostname), nudge_id=str(self.request.id)))
 
 
 @app.task(name=SPAWN_TASK, bind=True)

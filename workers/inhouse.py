@@ -30,11 +30,15 @@ class RunReport:
     attempt: int | None = None
 
 
-def run_next(open_ends: Resources, kind: Kind, *, worker: str) -> RunReport:
+def run_next(open_ends: Resources, kind: Kind, *, worker: str, nudge_id: str = "") -> RunReport:
     """Take one nudge: run the in-house attempt that comes next, if one waits."""
     settings = open_ends.settings
     record = open_ends.ledger.attempts.start_inhouse(
-        kind, worker=worker, lease_s=settings.lease_s, usd_nanos_per_s=settings.inhouse_usd_nanos_per_s
+        kind,
+        worker=worker,
+        lease_s=settings.lease_s,
+        usd_nanos_per_s=settings.inhouse_usd_nanos_per_s,
+        holder=nudge_id,
     )
     if record is None:
         return RunReport("nothing_waits")

@@ -70,6 +70,20 @@ class SlotStep(_ServiceStep):
         )
 
 
+class ChildWatchStep(_ServiceStep):
+    """GPU workers give up at once what a process of their pool has died with."""
+
+    def wanted(self, queues: set[str]) -> bool:
+        """Workers of an in-house queue."""
+        return bool(_inhouse_kinds(queues))
+
+    def make(self, worker: Any) -> Any:
+        """A listener to Celery's own signal."""
+        from workers.lost_children import ChildWatch  # noqa: PLC0415 - imports what only such a worker needs
+
+        return ChildWatch(resources())
+
+
 class FollowerStep(_ServiceStep):
     """Overflow workers follow Modal calls."""
 
@@ -104,4 +118,4 @@ def _inhouse_kinds(queues: set[str]) -> list[Kind]:
     return [kind for kind in Kind if f"inhouse.{kind}" in queues]
 
 
-ALL_STEPS = (SlotStep, FollowerStep, ReconcilerStep)
+ALL_STEPS = (SlotStep, ChildWatchStep, FollowerStep, ReconcilerStep)

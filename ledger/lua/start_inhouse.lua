@@ -1,5 +1,5 @@
 --[[ A GPU slot takes the in-house attempt that comes next, under a lease.
-a: kind, worker, lease_ms, usd_nanos_per_s (what the slot costs; 0: nothing)
+a: kind, worker, holder (id of the nudge that its process took), lease_ms, usd_nanos_per_s (what the slot costs; 0: nothing)
 -> started (job) | empty ]]
 work_may_end()
 while true do
@@ -7,8 +7,8 @@ while true do
   if not id then return reply({ outcome = 'empty' }) end
   local job = load(id)
   if job and job.state == 'placed' and job.pool == 'inhouse' then
-    redis.call('HSET', attempt_key(job.id, job.attempt), 'worker', a.worker, 'started_ms', whole(now_ms),
-      'usd_nanos_per_s', whole(a.usd_nanos_per_s))
+    redis.call('HSET', attempt_key(job.id, job.attempt), 'worker', a.worker, 'holder', a.holder,
+      'started_ms', whole(now_ms), 'usd_nanos_per_s', whole(a.usd_nanos_per_s))
     local err = transition(job, 'running', { worker = a.worker, started_ms = now_ms }, a.worker)
     if err then return err end
     redis.call('ZADD', K('leases'), whole(now_ms + a.lease_ms), job.id)

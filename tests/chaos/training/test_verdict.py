@@ -20,7 +20,7 @@ WELL = Verdict(
     strikes=[Struck("modal", "killed", 7)] * 3
     + [Struck("inhouse", "killed", 20)] * 2
     + [Struck("modal", "preempted", 0), Struck("inhouse", "asked to stop", 0)],
-    outcomes={"lease_lost": 2, "preempted": 1, "segment_ended": 2, "completed": 1},
+    outcomes={"crash": 2, "preempted": 1, "segment_ended": 2, "completed": 1},
     restarts=Restarts(preempted=1, killed=3),
     interval_steps=20,
     weights_equal=True,
@@ -57,7 +57,7 @@ def test_each_thing_that_did_not_hold_is_said() -> None:
         "the weights differ": replace(WELL, weights_equal=False),
         "at most 20 steps": replace(WELL, strikes=too_dear),
         "cost nothing": replace(WELL, strikes=[*WELL.strikes[:-1], Struck("inhouse", "asked to stop", 1)]),
-        "lease_lost": replace(WELL, outcomes={**WELL.outcomes, "lease_lost": 1}),
+        "crash": replace(WELL, outcomes={**WELL.outcomes, "crash": 1}),
         "a segment": replace(WELL, outcomes={**WELL.outcomes, "segment_ended": 0}),
         "expected 5 kills": replace(WELL, strikes=WELL.strikes[1:], restarts=Restarts(1, 2)),
     }  # fmt: skip

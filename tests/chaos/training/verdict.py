@@ -61,7 +61,7 @@ class Verdict:
             if one.how != "killed" and one.lost_steps > 0
         ]
         expected = {
-            "lease_lost": (struck["inhouse", "killed"], self.outcomes.get("lease_lost", 0)),
+            "crash": (struck["inhouse", "killed"], self.outcomes.get("crash", 0)),
             "preempted, in-house": (struck["inhouse", "asked to stop"], self.outcomes.get("preempted", 0)),
             "preempted, on Modal": (struck["modal", "preempted"], self.restarts.preempted),
             "killed, on Modal": (struck["modal", "killed"], self.restarts.killed),

@@ -39,7 +39,7 @@ def _kill_tree(pid: int) -> None:
 
 def test_a_killed_gpu_worker_loses_its_attempt_and_not_the_job(whole: Whole) -> None:
     # Given a long render that is under way in-house
-    job_id = _submit(whole, seconds=8, size="1280x720", burst="never")
+    job_id = _submit(whole, seconds=6, size="1280x720", burst="never")
     running = whole.when(job_id, lambda record: record.state is State.RUNNING and record.progress > 5)
     assert running.worker is not None
     victim = running.worker.split("@")[0].replace("gpu-", "gpu.")
@@ -52,10 +52,20 @@ def test_a_killed_gpu_worker_loses_its_attempt_and_not_the_job(whole: Whole) -> 
     again = whole.when(job_id, lambda record: record.attempt == 2 and record.state is State.RUNNING)
     assert time.monotonic() - killed_at < 2 * LEASE_S
     assert again.pool is Pool.INHOUSE
-    # And the job completes once, with one artifact: the second attempt's
+    # When now the process of the pool that works on it dies, its main process says so, and no lease has to lapse
+    again = whole.when(job_id, lambda record: record.progress > 5)
+    assert again.worker is not None
+    survivor = whole.stack.supervisor[again.worker.split("@")[0].replace("gpu-", "gpu.")]
+    assert survivor.pid is not None
+    (child,) = psutil.Process(survivor.pid).children()
+    child.kill()
+    whole.when(job_id, lambda record: record.attempt == 3 and record.state is State.RUNNING)
+    assert whole.ledger.desk.attempt(job_id, 2)["outcome"] == "crash"
+    assert "signal 9" in whole.ledger.desk.attempt(job_id, 2)["message"]
+    # And the job completes once, with one artifact: the third attempt's
     done = whole.ended(job_id, timeout_s=120)
-    assert (done.state, done.attempt) == (State.COMPLETED, 2)
-    assert {key.split("/")[2] for key in whole.objects(job_id)} == {"2"}
+    assert (done.state, done.attempt) == (State.COMPLETED, 3)
+    assert {key.split("/")[2] for key in whole.objects(job_id)} == {"3"}
     completions = [event for event in whole.ledger.desk.history(job_id) if event.state == "completed"]
     assert len(completions) == 1
 
