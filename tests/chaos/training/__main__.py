@@ -16,7 +16,7 @@ def main(seed: Annotated[int, typer.Option(help="For the moments and the order o
     typer.echo(f"seed {seed}")
     with tempfile.TemporaryDirectory(prefix="overspill-chaos-train-") as folder:
         verdict = tell(seed, Path(folder), say=lambda words: typer.echo(f"{time.monotonic() - began:6.1f} s  {words}"))
-    typer.echo(f"attempts ended as {dict(verdict.outcomes)}, begun again by Modal {verdict.restarts}")
+    typer.echo(f"attempts ended as {dict(verdict.outcomes)}, begun again by Modal {verdict.begun_again} times")
     for complaint in verdict.all_complaints:
         typer.echo(f"! {complaint}")
     typer.echo(verdict.last_line)

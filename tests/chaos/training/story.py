@@ -17,7 +17,7 @@ from ledger.nudges import decide
 from ledger.states import Pool, State
 from overspill.dev.stack import Stack
 from tests.chaos.training.strikes import Striker
-from tests.chaos.training.told import Said, in_order, reached, read_log, read_rows, restarts, starts
+from tests.chaos.training.told import Said, begun_again, in_order, reached, read_log, read_rows, starts
 from tests.chaos.training.verdict import KILLS, Struck, Verdict
 from tests.support.modal_command import run_modal
 from tests.support.stack import REPOSITORY, running_stack
@@ -28,8 +28,8 @@ from workers.settings import Settings
 
 INTERVAL_STEPS = 20
 RUN: dict[str, Any] = {
-    "recipe": "image_classifier", "steps": 900, "batch_size": 32, "checkpoint_every_steps": INTERVAL_STEPS,
-    "width": 8, "depth": 2, "eval_every_steps": 900, "eval_examples": 32, "warmup_steps": 5, "log_every_steps": 1,
+    "recipe": "image_classifier", "steps": 1400, "batch_size": 32, "checkpoint_every_steps": INTERVAL_STEPS,
+    "width": 8, "depth": 2, "eval_every_steps": 1400, "eval_examples": 32, "warmup_steps": 5, "log_every_steps": 1,
     "seed": 3,
 }  # fmt: skip
 SETTINGS = {
@@ -105,7 +105,7 @@ class _Story:
             seed,
             self._strikes,
             outcomes,
-            restarts(self._in_containers(), attempts=self._attempts_on_modal(), segments=outcomes["segment_ended"]),
+            begun_again(self._in_containers(), self._attempts_on_modal()),
             INTERVAL_STEPS,
             record.state is State.COMPLETED and self._weights(record) == undisturbed(),
             took_s,
@@ -135,7 +135,13 @@ class _Story:
 
     def _wait_for_a_start(self) -> None:
         """Until the run is at work again after the last strike."""
-        until(lambda: len(starts(self._said())), lambda n: n > self._begun, timeout_s=PATIENCE_S, every_s=0.5)
+
+        def begun() -> int:
+            record = self._ledger.desk.get(self._job)
+            assert not record.is_terminal, f"the run was over before its last strike, give it more steps: {record}"
+            return len(starts(self._said()))
+
+        until(begun, lambda n: n > self._begun, timeout_s=PATIENCE_S, every_s=0.5)
 
     def _strike(self, how: str) -> bool:
         """Strike at a random moment wherever the run is then, and see where it goes on. False: nothing was struck."""
@@ -144,7 +150,10 @@ class _Story:
         assert not record.is_terminal, f"the run was over before its last strike: {record}"
         if record.state is not State.RUNNING or not said or said[-1].kind == "stopped":
             return False
-        self._begun = len(starts(said))
+        assert record.started_ms is not None
+        if said[-1].at_home is not (record.pool is Pool.INHOUSE) or said[-1].at < record.started_ms // 1000:
+            return False  # what it has lost could not be told from what its move here has cost
+        self._begun, in_containers = len(starts(said)), len(starts(self._in_containers()))
         if record.pool is Pool.MODAL:
             word = "killed" if how == "killed" else "preempted"
             struck = self._striker.strike_container("kill" if how == "killed" else "preempt")
@@ -158,7 +167,8 @@ class _Story:
         said = self._said()
         begun = [number for number, one in enumerate(said) if one.kind == "started"][self._begun]
         lost = reached(said[:begun]) - said[begun].step
-        self._strikes.append(Struck(str(record.pool), word, lost))
+        stayed = (len(starts(self._in_containers())) > in_containers) == (record.pool is Pool.MODAL)
+        self._strikes.append(Struck(str(record.pool), word, lost, moved=not stayed))
         self._say(f"{word} {record.pool} at step {reached(said[:begun])}, went on at {said[begun].step}")
         return True
 
@@ -181,8 +191,12 @@ class _Story:
         told = [self._ledger.desk.attempt(self._job, number).get("outcome", "") for number in self._numbers()]
         return Counter(filter(None, told))
 
-    def _attempts_on_modal(self) -> int:
-        return sum(not self._is_at_home(number) for number in self._numbers())
+    def _attempts_on_modal(self) -> list[tuple[float, float]]:
+        """When each began and ended, seconds since 1970."""
+        told = [
+            self._ledger.desk.attempt(self._job, number) for number in self._numbers() if not self._is_at_home(number)
+        ]
+        return [(int(one["spawned_ms"]) / 1000, int(one["ended_ms"]) / 1000) for one in told if "spawned_ms" in one]
 
     def _weights(self, record: JobRecord) -> dict[str, str]:
         assert record.artifact is not None

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tests.chaos.training.told import Restarts, in_order, reached, read_log, read_rows, restarts, starts
+from tests.chaos.training.told import begun_again, in_order, reached, read_log, read_rows, starts
 from tests.chaos.training.verdict import Struck, Verdict
 
 LOG = """\
@@ -21,18 +21,20 @@ WELL = Verdict(
     + [Struck("inhouse", "killed", 20)] * 2
     + [Struck("modal", "preempted", 0), Struck("inhouse", "asked to stop", 0)],
     outcomes={"crash": 2, "preempted": 1, "segment_ended": 2, "completed": 1},
-    restarts=Restarts(preempted=1, killed=3),
+    begun_again=4,
     interval_steps=20,
     weights_equal=True,
     took_s=100.0,
 )
 
 
-def test_a_log_tells_preemptions_kills_and_segments_apart() -> None:
+def test_what_modal_began_again_is_told_from_new_attempts() -> None:
     said = read_log(LOG)
     assert starts(said) == [0, 20, 33, 50]
-    # Two attempts: the first was killed once and preempted once, and ended with its segment
-    assert restarts(said, attempts=2, segments=1) == Restarts(preempted=1, killed=1)
+    # Two attempts: the first was begun three times, and ended with its segment; and one that never began
+    first, second = said[0].at, said[-1].at
+    attempts = [(first + 0.4, second - 1.5), (second + 0.4, second + 9), (second + 20, second + 30)]
+    assert begun_again(said, attempts) == 2
 
 
 def test_what_was_said_at_home_comes_in_its_place() -> None:
@@ -51,15 +53,21 @@ def test_a_run_that_went_as_it_should() -> None:
     )
 
 
+def test_a_move_after_a_strike_may_cost_a_checkpoint_that_was_not_brought_to_s3() -> None:
+    moved = [Struck("modal", "killed", 40, moved=True), *WELL.strikes[1:]]
+    assert replace(WELL, strikes=moved, begun_again=3).all_complaints == []
+
+
 def test_each_thing_that_did_not_hold_is_said() -> None:
     too_dear = [*WELL.strikes[:-3], Struck("inhouse", "killed", 21), *WELL.strikes[-2:]]
     worse = {
         "the weights differ": replace(WELL, weights_equal=False),
         "at most 20 steps": replace(WELL, strikes=too_dear),
         "cost nothing": replace(WELL, strikes=[*WELL.strikes[:-1], Struck("inhouse", "asked to stop", 1)]),
-        "crash": replace(WELL, outcomes={**WELL.outcomes, "crash": 1}),
+        "killed, in-house": replace(WELL, outcomes={**WELL.outcomes, "crash": 1}),
+        "begun again": replace(WELL, begun_again=5),
         "a segment": replace(WELL, outcomes={**WELL.outcomes, "segment_ended": 0}),
-        "expected 5 kills": replace(WELL, strikes=WELL.strikes[1:], restarts=Restarts(1, 2)),
+        "expected 5 kills": replace(WELL, strikes=WELL.strikes[1:], begun_again=3),
     }  # fmt: skip
     for words, verdict in worse.items():
         assert any(words in complaint for complaint in verdict.all_complaints), (words, verdict.all_complaints)

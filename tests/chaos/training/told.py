@@ -17,14 +17,7 @@ class Said:
     at: float
     kind: str
     step: int
-
-
-@dataclass(frozen=True)
-class Restarts:
-    """How often a run was begun again in the same call, by what its container had said before."""
-
-    preempted: int
-    killed: int
+    at_home: bool = False
 
 
 def read_log(text: str) -> list[Said]:
@@ -36,7 +29,7 @@ def read_log(text: str) -> list[Said]:
 
 def read_rows(rows: Sequence[Mapping[str, Any]]) -> list[Said]:
     """What the ledger was told by in-house attempts, oldest first."""
-    return [Said(float(row["at"]), str(row["kind"]), int(row["step"])) for row in rows]
+    return [Said(float(row["at"]), str(row["kind"]), int(row["step"]), at_home=True) for row in rows]
 
 
 def in_order(containers: Sequence[Said], at_home: Sequence[Said]) -> list[Said]:
@@ -54,14 +47,13 @@ def reached(said: Sequence[Said]) -> int:
     return said[-1].step if said else 0
 
 
-def restarts(said: Sequence[Said], *, attempts: int, segments: int) -> Restarts:
+def begun_again(said: Sequence[Said], attempts: Sequence[tuple[float, float]]) -> int:
     """Of a run's starts in containers, those that no new attempt explains.
 
     Args:
         said: what all its containers have printed.
-        attempts: attempts that began in a container.
-        segments: attempts whose segment was over: they stop in good order too, and are no preemption.
+        attempts: when each attempt on Modal began and ended, seconds since 1970.
     """
-    stopped = sum(one.kind == "stopped" for one in said)
-    preempted = stopped - segments
-    return Restarts(preempted, len(starts(said)) - attempts - preempted)
+    begun = [one.at for one in said if one.kind == "started"]
+    of_each = [sum(int(began) <= at <= ended for at in begun) for began, ended in attempts]
+    return sum(max(0, number - 1) for number in of_each)
