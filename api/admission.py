@@ -70,7 +70,10 @@ class Admission:
             return
         ledger.tally("turned_away_total", f"kind={job.kind}|reason={reason}")
         probe_in_s = max(0, breaker.probe_at_ms - view.now_ms) / 1000 if breaker.phase is Phase.OPEN else None
-        raise turned_away(reason, ledger.budget.retry_after_s(reason, probe_in_s=probe_in_s))
+        retry_after_s = ledger.budget.retry_after_s(
+            reason, tenant=job.tenant, kind=str(job.kind), probe_in_s=probe_in_s
+        )
+        raise turned_away(reason, retry_after_s)
 
 
 def refusal(

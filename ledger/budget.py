@@ -14,7 +14,7 @@ from ledger.errors import UnknownOutcome
 from ledger.models import Kind
 from ledger.outcomes import LiveCall, Superseded, TooEarly, TruedUp
 from ledger.periods import month_end_ms, month_of, month_start_ms
-from ledger.retry_after import Facts, retry_after_s
+from ledger.retry_after import facts_from, retry_after_s
 from ledger.scripts import ScriptRunner
 from ledger.stages import Stage, stage_of
 
@@ -26,6 +26,8 @@ Mode = Literal["auto", "on", "off"]
 HOUR_MS = 3_600_000
 #: The recent rate of spending is that of so many hours.
 RECENT_HOURS = 24
+#: Of the oldest live calls, and of the newest, so many are looked at for when one ends.
+CALLS_LOOKED_AT = 50
 
 
 @dataclass(frozen=True)
@@ -198,38 +200,52 @@ class Budget:
             raise ValueError(f"expected the end of a whole hour of {month}, in milliseconds since 1970, got {as_of_ms}")
         return self._true_up(month, billed_usd_micros, as_of_ms=as_of_ms, is_open=False, who=who)
 
-    def true_up_month_to_date(self, billed_usd_micros: int, *, who: str) -> TruedUp | TooEarly | Superseded:
+    def true_up_month_to_date(
+        self, billed_usd_micros: int, *, who: str, billed_today_usd_micros: int | None = None
+    ) -> TruedUp | TooEarly | Superseded:
         """The same on demand, from a bill of this month that covers the present hour too.
 
         What is in flight may explain a part of the difference, as much as is set aside: only more than that is booked.
+
+        Args:
+            billed_usd_micros: what Modal billed this month (UTC).
+            who: who says so.
+            billed_today_usd_micros: of that, what it billed today: what is not today's is booked to yesterday, outside
+                of today's cap. None: all counts as today's.
         """
         now_ms = int(self._runner.call("override")["now_ms"])
-        return self._true_up(month_of(now_ms), billed_usd_micros, as_of_ms=now_ms, is_open=True, who=who)
+        return self._true_up(
+            month_of(now_ms),
+            billed_usd_micros,
+            billed_today=billed_today_usd_micros,
+            as_of_ms=now_ms,
+            is_open=True,
+            who=who,
+        )
 
-    def retry_after_s(self, reason: str, *, probe_in_s: float | None = None) -> int:
+    def retry_after_s(self, reason: str, *, tenant: str = "", kind: str = "", probe_in_s: float | None = None) -> int:
         """When it makes sense to come back after a refusal, in whole seconds (see ledger/retry_after.py).
 
         Args:
             reason: what the refusal named, or a held job's `held_reason`.
+            tenant: who was refused; empty: not known.
+            kind: the kind of job that was refused; empty: not known.
             probe_in_s: when the circuit breaker tries next, if it is open and that is known, seconds.
         """
-        answer = self._runner.call("budget")
-        oldest = answer.get("oldest") or None
-        return retry_after_s(
-            reason,
-            Facts(
-                now_ms=int(answer["now_ms"]),
-                oldest_call_ends_ms=None if oldest is None else _ends_ms(oldest),
-                override_until_ms=answer.get("override_until_ms"),
-                probe_in_s=probe_in_s,
-            ),
-        )
+        answer = self._runner.call("retry_after", tenant=tenant, kind=kind, looked_at=CALLS_LOOKED_AT)
+        return retry_after_s(reason, facts_from(answer, tenant=tenant, kind=kind, probe_in_s=probe_in_s))
 
     def _true_up(
-        self, month: str, billed_usd_micros: int, *, as_of_ms: int, is_open: bool, who: str
+        self, month: str, billed: int, *, as_of_ms: int, is_open: bool, who: str, billed_today: int | None = None
     ) -> TruedUp | TooEarly | Superseded:
         answer = self._runner.call(
-            "true_up", month=month, billed_usd_micros=billed_usd_micros, as_of_ms=as_of_ms, open=is_open, who=who[:200]
+            "true_up",
+            month=month,
+            billed_usd_micros=billed,
+            billed_today_usd_micros=billed_today,
+            as_of_ms=as_of_ms,
+            open=is_open,
+            who=who[:200],
         )
         match answer["outcome"]:
             case "trued_up":
@@ -310,13 +326,6 @@ def projection(*, spent_usd_micros: int, by_hour: Mapping[str, int], now_ms: int
 
 def _hour_ms(hour: str) -> int:
     return int(datetime.strptime(hour, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp()) * 1000
-
-
-def _ends_ms(oldest: Mapping[str, float]) -> int | None:
-    """When the oldest live call is expected to end: its reservation covers it, so it ends before that is used up."""
-    if not oldest.get("rate"):
-        return None
-    return int(oldest["placed_ms"] + oldest["reserved_usd_micros"] * 1_000_000 / oldest["rate"])
 
 
 def _numbers(fields: Mapping[str, str] | Sequence[object]) -> dict[str, int]:

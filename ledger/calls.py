@@ -62,6 +62,7 @@ class Calls:
                 now_ms=int(answer["now_ms"]),
                 spawned_ms=int(row["spawned_ms"]) if row.get("spawned_ms") else None,
                 spawn_intent_ms=int(row["spawn_intent_ms"]) if row.get("spawn_intent_ms") else None,
+                call_deadline_ms=int(row["call_deadline_ms"]) if row.get("call_deadline_ms") else None,
             )
             for row in answer["cancels"] or []
             if row.get("kind")

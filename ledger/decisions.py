@@ -72,7 +72,7 @@ class Limits:
     max_modal_attempts: int
     #: Dollars in a calendar day, micro-dollars.
     day_cap_usd_micros: int | None = None
-    #: What all live attempts and idle containers together may cost an hour, micro-dollars.
+    #: What all live attempts, idle and warm containers together may cost an hour, micro-dollars.
     hour_rate_cap_usd_micros: int | None = None
     #: Dollars of one tenant in a calendar month, micro-dollars, for tenants that have no cap of their own.
     tenant_cap_usd_micros: int | None = None
@@ -80,9 +80,9 @@ class Limits:
     tenant_caps_usd_micros: Mapping[str, int] = field(default_factory=dict)
     #: Dollars of one kind of job in a calendar month, micro-dollars.
     kind_caps_usd_micros: Mapping[str, int] = field(default_factory=dict)
-    #: GPUs of live attempts and idle containers at once.
+    #: GPUs of live attempts, idle and warm containers at once.
     max_gpus: int | None = None
-    #: Live attempts, and idle containers that none of them is expected to take, at once.
+    #: Live attempts, and idle and warm containers that none of them is expected to take, at once.
     max_containers: int | None = None
     #: From this share of a dollar cap on, only jobs of `drain_priority` or above may still spill. 1: no draining.
     drain_ratio: float = 1.0

@@ -5,6 +5,7 @@ It is as fast with a million jobs as with none: sizes and first entries of index
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ledger.metrics import apart, is_example, is_of_histogram
 from ledger.models import Kind
@@ -30,6 +31,9 @@ class KindMeasure:
     active_inhouse: int
     live_slots: int
     oldest_queued_ms: int
+    #: Since the end of a pause, and of a dispatcher's claim, that nobody took up.
+    oldest_delayed_ms: int
+    oldest_claimed_ms: int
     oldest_waiting_ms: int
     oldest_active_ms: int
     #: Since it was first held; it is looked at again every few seconds.
@@ -51,6 +55,7 @@ class ModalMeasure:
     claimed: int
     #: Calls that nobody wants any more, until they are stopped and settled.
     stopping: int
+    #: Since its placement.
     oldest_waiting_ms: int
     oldest_alive_ms: int
     #: For how long the call that should have been looked at first has been waiting for it.
@@ -63,6 +68,9 @@ class ScopeMeasure:
 
     spent_usd_micros: int
     reserved_usd_micros: int
+    #: Whether anything was placed on Modal (or topped up) under it, and the cap that the last one asked; None: no cap.
+    placed_under: bool = False
+    cap_usd_micros: int | None = None
 
 
 @dataclass(frozen=True)
@@ -164,13 +172,23 @@ class Measuring:
             quarantined=answer["quarantined"],
             idle_containers=answer["idle_containers"],
             overdue_nudges=answer["overdue_nudges"],
-            scopes={name: ScopeMeasure(**row) for name, row in answer["scopes"].items()},
+            scopes={name: _scope(row) for name, row in answer["scopes"].items()},
             burn=BurnMeasure(**answer["burn"]),
             counters={parse_series(name): int(value) for name, value in counters.items() if not is_of_histogram(name)},
             histograms=_histograms(counters),
             exemplars=_exemplars(counters),
             gauges=_gauges(answer["gauges"]),
         )
+
+
+def _scope(row: Mapping[str, Any]) -> ScopeMeasure:
+    cap = row.get("cap_usd_micros")
+    return ScopeMeasure(
+        spent_usd_micros=row["spent_usd_micros"],
+        reserved_usd_micros=row["reserved_usd_micros"],
+        placed_under=row["placed_under"],
+        cap_usd_micros=None if cap is None else int(cap),
+    )
 
 
 def parse_series(text: str) -> tuple[str, Labels]:

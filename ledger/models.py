@@ -259,6 +259,8 @@ class JobRecord:
     held_reason: str | None = None
     #: The Modal class on which its newest out-of-memory failure was; the next attempt wants a larger one.
     outgrown_gpu: str | None = None
+    #: Which memory ran out in-house, of the GPU (`cuda`) or of its `host`; None: none did.
+    outgrown_inhouse: str | None = None
     #: Modal classes of which no GPU came for this job.
     exhausted_gpus: tuple[str, ...] = ()
     error_code: str | None = None
@@ -325,6 +327,7 @@ def record_from_fields(fields: Mapping[str, str]) -> JobRecord:
         finished_ms=whole("finished_ms"),
         held_reason=text("held_reason"),
         outgrown_gpu=text("outgrown_gpu"),
+        outgrown_inhouse=text("outgrown_inhouse"),
         exhausted_gpus=tuple((text("exhausted_gpus") or "").split()),
         error_code=text("error_code"),
         error_message=text("error_message"),

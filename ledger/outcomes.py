@@ -219,6 +219,8 @@ class DueCancel:
     now_ms: int
     spawned_ms: int | None
     spawn_intent_ms: int | None
+    #: Our own wall clock of the call; None: it was not known when it was spawned.
+    call_deadline_ms: int | None = None
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class Cause(StrEnum):
     SPAWN_REFUSED = "spawn_refused"
     #: The spawn's answer never came; a call may exist.
     SPAWN_LOST = "spawn_lost"
+    #: The call could not say that it began, and left before it worked.
+    NOT_ANNOUNCED = "not_announced"
     #: Modal does not know the call any more.
     RESULT_LOST = "result_lost"
     #: The call ended long ago, and Modal has dropped its result.
@@ -106,6 +108,7 @@ RULES: Mapping[Cause, RetryRule] = {
     Cause.LEASE_LOST: RetryRule(5, first_s=0),
     Cause.SPAWN_REFUSED: RetryRule(20, first_s=2, longest_s=120),
     Cause.SPAWN_LOST: RetryRule(8, first_s=2),
+    Cause.NOT_ANNOUNCED: RetryRule(8, first_s=2),
     Cause.RESULT_LOST: RetryRule(3),
     Cause.RESULT_EXPIRED: RetryRule(3),
     Cause.RESULT_TOO_LARGE: RetryRule(0),

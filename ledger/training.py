@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ledger.decisions import Limits, RunOnModal
 from ledger.errors import UnknownOutcome
 from ledger.models import JobRecord, Kind, record_from_fields
 from ledger.retries import Cause
@@ -93,9 +94,21 @@ class Training:
 
         return [record_from_fields(row) for row in self._runner.guarded(read) if row]
 
-    def recall(self, job_id: str, attempt: int, *, reason: str) -> bool:
-        """Have a job that waits for an in-house slot decided about again. False: it has begun, or moved on."""
-        return bool(self._runner.call("recall", id=job_id, attempt=attempt, reason=reason)["outcome"] == "recalled")
+    def recall(self, record: JobRecord, decision: RunOnModal, *, limits: Limits, reason: str) -> bool:
+        """Have a job that waits for an in-house slot decided about again, because Modal should have it.
+
+        Returns:
+            Whether it was; not if it has begun or moved on, nor if a limit keeps it off Modal now.
+        """
+        answer = self._runner.call(
+            "recall",
+            id=record.id,
+            attempt=record.attempt,
+            reason=reason,
+            decision=vars(decision),
+            limits=limits.to_wire(tenant=record.tenant, kind=record.kind),
+        )
+        return bool(answer["outcome"] == "recalled")
 
     def hold_spawn(self, job_id: str, attempt: int, *, lease_s: float) -> bool:
         """Keep the claim on an attempt that is being prepared for its spawn. False: it is not ours any more."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ledger.decisions import Limits
 from ledger.errors import UnknownOutcome
@@ -19,9 +20,44 @@ class Arrivals:
     by_hour: Mapping[int, float]
     #: Seconds that a job runs on average, cold start included; None: none has ended yet.
     mean_run_s: float | None
-    #: Seconds that a container needs to start; None: none has been measured.
-    mean_cold_start_s: float | None
+    #: Seconds that a container of a GPU class needs to start; of those that were measured.
+    mean_cold_starts_s: Mapping[str, float]
     now_ms: int
+
+
+@dataclass(frozen=True)
+class WarmPool:
+    """Warm containers of one kind and class."""
+
+    kind: Kind
+    gpu: str
+    #: So many are kept up, those at work included.
+    number: int
+    #: Idle ones beside.
+    buffer: int
+    #: What one costs, nano-dollars a second.
+    usd_nanos_per_s: int
+
+
+@dataclass(frozen=True)
+class WarmTerms:
+    """What warm containers are paid by."""
+
+    #: How long they are paid for at a time, seconds from now.
+    round_s: float
+    limits: Limits
+    #: What forecasts may cost in a day (UTC) in all, micro-dollars; None: an operator wished for them.
+    ceiling_usd_micros: int | None = None
+
+
+@dataclass(frozen=True)
+class WarmHeld:
+    """So many fit, and count from now on."""
+
+    number: int
+    buffer: int
+    #: The cap that let no more in; None: all fit.
+    cut_by: str | None = None
 
 
 class Warming:
@@ -42,45 +78,32 @@ class Warming:
         return Arrivals(
             by_hour={int(hour): float(jobs) for hour, jobs in dict(slots).items()},
             mean_run_s=answer.get("mean_run_s"),
-            mean_cold_start_s=answer.get("mean_cold_start_s"),
+            mean_cold_starts_s={gpu: float(mean) for gpu, mean in dict(answer["mean_cold_starts_s"] or {}).items()},
             now_ms=int(answer["now_ms"]),
         )
 
-    def pay(
-        self,
-        kind: Kind,
-        gpu: str,
-        *,
-        idle: int,
-        usd_nanos_per_s: int,
-        round_s: float,
-        limits: Limits,
-        ceiling_usd_micros: int | None,
-    ) -> Refused | None:
-        """Book what the next round of warm containers costs, before it is spent; a refusal changes nothing.
+    def hold(self, pool: WarmPool, terms: WarmTerms) -> WarmHeld | Refused:
+        """Before Modal is told: count them under the caps on what is alive, as many as fit.
 
-        Those of them that idle after a call are left out: their tail is set aside already. What is paid here for a
-        container is not charged to the call that it waited for.
-
-        Args:
-            kind: the kind of job that they wait for.
-            gpu: their class.
-            idle: how many are kept in which nothing runs.
-            usd_nanos_per_s: what one costs, nano-dollars a second.
-            round_s: how long they are paid for, seconds from now.
-            limits: the caps.
-            ceiling_usd_micros: what forecasts may cost in a day (UTC) in all; None: an operator wished for it.
+        Live attempts of the class have some of them, and some idle after a call: those count already. A refusal (none
+        fits, or no dollar cap allows a round of them) changes nothing.
         """
-        answer = self._runner.call(
-            "warm_pay",
-            kind=kind,
-            gpu=gpu,
-            idle=idle,
-            usd_nanos_per_s=usd_nanos_per_s,
-            round_ms=round(round_s * 1000),
-            limits=limits.to_wire_whole(),
-            ceiling_usd_micros=ceiling_usd_micros,
-        )
+        answer = self._warm_pay(pool, terms, hold=True)
+        match answer["outcome"]:
+            case "held":
+                return WarmHeld(int(answer["number"]), int(answer["buffer"]), answer.get("cut_by"))
+            case "refused":
+                return Refused(answer["reason"])
+            case other:
+                raise UnknownOutcome("warm_pay", other)
+
+    def pay(self, pool: WarmPool, terms: WarmTerms) -> Refused | None:
+        """Count what Modal keeps now, and book what its next round costs, before it is spent.
+
+        Those that idle after a call are left out: their tail is set aside already. What is paid here for a container is
+        not charged to the call that it waited for. A refusal books nothing; they are counted, for they are there.
+        """
+        answer = self._warm_pay(pool, terms, hold=False)
         match answer["outcome"]:
             case "paid":
                 return None
@@ -89,8 +112,18 @@ class Warming:
             case other:
                 raise UnknownOutcome("warm_pay", other)
 
+    def _warm_pay(self, pool: WarmPool, terms: WarmTerms, *, hold: bool) -> dict[str, Any]:
+        return self._runner.call(
+            "warm_pay",
+            **vars(pool),
+            hold=hold,
+            round_ms=round(terms.round_s * 1000),
+            limits=terms.limits.to_wire_whole(),
+            ceiling_usd_micros=terms.ceiling_usd_micros,
+        )
+
     def kept(self) -> dict[tuple[Kind, str], int]:
-        """How many containers of each kind and class are kept warm now."""
+        """How many containers of each kind and class Modal was told to keep; 0: it is counted, and was never told."""
         return _kept(self._runner.call("warm_kept")["kept"])
 
     def note_kept(self, kind: Kind, gpu: str, number: int, *, why: str) -> None:

@@ -12,6 +12,13 @@ from typing import Any
 
 import modal
 
+from modal_apps.envelope import RemoteError
+
+#: What a second call of the same attempt answers.
+SUPERSEDED = RemoteError("superseded", "another call of the same attempt works already", retryable=True)
+#: What a call answers that could not announce itself: the word of its error.
+NOT_ANNOUNCED = "not_announced"
+
 #: The Dict of announcements, one per Modal environment.
 ANNOUNCEMENTS_DICT = "overspill-announcements"
 
@@ -63,6 +70,24 @@ def announce(job_id: str, attempt: int, here: ContainerStart) -> Announcement | 
         found = replace(found, containers=(*found.containers, here))
         book.put(found.key, _entry(found))
     return found
+
+
+def announce_or_leave(
+    attempt_of: tuple[str, int] | None, here: ContainerStart
+) -> tuple[Announcement | None, RemoteError | None]:
+    """The same, and what a call that must not work answers instead. One that runs by hand (None) announces nothing.
+
+    A call that cannot announce itself leaves: it would not be known from a second one of its attempt. What went wrong
+    is answered in words, as all errors are: raised, it would look to the control plane as if Modal could not be asked.
+    """
+    if attempt_of is None:
+        return None, None
+    try:
+        announced = announce(*attempt_of, here)
+    except Exception as error:  # noqa: BLE001 - the SDK raises many types
+        message = f"the call could not announce itself: {type(error).__name__}: {error}"
+        return None, RemoteError(NOT_ANNOUNCED, message, retryable=True)
+    return announced, None if announced is not None else SUPERSEDED
 
 
 def _entry(announcement: Announcement) -> dict[str, Any]:

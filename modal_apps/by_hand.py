@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from engines.train.contract import TrainConfig
-from engines.train.data.addresses import below_mount
 from engines.train.errors import TrainError
 from modal_apps.envelope import Envelope, parse
 from modal_apps.gpus import UnknownGpuClass
-from modal_apps.gpus import parse as parse_gpu
 from modal_apps.names import TRAINING_CLASS
-from modal_apps.training_request import TrainRequest, WrongConfigFile, by_hand, read_config_file
-from modal_apps.training_size import check_class, choose_class
+from modal_apps.training_request import TrainRequest, WrongConfigFile, by_hand, data_on_modal, read_config_file
+from modal_apps.training_size import check_class, choose_class, training_class
 
 ACTIONS = ("smoke", "train", "evaluate")
 FAILED, WRONG_USAGE = 1, 2
@@ -48,7 +46,7 @@ def run_by_hand(
         if action not in ACTIONS:
             return _refuse(f"--action: expected one of {', '.join(ACTIONS)}, got {action!r}.")
         if action == "smoke":
-            session = sessions[parse_gpu(gpu).alias if gpu else TRAINING_CLASS]
+            session = sessions[training_class(gpu).alias if gpu else TRAINING_CLASS]
             wire = read_config_file(Path(config)) if config else None
             return _say(parse(session().smoke.remote(wire)))
         request, session = _prepare(sessions, config=config, gpu=gpu, name=name, data_bucket=data_bucket)
@@ -65,12 +63,12 @@ def _prepare(
 ) -> tuple[TrainRequest, Any]:
     parsed = TrainConfig.from_wire(read_config_file(Path(config)))
     if gpu:
-        chosen = parse_gpu(gpu)
+        chosen = training_class(gpu)
         check_class(parsed, chosen)
     else:
         chosen = choose_class(parsed, counts=(parsed.gpus,))
     parsed = dataclasses.replace(parsed, gpus=chosen.count)
-    data = below_mount(parsed.dataset, data_bucket)
+    data = data_on_modal(parsed.dataset, data_bucket)
     today = dt.datetime.now(dt.UTC).date()
     request = by_hand(parsed, day=today, name=name or None, data=data, git_revision=git_revision())
     sys.stderr.write(f"trainer: {request.folder} on {chosen.name}\n")

@@ -50,7 +50,8 @@ class Timings:
 class RemoteError:
     """What went wrong, in a word of a bounded set and a sentence."""
 
-    #: invalid_request | out_of_memory | cancelled | superseded | result_too_large | upload_failed | error
+    #: invalid_request | out_of_memory | cancelled | superseded | not_announced | result_too_large | upload_failed |
+    #: error
     cause: str
     message: str
     retryable: bool

@@ -14,7 +14,7 @@ from engines.memory import peak_memory_bytes
 from engines.render.contract import RenderRequest, RenderResult
 from engines.render.errors import InvalidRenderRequest, RenderCancelled, RenderOutOfMemory, UnknownEngine
 from engines.render.registry import get_engine
-from modal_apps.announce import ContainerStart, announce
+from modal_apps.announce import ContainerStart, announce_or_leave
 from modal_apps.container import process_age_s
 from modal_apps.envelope import Envelope, RemoteError, Timings
 from modal_apps.hints import Hinter
@@ -31,9 +31,6 @@ MAX_CONTAINERS = int(os.environ.get("OVERSPILL_MODAL_MAX_CONTAINERS", "50"))
 #: A larger video does not travel as a result: whoever fetches it must hold it in memory. It goes by `upload_to`.
 MAX_RESULT_BYTES = int(os.environ.get("OVERSPILL_MODAL_MAX_RESULT_BYTES", str(256 * 1024**2)))
 DEFAULT_GPU = "H100"
-
-#: What a second call of the same attempt answers.
-SUPERSEDED = RemoteError("superseded", "another call of the same attempt works already", retryable=False)
 
 app = modal.App(RENDERER_APP, include_source=False)
 
@@ -76,12 +73,11 @@ class Renderer:
         started_at, began = time.time(), time.monotonic()
         self.inputs_seen += 1
         here = ContainerStart(os.environ.get("MODAL_TASK_ID", ""), self.container_started_at)
-        announced = announce(*attempt_of, here) if attempt_of is not None else None
-        wanted = attempt_of is None or announced is not None
+        announced, leaves = announce_or_leave(attempt_of, here)
         hinter = Hinter(announced.job_id, announced.attempt, announced.call_id) if announced is not None else None
         if hinter is not None:
             hinter.start()
-        value, error = _render(request, hinter, upload_to) if wanted else (None, SUPERSEDED)
+        value, error = _render(request, hinter, upload_to) if leaves is None else (None, leaves)
         peak_gpu_bytes = None if value is None else value["measurements"].get("peak_gpu_memory_bytes")
         if hinter is not None:
             hinter.done(peak_gpu_memory_bytes=peak_gpu_bytes, result_bytes=len((value or {}).get("mp4", b"")))

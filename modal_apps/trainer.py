@@ -14,9 +14,8 @@ from typing import Any
 import modal
 
 from engines.train.engine import TorchTrainEngine
-from modal_apps.announce import announce
+from modal_apps.announce import announce_or_leave
 from modal_apps.container import Container
-from modal_apps.envelope import RemoteError
 from modal_apps.gpu_table import retries_of
 from modal_apps.gpus import GpuClass, parse, parse_resources, training_classes
 from modal_apps.hints import Hinter
@@ -49,8 +48,6 @@ CHECKPOINTS_PATH, DATA_PATH = "/overspill/checkpoints", "/overspill/data"
 
 #: The cheapest class: smoke tests, and the class without a choice.
 CHEAP_GPU = "T4"
-#: What a second call of the same attempt answers.
-SUPERSEDED = RemoteError("superseded", "another call of the same attempt works already", retryable=False)
 
 app = modal.App(TRAINER_APP, include_source=False)
 checkpoints = modal.Volume.from_name(CHECKPOINTS_VOLUME, create_if_missing=True)
@@ -110,9 +107,9 @@ class Session:
         at once if another call of the same attempt works already. The value is `training_run.segment_value`.
         """
         handled = self.container.begin()
-        announced = announce(*attempt_of, self.container.here) if attempt_of is not None else None
-        if attempt_of is not None and announced is None:
-            return handled.answer(None, SUPERSEDED)
+        announced, leaves = announce_or_leave(attempt_of, self.container.here)
+        if leaves is not None:
+            return handled.answer(None, leaves)
         hinter = Hinter(announced.job_id, announced.attempt, announced.call_id) if announced is not None else None
         if hinter is not None:
             hinter.start()

@@ -4,15 +4,17 @@ A container that is taken away gets SIGINT and 30 seconds. The signal strikes th
 step apart; so the engine works in another, is asked to stop, and leaves a checkpoint at the step it is at.
 """
 
+import dataclasses
 import gc
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from engines.train.checkpoints import step_folders
 from engines.train.contract import RECIPES, EventKind, TrainConfig, TrainContext, TrainEngine, TrainEvent, TrainResult
 from engines.train.data.addresses import is_in_s3
 from engines.train.errors import DatasetProblem
@@ -80,6 +82,7 @@ class TrainingRun:
             request = TrainRequest.from_wire(wire)
             gc.collect()  # a run before this one may have files of the volume open
             unless_open(self._volume.reload)
+            request = on_its_day(request, self._root)
             context = self._context(request)
         except Exception as error:  # noqa: BLE001 - the wire carries words, never an exception of the user's
             return Answer(error=in_words(error))
@@ -170,6 +173,25 @@ def segment_value(result: TrainResult, folder: str) -> dict[str, Any]:
     }
 
 
+def on_its_day(request: TrainRequest, root: Path) -> TrainRequest:
+    """The request, in the folder of the day on which the run was begun: the newest one that holds checkpoints.
+
+    Args:
+        request: where `any_day` is not set, it stays as it is; so it does where no day knows the run.
+        root: the volume of checkpoints.
+    """
+    if not request.any_day:
+        return request
+    recipe, asked, *name = PurePosixPath(request.folder).parts
+    known = [day for day in (root / recipe).glob("????-??-??") if day.joinpath(*name).is_dir()]
+    newest = max(known, key=lambda day: (bool(step_folders(day.joinpath(*name))), day.name), default=None)
+    if newest is None or newest.name == asked:
+        return request
+    folder = PurePosixPath(recipe, newest.name, *name).as_posix()
+    print(f"trainer: goes on in {folder}", flush=True)  # noqa: T201 - what a container prints is its log on Modal
+    return dataclasses.replace(request, folder=folder)
+
+
 def data_of(request: TrainRequest, data_root: Path) -> Path | None:
     """Where the dataset lies in this container; None: the engine makes or finds it by its name.
 
@@ -178,7 +200,7 @@ def data_of(request: TrainRequest, data_root: Path) -> Path | None:
     """
     if request.data is None:
         if is_in_s3(request.config.dataset):
-            raise DatasetProblem("unresolved", request.config.dataset)
+            raise DatasetProblem("unresolved", request.config.dataset, cause="no place in a mounted bucket was named")
         return None
     if not data_root.is_dir():
         raise DatasetProblem("missing", request.config.dataset, name=str(data_root), cause="no bucket is mounted")
@@ -237,7 +259,7 @@ def evaluate(wire: Mapping[str, Any], *, root: Path, cache: Path, data_root: Pat
     from engines.train.evaluate import evaluate as measure  # noqa: PLC0415 - imports torch
 
     try:
-        request = TrainRequest.from_wire(wire)
+        request = on_its_day(TrainRequest.from_wire(wire), root)
         metrics = measure(
             root / request.folder,
             cache=cache,

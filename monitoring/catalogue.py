@@ -144,9 +144,9 @@ _ATTEMPTS = (
     _counter("attempts_total", "Attempts ended: completed, cancelled, or the cause of their failure.",
              "gpu", "kind", "outcome", "pool"),
     _counter("train_restarts_total", "Runs started once more within their attempt: their container was taken.",
-             "gpu", "pool"),
+             "pool", zeros={"pool": _POOLS}),
     _counter("train_steps_repeated_total", "Training steps done again: a run went on from an earlier checkpoint.",
-             "gpu", "pool"),
+             "pool", zeros={"pool": _POOLS}),
     _counter("out_of_memory_total", "Attempts that ran out of memory: the GPU's (`cuda`) or the host's.",
              "kind", "pool", "where", zeros={**_BY_KIND_AND_POOL, "where": ("cuda", "host")}),
     _histogram("gpu_memory_peak_ratio", "Peak GPU memory of a completed attempt, share of the GPU's.",
@@ -154,7 +154,7 @@ _ATTEMPTS = (
     _histogram("cold_start_seconds", "From a Modal container's start to its first input's, as that input saw it.",
                "gpu", "kind"),
     _histogram("prediction_error_ratio",
-               "What a Modal attempt cost, divided by what was set aside for it (above 1: too little was).",
+               "What a Modal attempt cost, divided by what was set aside for it at first (above 1: too little was).",
                "kind", "pool"),
 )  # fmt: skip
 
@@ -177,6 +177,7 @@ _DEPTHS = (
     _gauge("jobs_held", "Jobs that wait because in-house is full and Modal may not be used now."),
     _gauge("jobs_quarantined", "Records put aside and not yet mended."),
     _gauge("oldest_job_age_seconds", "Age of the oldest job that is queued or waits in-house, since its acceptance; "
+           "delayed or claimed, since the end of that pause or claim, which nobody took up; "
            "that runs in-house, since its start; that is held, since it was first held.",
            "kind", "state", unit="seconds"),
     _gauge("predicted_wait_seconds", "In-house queue, times the mean run so far, divided by live slots; +Inf: no slot.",
@@ -191,8 +192,8 @@ _DEPTHS = (
 
 _MODAL = (
     _gauge("modal_calls", "Modal attempts: waiting (for a spawner), spawning, in_flight, stopping.", "state"),
-    _gauge("modal_oldest_age_seconds", "Age of the oldest attempt that is waiting for its spawn, or alive.",
-           "state", unit="seconds"),
+    _gauge("modal_oldest_age_seconds", "Age of the oldest attempt that waits for its spawn, or is alive, since its "
+           "placement.", "state", unit="seconds"),
     _gauge("modal_containers_idle", "Containers that may be idle and are paid for, all of them."),
     _gauge("follow_delay_seconds", "For how long the most overdue call has waited for a follower's look.",
            unit="seconds"),
@@ -202,7 +203,7 @@ _MODAL = (
              zeros={"reason": ("unavailable", "timed_out", "throttled", "token_refused", "not_deployed", "error")}),
     _gauge("modal_breaker", "1 for the phase that the circuit breaker before Modal is in: closed, half_open, open.",
            "phase"),
-    _gauge("modal_breaker_reason", "1 for the reason why the breaker is not closed.", "reason"),
+    _gauge("modal_breaker_reason", "1 for the reason why the breaker is open.", "reason"),
     _counter("modal_breaker_transitions_total", "Changes of the breaker's phase.", "reason", "to"),
     _gauge("followers_live", "Followers with a live lease."),
     _counter("hints_total", "What calls said of themselves on their way.", "what"),
@@ -223,14 +224,15 @@ _MONEY = (
     _counter("reservation_exceeded_usd_total", "Dollars by which settlements passed what was reserved for them.",
              "gpu", "kind", unit="usd"),
     _counter("overshoot_usd_total", "Dollars by which a cap was passed after all (a call outlived its reservation).",
-             "scope", unit="usd"),
+             "scope", unit="usd", zeros={"scope": ("month", "day", "tenant", "kind")}),
     _counter("top_ups_total", "Reservations raised while their call runs, or refused.", "kind", "outcome"),
     _counter("true_up_usd_total", "Dollars by which Modal's billing report differed from ours, booked.", "direction",
              unit="usd"),
     _counter("money_stages_total", "Stages that budgets reached: warn_50, warn_80, drain, stop.", "scope", "stage"),
     _gauge("burn_usd_per_second", "What everything that is alive on Modal costs at this moment."),
     _gauge("burn_gpus", "GPUs of it."),
-    _gauge("budget_cap_usd", "The cap of a budget: month, day, kind:<kind>, and tenant:<tenant> where one is set.",
+    _gauge("budget_cap_usd", "The cap of a budget, as the last placement on Modal had it (before the first: the "
+           "exporter's own setting): month, day, kind:<kind>, and tenant:<tenant> where one is set.",
            "scope", unit="usd"),
     _gauge("budget_spent_usd", "Spent under it in its present period.", "scope", unit="usd"),
     _gauge("budget_reserved_usd", "Reserved under it for attempts and idle tails that are not settled.", "scope",

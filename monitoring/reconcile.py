@@ -18,13 +18,17 @@ from ledger.states import TERMINAL, State
 
 _PAGE = 200
 _SHED = ("overloaded", "budget_exhausted", "deadline_impossible")
+#: Histograms whose sums the records tell, to the millisecond: times of a job by the ledger's own clock.
+_SUMMED = frozenset({"job_wait_seconds", "job_run_seconds", "job_total_seconds"})
+#: A value above that is no sensible one, and is not observed (ledger/lua/_lib.lua).
+_LONGEST_MS = 10**12
 
 Key = tuple[str, Labels]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A counter that is not what the records add up to."""
+    """A counter that is not what the records add up to; a histogram's sum is in millionths of a second."""
 
     metric: str
     labels: Labels
@@ -73,6 +77,8 @@ def differences(ledger: Ledger) -> list[Difference]:
     recorded: Counter[Key] = Counter()
     for job in _jobs(ledger):
         recorded.update(_counts_of(job))
+        for key, times_ms in _times_of(job):
+            recorded[key] += times_ms * 1000
     measured = ledger.measuring.read()
     counted = _counted(measured)
     forgotten = measured.quarantined + sum(n for (name, _), n in measured.counters.items() if name == "retired_total")
@@ -89,6 +95,9 @@ def _counted(measured: Measurement) -> Counter[Key]:
     rows: list[tuple[str, Labels, int]] = [(name, labels, n) for (name, labels), n in measured.counters.items()]
     rows += [(series.metric, series.labels, sum(series.buckets.values())) for series in measured.histograms]
     sums: Counter[Key] = Counter()
+    for series in measured.histograms:
+        if series.metric in _SUMMED:
+            sums[f"{series.metric}_sum", series.labels] += round(series.total * 1e6)
     for name, labels, number in rows:
         if name in _TOLD:
             sums[name, tuple(pair for pair in labels if pair[0] in _TOLD[name])] += number
@@ -174,6 +183,23 @@ def _of_end(fields: Mapping[str, str], kind: tuple[str, str]) -> Iterator[Key]:
     if "deadline_ms" in fields and state != State.CANCELLED:
         in_time = state == State.COMPLETED and int(fields["finished_ms"]) <= int(fields["deadline_ms"])
         yield ("deadlines_met_total" if in_time else "deadlines_missed_total"), (kind, pool)
+
+
+def _times_of(job: _Job) -> Iterator[tuple[Key, int]]:
+    """What a job has added to the sums of histograms, milliseconds."""
+    fields = job.fields
+    kind, created_ms = ("kind", fields["kind"]), int(fields["created_ms"])
+    found = []
+    first = next((event for event in job.history if event["event"] == f"job.{State.RUNNING}"), None)
+    if first is not None:
+        found.append(("job_wait_seconds", str(first["pool"]), int(str(first["at_ms"])) - created_ms))
+    if fields["state"] == State.COMPLETED:
+        finished_ms, pool = int(fields["finished_ms"]), fields["pool"]
+        found.append(("job_run_seconds", pool, finished_ms - int(fields["started_ms"])))
+        found.append(("job_total_seconds", pool, finished_ms - created_ms))
+    for name, pool, time_ms in found:
+        if 0 <= time_ms < _LONGEST_MS:
+            yield (f"{name}_sum", (kind, ("pool", pool))), time_ms
 
 
 def _jobs(ledger: Ledger) -> Iterator[_Job]:

@@ -87,7 +87,7 @@ class Dispatcher:
         verdict = self._policy.decide(claimed.record, self._ledger.placing.view())
         outcome = self._commit(claimed, verdict)
         if isinstance(outcome, Refused):
-            # The policy wanted Modal and a hard limit said no: the job waits in the control plane.
+            # The policy wanted Modal and a hard limit said no: the job waits, for our own GPUs or in the control plane.
             verdict = self._instead(claimed, verdict, outcome.reason)
             outcome = self._commit(claimed, verdict)
         match outcome:
@@ -117,9 +117,9 @@ class Dispatcher:
         )
 
     def _instead(self, claimed: ClaimedJob, verdict: Verdict, reason: str) -> Verdict:
-        """Modal was wanted and a limit said no: the job is held, or shed at once, as its kind and tenant say."""
+        """Modal was wanted and a limit said no: what the policy says then, or the job is held, or shed at once."""
         record, settings = claimed.record, self._settings
-        decision = instead_of_modal(
+        decision = verdict.otherwise or instead_of_modal(
             reason, timeout_s=settings.hold_timeout_of(record.kind, record.tenant), again_in_s=settings.hold_again_s
         )
         receipt = Receipt(

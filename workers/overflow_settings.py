@@ -99,7 +99,10 @@ class OverflowSettings(TrainingSettings):
         default=5.0, gt=0, description="While containers may idle, Modal is asked how many exist so often, seconds."
     )
     true_up_hour_utc: int = Field(
-        default=3, ge=0, le=23, description="In this hour (UTC) the ledger is compared with Modal's bill each day."
+        default=3,
+        ge=0,
+        le=23,
+        description="From this hour (UTC) on, but not before 02:00, the ledger is compared with Modal's bill each day.",
     )
     warm_usd_per_day: float = Field(
         default=0.0, ge=0, description="What containers warmed for forecast peaks may cost a day, dollars; 0: none are."
@@ -112,11 +115,13 @@ class OverflowSettings(TrainingSettings):
     warm_keep_ratio: float = Field(
         default=0.6, ge=0, lt=1, description="How much of an hour's picture stays when the next week's is folded in."
     )
-    warm_buffer: int = Field(default=0, ge=0, description="Idle containers that Modal keeps beside the warm ones.")
+    warm_buffer: int = Field(
+        default=0, ge=0, description="Idle containers that Modal keeps beside the warm ones of a class; paid with them."
+    )
     warm_every_s: float = Field(default=30.0, gt=0, description="Warm containers are thought about so often, seconds.")
     modal_window: Literal["fixed", "measured"] = Field(
         default="fixed",
-        description="`measured`: the idle window follows the measured cold start, up to modal_scaledown_window_s.",
+        description="`measured`: each class's idle window follows its own cold starts, up to modal_scaledown_window_s.",
     )
     spawn_concurrency: int = Field(
         default=20, ge=1, le=40, description="Spawns at once in one process; Modal's client stalls near 100 requests."

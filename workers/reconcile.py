@@ -12,14 +12,13 @@ import structlog
 
 from ledger import Kind, LedgerError, nudges
 from ledger.nudges import Nudge
-from workers.artifacts import ArtifactStoreUnavailable
 from workers.background import BackgroundService
 from workers.broker import Broker
 from workers.budget_sweep import cancel_at_stop
 from workers.dispatch import policy_from
 from workers.resources import Resources
+from workers.training.forgetting import Forgetting
 from workers.training.needs import train_policy
-from workers.training.store import CheckpointStore
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +35,7 @@ class Reconciler(BackgroundService):
         self._open = open_ends
         self._broker = broker or Broker(open_ends.settings)
         self._policy = policy_from(open_ends.settings)
+        self._forgetting = Forgetting(open_ends)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
     def stop(self) -> None:
@@ -94,16 +94,19 @@ class Reconciler(BackgroundService):
                 log.info("spill.changed", kind=str(kind), active=now.active)
 
     def _recall_trains(self) -> None:
-        """A train job whose slack is used up while it waits for an own GPU is decided about again."""
-        training = self._open.ledger.training
+        """Train jobs that wait for own GPUs and should go to Modal now are decided about again, if they may go."""
+        training, limits = self._open.ledger.training, self._open.settings.limits
         waiting = training.waiting_inhouse(Kind.TRAIN, limit=self._open.settings.sweep_batch)
         if not waiting:
             return
         policy = train_policy(self._open.settings, training.speeds())
         view = self._open.ledger.placing.view()
         for record in waiting:
-            rule = policy.leaves(record, view)
-            if rule is not None and training.recall(record.id, record.attempt, reason=rule):
+            leaving = policy.leaves(record, view)
+            if leaving is None:
+                continue
+            rule, decision = leaving
+            if training.recall(record, decision, limits=limits, reason=rule):
                 log.info("job.recalled", job_id=record.id, rule=rule)
                 self._open.nudger.send(nudges.decide(Kind.TRAIN))
 
@@ -117,18 +120,10 @@ class Reconciler(BackgroundService):
             for artifact in artifacts:
                 self._open.artifacts.discard(artifact)
             if kind is Kind.TRAIN:
-                self._forget_checkpoints(ids)
+                self._forgetting.forget(ids)  # a train job leaves checkpoints of all its attempts, whatever its end was
             if ids:
                 log.info("jobs.retired", kind=str(kind), number=len(ids))
-
-    def _forget_checkpoints(self, ids: list[str]) -> None:
-        """A train job leaves checkpoints of all its attempts, whatever its end was."""
-        store = CheckpointStore(self._open.artifacts)
-        for job_id in ids:
-            try:
-                store.forget(job_id)
-            except ArtifactStoreUnavailable as error:
-                log.warning("checkpoints.not_forgotten", job_id=job_id, error=str(error))
+        self._forgetting.tend()
 
     def _nudge_again(self, nudge: Nudge, waiting: int) -> None:
         """Send as many nudges as jobs wait, less those that are still in the queue: a backlog is not a loss."""

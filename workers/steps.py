@@ -84,6 +84,20 @@ class ChildWatchStep(_ServiceStep):
         return ChildWatch(resources())
 
 
+class LeftoversStep(_ServiceStep):
+    """GPU workers begin with what earlier runs have left on their disk."""
+
+    def wanted(self, queues: set[str]) -> bool:
+        """Workers of an in-house queue."""
+        return bool(_inhouse_kinds(queues))
+
+    def make(self, worker: Any) -> Any:
+        """One sweep, in a thread."""
+        from workers.training.leftovers import LeftoversSweep  # noqa: PLC0415 - imports what only such a worker needs
+
+        return LeftoversSweep(resources().settings.train_folder)
+
+
 class FollowerStep(_ServiceStep):
     """Overflow workers follow Modal calls."""
 
@@ -118,4 +132,4 @@ def _inhouse_kinds(queues: set[str]) -> list[Kind]:
     return [kind for kind in Kind if f"inhouse.{kind}" in queues]
 
 
-ALL_STEPS = (SlotStep, ChildWatchStep, FollowerStep, ReconcilerStep)
+ALL_STEPS = (SlotStep, ChildWatchStep, LeftoversStep, FollowerStep, ReconcilerStep)

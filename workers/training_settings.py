@@ -25,6 +25,9 @@ class TrainingSettings(LedgerSettings):
     train_inhouse_vram_gib: float | None = Field(
         default=None, gt=0, description="GPU memory of one in-house GPU, GiB; None: any model is tried in-house."
     )
+    train_inhouse_gpus: int = Field(
+        default=1, ge=1, le=8, description="GPUs that one in-house worker has; a job that asks for more goes to Modal."
+    )
     train_segment_s: float = Field(
         default=82_800.0, gt=0, le=85_800, description="A run on Modal is cut into segments of this, seconds."
     )

@@ -38,12 +38,14 @@ class GpuOffer:
         vram_gib: Memory of one GPU.
         count: GPUs.
         price: Of all of them, in whatever unit the catalogue counts.
+        has_flash: Whether the card has flash attention; without it, attention keeps its matrices.
     """
 
     name: str
     vram_gib: float
     count: int
     price: float
+    has_flash: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,12 @@ class VramEstimate:
 
 
 def estimate(
-    config: TrainConfig, *, mode: Mode = "train", gpus: int | None = None, is_16_bit: bool = True
+    config: TrainConfig,
+    *,
+    mode: Mode = "train",
+    gpus: int | None = None,
+    is_16_bit: bool = True,
+    has_flash: bool = True,
 ) -> VramEstimate:
     """The memory that a run of `config` takes on each GPU.
 
@@ -83,9 +90,10 @@ def estimate(
         mode: What is done with the model.
         gpus: GPUs that share a batch; None: the config's own number.
         is_16_bit: Whether the card computes in bf16 or fp16, which the config's precision may forbid.
+        has_flash: Whether the card has flash attention.
     """
     halves = is_16_bit and config.precision != "fp32"
-    size = model_size(config, classes=ASSUMED_CLASSES, is_16_bit=halves)
+    size = model_size(config, classes=ASSUMED_CLASSES, is_16_bit=halves, has_flash=has_flash)
     parts = config.grad_accumulation * (gpus or config.gpus)
     return estimate_of(
         size,
@@ -137,7 +145,7 @@ def suggest(config: TrainConfig, catalogue: Sequence[GpuOffer], *, mode: Mode = 
     fitting = [offer for offer in catalogue if _holds(offer, config, mode)]
     if not fitting:
         largest = max(catalogue, key=lambda offer: (offer.vram_gib, offer.count), default=GpuOffer("", 0, 1, 0))
-        needed_gib = estimate(config, mode=mode, gpus=largest.count).needed_gib
+        needed_gib = estimate(config, mode=mode, gpus=largest.count, has_flash=largest.has_flash).needed_gib
         raise DoesNotFit(needed_gib, largest.name, largest.vram_gib)
     return min(fitting, key=lambda offer: (offer.price, -offer.vram_gib, offer.name))
 
@@ -148,7 +156,7 @@ def check_fits(config: TrainConfig, offer: GpuOffer, *, mode: Mode = "train") ->
     Raises:
         DoesNotFit: It is too small.
     """
-    found = estimate(config, mode=mode, gpus=offer.count)
+    found = estimate(config, mode=mode, gpus=offer.count, has_flash=offer.has_flash)
     if found.needed_gib > offer.vram_gib:
         raise DoesNotFit(found.needed_gib, offer.name, offer.vram_gib)
     return found
@@ -156,4 +164,6 @@ def check_fits(config: TrainConfig, offer: GpuOffer, *, mode: Mode = "train") ->
 
 def _holds(offer: GpuOffer, config: TrainConfig, mode: Mode) -> bool:
     divides = config.batch_size % (offer.count * config.grad_accumulation) == 0
-    return divides and estimate(config, mode=mode, gpus=offer.count).needed_gib <= offer.vram_gib
+    return divides and (
+        estimate(config, mode=mode, gpus=offer.count, has_flash=offer.has_flash).needed_gib <= offer.vram_gib
+    )

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +24,8 @@ from engines.train.errors import CheckpointProblem, VolumeFull
 
 FORMAT: Final = 1
 METADATA_FILE: Final = "metadata.json"
+#: TensorBoard's event files, beside the `step-N` folders.
+JOURNAL_FOLDER: Final = "tensorboard"
 _STEP_PREFIX: Final = "step-"
 _UNFINISHED_PREFIX: Final = ".unfinished-"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -146,7 +151,7 @@ def write(folder: Path, step: int, files: Mapping[str, bytes], facts: Mapping[st
         for name, content in {**files, METADATA_FILE: text}.items():
             _write_durably(unfinished / name, content)
         _sync_folder(unfinished)
-        _remove(final)  # only a torn one can be there: a whole one would have been resumed from
+        _remove_at_once(final)  # a torn one, or one that has got its score since: a whole one is resumed from
         unfinished.rename(final)
         _sync_folder(folder)
     except OSError as error:
@@ -154,6 +159,26 @@ def write(folder: Path, step: int, files: Mapping[str, bytes], facts: Mapping[st
         _remove(unfinished)
         raise write_error(error, folder, needed_bytes, last_good(folder)) from error
     return Checkpoint(final, json.loads(text))
+
+
+def install(unfinished: Path, final: Path) -> Checkpoint:
+    """Gives a folder whose digests have been proven its name. A whole one that has the name already is kept.
+
+    Several processes of one host may do so at once; a folder is removed only if it is torn.
+
+    Raises:
+        CheckpointProblem: What has the name is of another format.
+    """
+    with _alone_in(final.parent):
+        if final.exists():
+            try:
+                return read(final)
+            except CheckpointProblem as problem:
+                if problem.flaw != "torn":
+                    raise
+            _remove_at_once(final)
+        unfinished.rename(final)
+    return read(final)
 
 
 def write_error(error: OSError, folder: Path, needed_bytes: int, last: Path | None) -> VolumeFull | CheckpointProblem:
@@ -174,11 +199,7 @@ def prune(folder: Path, keep_last: int = KEEP_LAST_CHECKPOINTS) -> list[Path]:
     best = best_of(folder)
     surplus = [path for path in step_folders(folder)[keep_last:] if path != best]
     for path in surplus:
-        # Renamed first: a folder that is half removed must not look like a torn checkpoint.
-        doomed = path.with_name(f"{_UNFINISHED_PREFIX}{path.name}")
-        _remove(doomed)
-        path.rename(doomed)
-        _remove(doomed)
+        _remove_at_once(path)
     return surplus
 
 
@@ -248,3 +269,23 @@ def _sync_folder(path: Path) -> None:
 
 def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_at_once(path: Path) -> None:
+    # Renamed first: a folder that is half removed must not look like a torn checkpoint.
+    doomed = path.with_name(f"{_UNFINISHED_PREFIX}{path.name}-{secrets.token_hex(4)}")
+    with suppress(FileNotFoundError):
+        path.rename(doomed)
+        _remove(doomed)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Lets one process (and thread) of this host at a time in."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems lock no folders; what is read is proven all the same
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -119,7 +119,7 @@ class TrainContext:
             that is taken away, a time limit that nears, a move to another pool). It must answer at once.
         device: `auto` (CUDA where there is one), `cpu` or `cuda`.
         threads: CPU threads for the arithmetic; None leaves torch's own choice.
-        data_workers: Processes that read batches ahead; None: one per four cores, and none below four.
+        data_workers: Processes that read batches ahead in each rank; None: one per four cores, shared by the ranks.
         git_revision: Of this code, where the caller knows it.
         wall_clock: Seconds since 1970.
     """

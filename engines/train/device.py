@@ -36,6 +36,11 @@ def arithmetic_type(precision: str, device: torch.device) -> torch.dtype:
     return types[precision]
 
 
+def autocast(device: torch.device, arithmetic: torch.dtype) -> torch.autocast:
+    """What a run's forward passes are computed in, to learn and to evaluate; nothing is cast where that is fp32."""
+    return torch.autocast(device.type, arithmetic, enabled=arithmetic is not torch.float32, cache_enabled=True)
+
+
 @contextmanager
 def deterministic(threads: int | None) -> Iterator[None]:
     """Same input, same bits, as long as this lasts; then torch is put back as it was.

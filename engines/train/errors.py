@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 _MAX_SHOWN_CHARS = 200
+_NOT_BROUGHT = "an s3:// address must be brought into a local folder by the caller, and it was not"
 
 DatasetFlaw = Literal["missing", "empty", "one_class", "bad_image", "bad_archive", "unresolved", "too_small"]
 CheckpointFlaw = Literal["none", "exists", "torn", "other_model", "unwritable"]
@@ -95,16 +96,37 @@ class DatasetProblem(TrainError):
 
     def sentence(self) -> str:
         """What was expected, what came, what to do."""
+        why = f" ({self.cause})" if self.cause else ""
         what = {
-            "missing": "expected a folder, a tar or a zip, and there is none. Check the path or address",
+            "missing": f"expected a folder, a tar or a zip, and there is none{why}. Check the path or address",
             "empty": "expected images in one folder per class, found none. Put them there",
             "one_class": f"expected two or more classes, found only {self.name!r}. Add images of another class",
             "bad_image": f"the image {self.name!r} cannot be read ({self.cause}). Replace or remove it",
             "bad_archive": f"the archive cannot be read ({self.cause}). Upload it again",
-            "unresolved": "an s3:// address must be brought into a local folder by the caller, and it was not",
+            "unresolved": f"it cannot be read where it would be trained on: {self.cause or _NOT_BROUGHT}",
             "too_small": f"the class {self.name!r} has too few images ({self.cause}). Add some",
         }[self.flaw]
         return f"dataset {self.dataset}: {what}."
+
+
+class DatasetAway(TrainError):
+    """The file system (a bucket that is mounted) did not give the data, and may another time: its contents are fine."""
+
+    code = "dataset_away"
+    retryable = True
+
+    def __init__(self, dataset: str, cause: str) -> None:
+        self.dataset = _shown(dataset)
+        self.cause = _shown(cause)
+        super().__init__(dataset, cause)
+
+    def details(self) -> dict[str, object]:
+        """Which data set, and the file system's own words."""
+        return {"dataset": self.dataset, "cause": self.cause}
+
+    def sentence(self) -> str:
+        """What was expected, what came, what to do."""
+        return f"dataset {self.dataset}: expected to read it, got again and again: {self.cause}. Try again later."
 
 
 class CheckpointProblem(TrainError):

@@ -62,7 +62,8 @@ def evaluate(
     try:
         with device.deterministic(threads):
             recipe = recipe_for(config, trained.classes, classifier)
-            return recipe.evaluate(trained.model, prepared.evaluation)
+            with device.autocast(where, device.arithmetic_type(config.precision, where)):
+                return recipe.evaluate(trained.model, prepared.evaluation)
     except (MemoryError, RuntimeError) as error:
         memory = device.ran_out_of(error)
         if memory is None:

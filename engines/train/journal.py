@@ -11,13 +11,12 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-FOLDER: Final = "tensorboard"
+from engines.train.checkpoints import JOURNAL_FOLDER
 
 
 class Journal:
@@ -29,7 +28,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        path = folder / FOLDER
+        path = folder / JOURNAL_FOLDER
         path.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(path / "events"), f".{os.getpid()}.{first_step}")
         self._write(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from engines.train import state
 from engines.train.contract import TrainConfig
 from engines.train.data.batches import Batch
+from engines.train.device import autocast
 from engines.train.ranks import Ranks
 from engines.train.recipes.recipe import Recipe
 from engines.train.schedule import ema_decay, learning_rate
@@ -70,15 +71,19 @@ class Learner:
 
     @contextmanager
     def for_evaluation(self) -> Iterator[nn.Module]:
-        """The model as it is evaluated and used: with averaged weights where the recipe keeps them."""
-        own = {name: weights.detach().clone() for name, weights in self._averaged_weights()}
-        self._put(self._average)
+        """The model as it is evaluated and used: with averaged weights where the recipe keeps them.
+
+        It takes no memory beside a forward pass: no gradients are held, and weights and average change places.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        self._exchange()
         self.model.eval()
         try:
-            yield self.model
+            with autocast(self._device, self._arithmetic):
+                yield self.model
         finally:
             self.model.train()
-            self._put(own)
+            self._exchange()
 
     def to_files(self) -> dict[str, bytes]:
         """The contents of a checkpoint's files, by name."""
@@ -101,10 +106,7 @@ class Learner:
 
     def _backward(self, part: Batch, parts: int) -> Tensor:
         on_device = {name: tensor.to(self._device, non_blocking=True) for name, tensor in part.items()}
-        autocast = torch.autocast(
-            self._device.type, self._arithmetic, enabled=self._arithmetic is not torch.float32, cache_enabled=True
-        )
-        with autocast:
+        with autocast(self._device, self._arithmetic):
             loss = self._recipe.loss(self._shared, on_device) / parts
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         return loss.detach()
@@ -133,7 +135,7 @@ class Learner:
                 now: list[Tensor] = [weights for _, weights in self._averaged_weights()]
                 torch._foreach_lerp_(list(self._average.values()), now, 1 - decay)
 
-    def _put(self, values: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, weights in self._averaged_weights():
-                weights.copy_(values[name])
+    def _exchange(self) -> None:
+        """The weights and their average change places, as storages: not a number is copied."""
+        for name, weights in self._averaged_weights():
+            weights.data, self._average[name] = self._average[name], weights.data

@@ -75,10 +75,13 @@ class Loop:
         """Trains to the end; see `TrainEngine.train`."""
         try:
             self._resume()
-            if self._step >= self._config.steps:
+            if self._step >= self._config.steps and not self._owes_a_score():
                 return self._result(TrainOutcome.FINISHED)
             self._check_space()
             self._open_journal()
+            if self._owes_a_score():
+                self._evaluate()
+                self._write(evaluated=True)
             return self._result(self._learn())
         except (MemoryError, RuntimeError) as error:
             memory = device.ran_out_of(error)
@@ -127,7 +130,7 @@ class Loop:
         batches = StepBatches(
             self._prepared.train, self._config, self._recipe.draws, rank=ranks.rank, world=ranks.world
         )
-        workers = worker_count(self._context.data_workers)
+        workers = worker_count(self._context.data_workers, ranks.world)
         pinned = self._device.type == "cuda"
         yield from loader(batches, first=self._step, steps=self._config.steps, workers=workers, pinned=pinned)
 
@@ -144,8 +147,8 @@ class Loop:
         config = self._config
         last = self._step == config.steps
         saves = last or self._step % config.checkpoint_every_steps == 0
-        evaluates = last or self._step % (config.eval_every_steps or config.checkpoint_every_steps) == 0
-        if saves or self._step % config.log_every_steps == 0:
+        evaluates = self._is_evaluated()
+        if saves or evaluates or self._step % config.log_every_steps == 0:
             self._report()
         if evaluates and self._ranks.is_first:
             self._evaluate()
@@ -169,14 +172,32 @@ class Loop:
             peak_memory_bytes=device.peak_gpu_memory_bytes(self._device) or peak_memory_bytes(),
         )
 
+    def _is_evaluated(self) -> bool:
+        """Whether this step is one that gets a score."""
+        config = self._config
+        every = config.eval_every_steps or config.checkpoint_every_steps
+        return self._step == config.steps or (self._step > 0 and self._step % every == 0)
+
+    def _owes_a_score(self) -> bool:
+        """Whether the run before this one ended while it evaluated: it saved all the same, without a score."""
+        resumed = self._resumed_from
+        return self._ranks.is_first and resumed is not None and resumed.score is None and self._is_evaluated()
+
     def _evaluate(self) -> None:
-        with self._learner.for_evaluation() as model:
-            self._metrics = self._recipe.evaluate(model, self._prepared.evaluation)
+        try:
+            with self._learner.for_evaluation() as model:
+                self._metrics = self._recipe.evaluate(model, self._prepared.evaluation)
+        except Exception:
+            # It may be memory that an evaluation lacks: what was learnt is kept for an attempt that has more.
+            self._save(evaluated=False)
+            raise
         self._tell(EventKind.EVALUATED, metrics=self._metrics)
 
     def _save(self, *, evaluated: bool) -> None:
-        if not self._ranks.is_first or (self._newest and self._newest.step == self._step):
-            return
+        if self._ranks.is_first and not (self._newest and self._newest.step == self._step):
+            self._write(evaluated=evaluated)
+
+    def _write(self, *, evaluated: bool) -> None:
         facts = {
             "kind": self._config.recipe,
             "job": self._context.job,

@@ -1,8 +1,8 @@
 """A run on several devices: starts torchrun, whose ranks train, and speaks for them to the caller.
 
-The first rank writes what happens as JSON lines into a file of the run's own folder; what the caller wants (to stop)
-reaches it as a file there. So the callbacks of the context stay in this process, where they belong. Files, because
-torchrun hands no open pipe on to its ranks.
+The first rank writes what happens as JSON lines into a file of the run's own folder, each rank its error into another;
+what the caller wants (to stop) reaches them as a file there. So the callbacks of the context stay in this process,
+where they belong. Files, because torchrun hands no open pipe on to its ranks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from engines.train.contract import EventKind, TrainConfig, TrainContext, TrainEvent, TrainResult
-from engines.train.errors import RankFailed, error_from_wire
+from engines.train.errors import RankFailed, TrainError, error_from_wire
 
 JOB_FILE: Final = "job.json"
 REPORT_FILE: Final = "report.jsonl"
@@ -46,8 +46,9 @@ def train(config: TrainConfig, context: TrainContext) -> TrainResult:
                 _end(process)
             if "result" in ending:
                 return TrainResult.from_wire(ending["result"])
-            if "error" in ending:
-                raise error_from_wire(ending["error"])
+            told = _error_of(folder)
+            if told is not None:
+                raise told
             errors.seek(0)
             raise RankFailed(process.returncode, errors.read().decode(errors="replace"))
 
@@ -76,7 +77,7 @@ def _follow(
                 _pass_on(TrainEvent.from_wire(said["event"]), context)
             else:
                 ending = said
-        if is_over or "error" in ending:  # the other ranks would wait for the first one a while longer
+        if is_over or _has_failed(folder):  # the other ranks would wait for one that failed a while longer
             return ending
         if context.is_cancelled():
             (folder / CANCEL_FILE).touch()
@@ -84,6 +85,23 @@ def _follow(
             (folder / STOP_FILE).touch()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_S)
+
+
+def error_file(folder: Path, rank: int) -> Path:
+    """Where a rank writes down what it failed of."""
+    return folder / f"error-{rank}.json"
+
+
+def _has_failed(folder: Path) -> bool:
+    return next(folder.glob("error-*.json"), None) is not None
+
+
+def _error_of(folder: Path) -> TrainError | None:
+    """What the run failed of: a rank's error with a name, else the first one. None: no rank could say."""
+    files = sorted(folder.glob("error-*.json"), key=lambda path: path.stat().st_mtime_ns)
+    told = [error_from_wire(json.loads(path.read_bytes())) for path in files]
+    # A rank whose peer died fails too, of a lost connection.
+    return next((error for error in told if not isinstance(error, RankFailed)), told[0] if told else None)
 
 
 def _pass_on(event: TrainEvent, context: TrainContext) -> None:

@@ -12,6 +12,9 @@ Key map
   P:containers:taken:<kind>:<gpu> zset    of these, the others; the same score
   P:containers:promised           hash    of these, the others: container id -> "<id>:<n>" that is expected to take it
   P:containers:gone               zset    containers that are paid for, score = when they are forgotten
+  P:warm:pools                    hash    "<kind>:<gpu>" -> "<number> <buffer> <rate> <counted>": what Modal keeps warm, and
+                                          how many of those count now (keep_warm)
+  P:live:classes                  hash    "<kind>:<gpu>" -> attempts that burn now
   P:warm:rounds:<kind>:<gpu>      zset    rounds that were paid ahead for warm containers: from_ms, score = up to when
   P:warm:unused:<kind>:<gpu>      hash    from_ms -> container-milliseconds of it that no call has been credited with
 ]]
@@ -29,12 +32,68 @@ local function container(id)
   return c
 end
 
+-- Modal keeps so many containers of a class up, and so many idle ones beside; which of them are there without a call and
+-- without a tail. A live attempt has one of them, and a free one is one of them: none is counted twice.
+local function warm_idle(kind, gpu, number, buffer)
+  local live = tonumber(redis.call('HGET', K('live:classes'), kind .. ':' .. gpu) or '0')
+  return math.max(0, number - live - redis.call('ZCARD', pool_key('free', { kind = kind, gpu = gpu }))) + buffer
+end
+
+local function warm_pool(kind, gpu)
+  local text = redis.call('HGET', K('warm:pools'), kind .. ':' .. gpu)
+  if not text then return nil end
+  local number, buffer, rate, counted = string.match(text, '^(%d+) (%d+) (%d+) (%d+)$')
+  return { number = tonumber(number), buffer = tonumber(buffer), rate = tonumber(rate), counted = tonumber(counted),
+    gpu = gpu }
+end
+
+-- So many are kept from now on; they burn. Returns how many of them count.
+local function keep_warm(kind, gpu, number, buffer, rate)
+  local was = warm_pool(kind, gpu) or { rate = 0, counted = 0 }
+  local counted = warm_idle(kind, gpu, number, buffer)
+  local more = counted - was.counted
+  if more ~= 0 or rate ~= was.rate then burn(counted * rate - was.counted * was.rate, more * gpus_of(gpu), 0, more) end
+  if number + buffer > 0 then
+    local text = string.format('%.0f %.0f %.0f %.0f', number, buffer, rate, counted)
+    redis.call('HSET', K('warm:pools'), kind .. ':' .. gpu, text)
+  else
+    redis.call('HDEL', K('warm:pools'), kind .. ':' .. gpu)
+  end
+  return counted
+end
+
+local function recount_warm(kind, gpu)
+  local pool = warm_pool(kind, gpu)
+  if pool then keep_warm(kind, gpu, pool.number, pool.buffer, pool.rate) end
+end
+
+-- The container that is kept warm and that a new attempt would be given; nil if there is none.
+local function kept_container(kind, gpu)
+  local pool = warm_pool(kind, gpu)
+  return pool and pool.counted > pool.buffer and pool or nil
+end
+
+-- An attempt burns from now on (by 1), or does not any more (by -1).
+local function attempt_burns(kind, gpu, rate, by, of_class)
+  burn(by * rate, by * gpus_of(gpu), by, 0)
+  if not of_class then return end
+  local class = kind .. ':' .. gpu
+  if redis.call('HINCRBY', K('live:classes'), class, by) <= 0 then redis.call('HDEL', K('live:classes'), class) end
+  recount_warm(kind, gpu)
+end
+
 local function be_free(id, c, since_ms)
-  if redis.call('ZADD', pool_key('free', c), since_ms, id) == 1 then burn(c.rate, gpus_of(c.gpu), 0, 1) end
+  if redis.call('ZADD', pool_key('free', c), since_ms, id) == 1 then
+    burn(c.rate, gpus_of(c.gpu), 0, 1)
+    recount_warm(c.kind, c.gpu)
+  end
 end
 
 local function be_not_free(id, c)
-  if redis.call('ZREM', pool_key('free', c), id) == 1 then burn(-c.rate, -gpus_of(c.gpu), 0, -1) end
+  if redis.call('ZREM', pool_key('free', c), id) == 1 then
+    burn(-c.rate, -gpus_of(c.gpu), 0, -1)
+    recount_warm(c.kind, c.gpu)
+  end
 end
 
 -- A container idles from now on, with its tail set aside ...
@@ -168,7 +227,8 @@ end
 -- script's arguments (usage?, cost_usd_micros), or micro-dollars.
 local function settle(job, n, says)
   local key, member = attempt_key(job.id, n), job.id .. ':' .. n
-  local at = redis.call('HMGET', key, 'pool', 'settled', 'gpu', 'rate', 'warm', 'started_ms', 'usd_nanos_per_s')
+  local at = redis.call('HMGET', key, 'pool', 'settled', 'gpu', 'rate', 'warm', 'started_ms', 'usd_nanos_per_s',
+    'first_reserved_usd_micros')
   if not at[1] or at[2] then return end
   local pool, gpu, cost_usd_micros = at[1], at[3] or '', 0
   for component, usd_micros in pairs(parts_of_end(job, pool, gpu, says, at[6], at[7])) do
@@ -183,8 +243,10 @@ local function settle(job, n, says)
   if cost_usd_micros > 0 then redis.call('HINCRBY', job_key(job.id), 'cost_usd_micros', whole(cost_usd_micros)) end
   if pool ~= 'modal' then return end
   local reserved = reserve(member, job, 0)
+  -- (Top-ups stay ahead of the cost: what was foreseen is what was set aside at first.)
+  local foreseen = tonumber(at[8] or reserved)
   if reserved > 0 and cost_usd_micros > 0 then
-    observe('prediction_error_ratio', 'kind=' .. job.kind .. '|pool=modal', cost_usd_micros / reserved)
+    observe('prediction_error_ratio', 'kind=' .. job.kind .. '|pool=modal', cost_usd_micros / foreseen)
   end
   if cost_usd_micros > reserved then
     count('reservation_exceeded_usd_micros_total', 'gpu=' .. gpu .. '|kind=' .. job.kind, cost_usd_micros - reserved)
@@ -193,6 +255,7 @@ local function settle(job, n, says)
   if at[4] then
     -- (An orphan whose books are opened again counts no second time.)
     redis.call('HDEL', key, 'rate')
-    burn(-tonumber(at[4]), -gpus_of(gpu), -1, 0)
+    -- (An attempt that an earlier version placed was not counted to its class.)
+    attempt_burns(job.kind, gpu, tonumber(at[4]), -1, at[8])
   end
 end

@@ -42,13 +42,15 @@ for name, part in pairs(parts) do
   if part ~= 0 and not money[name] then equal(name, part, 0) end
 end
 
--- What burns now is what the attempts that are not settled burn, and the idle containers that none of them is to take.
-local burning, counted = { rate = 0, gpus = 0, idle = 0 }, {}
+-- What burns now is what the attempts that are not settled burn, the idle containers that none of them is to take, and
+-- those that are kept warm beside.
+local burning, counted, live_by_class = { rate = 0, gpus = 0, idle = 0 }, {}, {}
 local function count_attempt(id, n)
   if counted[id .. ':' .. n] then return end
   counted[id .. ':' .. n] = true
-  local at = redis.call('HMGET', attempt_key(id, n), 'rate', 'gpu')
+  local at = redis.call('HMGET', attempt_key(id, n), 'rate', 'gpu', 'kind', 'first_reserved_usd_micros')
   if at[1] then burning.rate, burning.gpus = burning.rate + tonumber(at[1]), burning.gpus + gpus_of(at[2]) end
+  if at[1] and at[4] then add(live_by_class, at[3] .. ':' .. at[2], 1) end
 end
 for _, id in ipairs(redis.call('ZRANGE', K('modal'), 0, -1)) do count_attempt(id, redis.call('HGET', job_key(id), 'attempt') or '0') end
 for _, member in ipairs(redis.call('ZRANGE', K('cancels'), 0, -1)) do
@@ -65,6 +67,16 @@ for _, id in ipairs(redis.call('ZRANGE', K('containers:idle'), 0, -1)) do
   elseif not redis.call('ZSCORE', pool_key('taken', c), id) then
     say(4, '', 'the idle container ' .. id .. ' is neither free nor taken')
   end
+end
+local known_live = sums_of('live:classes')
+for class, number in pairs(live_by_class) do equal('live attempts of ' .. class, number, known_live[class] or 0) end
+for class, number in pairs(known_live) do equal('live attempts of ' .. class, live_by_class[class] or 0, number) end
+for _, class in ipairs(redis.call('HKEYS', K('warm:pools'))) do
+  local kind, gpu = string.match(class, '^(%l+):(.*)$')
+  local pool = warm_pool(kind, gpu)
+  equal('warm containers of ' .. class, warm_idle(kind, gpu, pool.number, pool.buffer), pool.counted)
+  burning.rate, burning.gpus = burning.rate + pool.counted * pool.rate, burning.gpus + pool.counted * gpus_of(gpu)
+  burning.idle = burning.idle + pool.counted
 end
 equal('rate_nanos_per_s', burning.rate, money.rate_nanos_per_s or 0)
 equal('gpus', burning.gpus, money.gpus or 0)

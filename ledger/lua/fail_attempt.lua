@@ -12,8 +12,10 @@ if not live then
 end
 local n = job.attempt
 if a.must_stop then must_stop(job, n) else settle(job, n, a) end
--- What the next attempt's choice of a GPU class should know.
-if job.pool == 'modal' and job.gpu and a.cause == 'out_of_memory' then
+-- What the next attempt's choice of a place and a GPU class should know.
+if job.pool == 'inhouse' and a.cause == 'out_of_memory' then
+  redis.call('HSET', job_key(job.id), 'outgrown_inhouse', is_null(a.where) and 'host' or a.where)
+elseif job.pool == 'modal' and job.gpu and a.cause == 'out_of_memory' then
   redis.call('HSET', job_key(job.id), 'outgrown_gpu', job.gpu)
 elseif job.pool == 'modal' and job.gpu and a.cause == 'gpu_exhausted' then
   redis.call('HSET', job_key(job.id), 'exhausted_gpus', (job.exhausted_gpus and job.exhausted_gpus .. ' ' or '') .. job.gpu)

@@ -3,7 +3,7 @@ Key map
   P:arrivals:<kind>  hash    <hour of the week, 0 to 167; 0 is Monday 00 UTC> -> jobs in that hour, smoothed;
                              folded_ms: the start of the first hour that is not folded yet
 a: kind, keep (share of the old value), hours (how far back at most)
--> folded, slots = {hour: jobs}, mean_run_s? (of all ends so far), mean_cold_start_s? ]]
+-> folded, slots = {hour: jobs}, mean_run_s? (of all ends so far), mean_cold_starts_s = {gpu: seconds} ]]
 work_may_end()
 local HOUR, key = 3600000, K('arrivals:' .. a.kind)
 local this_hour_ms = now_ms - now_ms % HOUR
@@ -23,18 +23,23 @@ local slots, flat = {}, redis.call('HGETALL', key)
 for i = 1, #flat, 2 do
   if flat[i] ~= 'folded_ms' then slots[flat[i]] = tonumber(flat[i + 1]) end
 end
-local sums = {}
+-- Means of histograms: of what runs, and of the cold starts of each GPU class.
+local sums = { run = { sum = 0, count = 0 } }
 flat = redis.call('HGETALL', K('counters'))
 for i = 1, #flat, 2 do
   local metric, rest = string.match(flat[i], '^([^|]+)|(.*)$')
-  if (metric == 'job_run_seconds' or metric == 'cold_start_seconds') and string.find('|' .. rest, '|kind=' .. a.kind .. '|', 1, true) then
-    local of = sums[metric] or { sum = 0, count = 0 }
+  if (metric == 'job_run_seconds' or metric == 'cold_start_seconds') and string.find('|' .. rest, '|kind=' .. a.kind .. '|', 1, true)
+      and not string.match(rest, '|job$') then
+    local name = metric == 'job_run_seconds' and 'run' or string.match('|' .. rest, '|gpu=([^|]*)') or ''
+    local of = sums[name] or { sum = 0, count = 0 }
     local is_sum = string.match(rest, '|sum$')
     of.sum = of.sum + (is_sum and tonumber(flat[i + 1]) / 1e6 or 0)
     of.count = of.count + (is_sum and 0 or tonumber(flat[i + 1]))
-    sums[metric] = of
+    sums[name] = of
   end
 end
-local function mean(of) return of and of.count > 0 and of.sum / of.count or nil end
-return reply({ outcome = 'folded', slots = slots, mean_run_s = mean(sums.job_run_seconds),
-  mean_cold_start_s = mean(sums.cold_start_seconds) })
+local function mean(of) return of.count > 0 and of.sum / of.count or nil end
+local mean_run_s, cold_starts = mean(sums.run), {}
+sums.run = nil
+for gpu, of in pairs(sums) do cold_starts[gpu] = mean(of) end
+return reply({ outcome = 'folded', slots = slots, mean_run_s = mean_run_s, mean_cold_starts_s = cold_starts })

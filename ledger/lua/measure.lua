@@ -8,15 +8,16 @@ local function upto_now(name) return redis.call('ZCOUNT', K(name), '-inf', whole
 local function age(ms) return ms and math.max(0, now_ms - ms) or 0 end
 
 -- The age of whoever has waited longest in an index whose score is order_of: the first of each priority is looked at.
-local function oldest(name)
+-- placed: an index with the time from which on it waits for this; without: since its acceptance.
+local function oldest(name, placed)
   if size(name) == 0 then return 0 end
   local since = nil
   for rank = 0, 9 do
     local first = redis.call('ZRANGEBYSCORE', K(name), whole(rank * 1e13), '(' .. whole((rank + 1) * 1e13),
       'WITHSCORES', 'LIMIT', 0, 1)
     if first[2] then
-      local created_ms = tonumber(first[2]) - rank * 1e13
-      if not since or created_ms < since then since = created_ms end
+      local from_ms = placed and tonumber(redis.call('ZSCORE', K(placed), first[1]) or nil) or tonumber(first[2]) - rank * 1e13
+      if not since or from_ms < since then since = from_ms end
     end
   end
   return age(since)
@@ -40,6 +41,9 @@ for _, kind in ipairs(a.kinds) do
     active_inhouse = size('active:inhouse:' .. kind),
     live_slots = redis.call('ZCOUNT', K('slots:' .. kind), whole(now_ms), '+inf'),
     oldest_queued_ms = oldest('queued:' .. kind),
+    -- A pause and a claim have an end; whoever should have taken the job up then has not.
+    oldest_delayed_ms = first_age('delayed:' .. kind),
+    oldest_claimed_ms = first_age('claimed:' .. kind),
     oldest_waiting_ms = oldest('waiting:inhouse:' .. kind),
     oldest_active_ms = first_age('active:inhouse:' .. kind),
     oldest_held_ms = first_age('held:' .. kind),
@@ -51,9 +55,12 @@ end
 local tenants, of_kinds = {}, {}
 for _, tenant in ipairs(a.tenants) do tenants[tenant] = true end
 for _, kind in ipairs(a.kinds) do of_kinds[kind] = true end
-local scopes = {}
-for _, scope in ipairs(scopes_of(tenants, of_kinds)) do
-  scopes[scope.name] = { spent_usd_micros = scope.spent, reserved_usd_micros = scope.reserved }
+local scopes, names = scopes_of(tenants, of_kinds), {}
+for i, scope in ipairs(scopes) do names[i] = scope.name end
+local caps, measured = redis.call('HMGET', K('caps'), unpack(names)), {}
+for i, scope in ipairs(scopes) do
+  measured[scope.name] = { spent_usd_micros = scope.spent, reserved_usd_micros = scope.reserved,
+    placed_under = caps[i] and true or false, cap_usd_micros = tonumber(caps[i] or nil) }
 end
 local burns = redis.call('HMGET', K('money'), 'rate_nanos_per_s', 'gpus', 'idle_free')
 
@@ -64,14 +71,14 @@ local function whole_hash(name) return redis.call('HGETALL', K(name)) end
 return reply({ outcome = 'measured', kinds = kinds, overdue_nudges = overdue_nudges,
   modal = {
     alive = size('modal'), waiting = size('waiting:modal'), due = size('calls:due'), claimed = size('calls:claimed'),
-    stopping = size('cancels'), oldest_waiting_ms = oldest('waiting:modal'), oldest_alive_ms = first_age('modal'),
+    stopping = size('cancels'), oldest_waiting_ms = oldest('waiting:modal', 'modal'), oldest_alive_ms = first_age('modal'),
     lag_ms = math.max(first_age('calls:due'), first_age('calls:claimed')),
   },
   breaker_phase = breaker[1] or 'closed', breaker_reason = breaker[2] or '',
   followers = redis.call('ZCOUNT', K('followers'), whole(now_ms), '+inf'),
   held = size('held'), expired_leases = upto_now('leases'), quarantined = redis.call('HLEN', K('quarantine')),
   idle_containers = size('containers:idle'), month = month_of(now_ms), clock_offset_ms = clock_offset_ms,
-  date = date_of(now_ms), scopes = scopes,
+  date = date_of(now_ms), scopes = measured,
   burn = { usd_nanos_per_s = tonumber(burns[1] or '0'), gpus = tonumber(burns[2] or '0'),
     idle_containers = tonumber(burns[3] or '0') },
   counters = whole_hash('counters'),

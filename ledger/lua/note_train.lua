@@ -8,21 +8,26 @@ if not job then return reply({ outcome = 'unknown' }) end
 local key = attempt_key(a.id, whole(a.attempt))
 local seen = tonumber(redis.call('HGET', key, 'train_rows') or '0')
 local new, got_on = 0, false
+local is_kept = redis.call('EXISTS', key) == 1
+-- The step that the job has come to: the greatest that was told since a run of it began last.
+local reached = tonumber(job.train_step or '0')
 
--- A run begins: within an attempt that had begun before, Modal (or the container) has started it once more; and from a
--- step before the last one that it told of, it does some of its work twice. (Rows are thinned: to about a hundredth.)
-local function note_start(row)
+-- A run begins. The second time within an attempt, Modal (or the container) has started it once more; and from a step
+-- before the one that the job had come to, it does some of its work twice. (Rows are thinned: to about a hundredth. A
+-- run warns of torn checkpoints before it begins, so its first row need not be this one, nor say where it is.)
+local function note_start(step)
   local of = redis.call('HMGET', key, 'gpu', 'pool')
   local where = 'gpu=' .. (of[1] or 'inhouse') .. '|pool=' .. (of[2] or 'none')
-  if row.n > 1 then count('train_restarts_total', where) end
-  local last = redis.call('LINDEX', K('train:' .. a.id), -1)
-  local repeated = last and (tonumber(cjson.decode(last).step) or 0) - (tonumber(row.step) or 0) or 0
-  if repeated > 0 then count('train_steps_repeated_total', where, whole(repeated)) end
+  if is_kept and redis.call('HINCRBY', key, 'train_starts', 1) > 1 then count('train_restarts_total', where) end
+  if reached > step then count('train_steps_repeated_total', where, whole(reached - step)) end
+  reached = step
 end
 
 for _, row in ipairs(a.rows) do
   if row.n > seen then
-    if row.kind == 'started' then note_start(row) end
+    local step = tonumber(row.step) or 0
+    if row.kind == 'started' then note_start(step) end
+    reached = math.max(reached, step)
     redis.call('RPUSH', K('train:' .. a.id), row.text)
     seen = row.n
     new = new + 1
@@ -31,7 +36,8 @@ for _, row in ipairs(a.rows) do
 end
 if new > 0 then
   redis.call('LTRIM', K('train:' .. a.id), whole(-a.kept), -1)
-  if redis.call('EXISTS', key) == 1 then redis.call('HSET', key, 'train_rows', whole(seen)) end
+  redis.call('HSET', job_key(a.id), 'train_step', whole(reached))
+  if is_kept then redis.call('HSET', key, 'train_rows', whole(seen)) end
 end
 -- A run that has left a checkpoint gets on: what strikes it from outside is forgiven anew.
 if got_on then

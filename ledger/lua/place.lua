@@ -1,5 +1,5 @@
 --[[ Commit a decision about a claimed job, with its receipt. The limits are law here, whatever the policy said.
-needs: settling
+needs: settling, refusing
 a: id, claim, decision = {to = inhouse|modal|hold|shed, ...}, receipt (JSON text), limits (ledger/decisions.py
    Limits.to_wire), spill? = {active}
 -> placed (attempt) | held | shed | refused (reason, nothing changed) | stale (nothing changed) ]]
@@ -9,32 +9,10 @@ if not job or job.state ~= 'queued' or job.claim ~= whole(a.claim) or not redis.
 end
 local d, caps = a.decision, a.limits
 
--- Who may not spill at all: an operator said so, or Modal is not to be used now.
-local function stop_refusal()
-  local override = redis.call('HMGET', K('override'), 'mode', 'until_ms')
-  if override[1] == 'off' and (tonumber(override[2] or nil) or now_ms + 1) > now_ms then return 'spill_off' end
-  if redis.call('HGET', K('breaker'), 'phase') == 'open' then return 'breaker_open' end
-  return nil
-end
-
--- The cap on what is alive at once that one more attempt would pass. It takes an idle container if there is one.
-local function burn_refusal(warm)
-  local got = redis.call('HMGET', K('money'), 'rate_nanos_per_s', 'gpus', 'idle_free')
-  local rate, gpus, idle = tonumber(got[1] or '0'), tonumber(got[2] or '0'), tonumber(got[3] or '0')
-  local calls = redis.call('ZCARD', K('modal')) + redis.call('ZCARD', K('cancels'))
-  rate, gpus = rate + d.usd_nanos_per_s, gpus + gpus_of(d.gpu)
-  if warm then rate, gpus, idle = rate - warm.rate, gpus - gpus_of(warm.gpu), idle - 1 end
-  if not is_null(caps.hour_rate) and rate * 3.6 > caps.hour_rate then return 'hour_rate' end
-  if not is_null(caps.gpus) and gpus > caps.gpus then return 'gpus_at_cap' end
-  if not is_null(caps.containers) and calls + 1 + idle > caps.containers then return 'containers_at_cap' end
-  if calls >= caps.calls then return 'modal_calls_at_cap' end
-  return nil
-end
-
 local warm_id, warm
 if d.to == 'modal' then
   warm_id, warm = warm_container(job.kind, d.gpu)
-  local reason = stop_refusal() or dollar_refusal(job, caps, d.reserve_usd_micros, tonumber(job.priority)) or burn_refusal(warm)
+  local reason = modal_refusal(job, d, caps, warm)
   if reason then
     count('spill_refused_total', 'kind=' .. job.kind .. '|reason=' .. reason)
     return reply({ outcome = 'refused', reason = reason })
@@ -69,14 +47,15 @@ local member = a.id .. ':' .. n
 local attempt = { 'pool', d.to, 'placed_ms', whole(now_ms), 'reserved_usd_micros', '0' }
 if d.to == 'modal' then
   attempt[6] = whole(d.reserve_usd_micros)
-  for name, value in pairs({ gpu = d.gpu, tenant = job.tenant, kind = job.kind, rate = whole(d.usd_nanos_per_s), warm = warm_id }) do
+  for name, value in pairs({ gpu = d.gpu, tenant = job.tenant, kind = job.kind, rate = whole(d.usd_nanos_per_s),
+    first_reserved_usd_micros = attempt[6], warm = warm_id }) do
     attempt[#attempt + 1] = name
     attempt[#attempt + 1] = value
   end
   note_caps(job, caps)
   reserve(member, job, d.reserve_usd_micros)
   if warm then promise(warm_id, warm, member) end
-  burn(d.usd_nanos_per_s, gpus_of(d.gpu), 1, 0)
+  attempt_burns(job.kind, d.gpu, d.usd_nanos_per_s, 1, true)
 end
 redis.call('HSET', attempt_key(a.id, n), unpack(attempt))
 local err = transition(job, 'placed', { attempt = n, pool = d.to, gpu = d.gpu or cjson.null, progress = 0,

@@ -1,11 +1,15 @@
---[[ A job that waits for an in-house slot is decided about again. One that has begun meanwhile is left alone.
-needs: settling
-a: id, attempt, reason
--> recalled | stale ]]
+--[[ A job that waits for an in-house slot is decided about again, because Modal should have it. One that has begun
+meanwhile is left alone; so is one that a limit keeps off Modal, or it would be recalled for nothing again and again.
+needs: settling, refusing
+a: id, attempt, reason, decision (gpu, usd_nanos_per_s, reserve_usd_micros), limits (as for place)
+-> recalled | refused (reason) | stale ]]
 local job = load(a.id)
 if not job or job.state ~= 'placed' or job.pool ~= 'inhouse' or job.attempt ~= whole(a.attempt) then
   return reply({ outcome = 'stale' })
 end
+local _, warm = warm_container(job.kind, a.decision.gpu)
+local refusal = modal_refusal(job, a.decision, a.limits, warm)
+if refusal then return reply({ outcome = 'refused', reason = refusal }) end
 end_attempt(job, 'recalled')
 settle(job, job.attempt, { cost_usd_micros = 0 })
 local err = transition(job, 'queued', { pool = cjson.null, gpu = cjson.null, worker = cjson.null,

@@ -14,6 +14,8 @@ if job and job.attempt == n and not is_null(job.call_id) then
 end
 local attempt = attempt_key(a.id, n)
 if job and redis.call('EXISTS', attempt) == 1 then
+  -- If the attempt was let go as one whose call was never known, its books are opened again for what this one costs.
+  if redis.call('HGET', attempt, 'call_id') ~= a.call_id then redis.call('HDEL', attempt, 'settled') end
   redis.call('HSET', attempt, 'call_id', a.call_id, 'spawned_ms', whole(now_ms),
     'call_deadline_ms', whole(now_ms + a.deadline_ms))
 end

@@ -6,7 +6,9 @@ needs: money
 Key map
   P:true_up:<YYYY-MM>  hash  the month's last one: as_of_ms, at_ms, billed_usd_micros, used_usd_micros,
                              difference_usd_micros, who, open (0|1); kept for 14 months
-a: month, billed_usd_micros, as_of_ms (a whole hour; with open: ignored), open, who
+What is booked goes to the day on which the report ends. On demand that is today, of which only so much is today's as
+Modal billed today beyond what is booked today; the rest goes to yesterday, so that it moves no cap of the present day.
+a: month, billed_usd_micros, billed_today_usd_micros? (with open), as_of_ms (a whole hour; with open: ignored), open, who
 -> trued_up (difference_usd_micros, used_usd_micros) | same (this report was booked before) |
    too_early (settled_until_ms) | superseded (as_of_ms of a later one) ]]
 local key = K('true_up:' .. a.month)
@@ -42,7 +44,13 @@ end
 used = used + tonumber(redis.call('HGET', K('spend:' .. a.month), 'modal:component:true_up') or '0')
 local difference = a.billed_usd_micros - used
 if a.open then difference = math.max(0, difference - tonumber(redis.call('HGET', K('money'), 'reserved_usd_micros') or '0')) end
-book('modal', { tenant = '-', kind = '-' }, '-', 'true_up', difference, 'true_up', date_of(as_of_ms - 1))
+local day, yesterday, of_before = date_of(a.open and now_ms or as_of_ms - 1), date_of(now_ms - 86400000), 0
+if a.open and not is_null(a.billed_today_usd_micros) and string.sub(yesterday, 1, 7) == a.month then
+  local booked_today = tonumber(redis.call('HGET', K('spend:' .. a.month), 'modal:day:' .. day) or '0')
+  of_before = difference - math.min(difference, math.max(0, a.billed_today_usd_micros - booked_today))
+end
+book('modal', { tenant = '-', kind = '-' }, '-', 'true_up', difference - of_before, 'true_up', day)
+book('modal', { tenant = '-', kind = '-' }, '-', 'true_up', of_before, 'true_up', yesterday)
 redis.call('HSET', key, 'as_of_ms', whole(as_of_ms), 'at_ms', whole(now_ms), 'billed_usd_micros', whole(a.billed_usd_micros),
   'used_usd_micros', whole(used), 'difference_usd_micros', whole(difference), 'who', a.who, 'open', a.open and '1' or '0')
 redis.call('EXPIRE', key, MONEY_KEPT_S)

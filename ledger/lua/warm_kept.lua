@@ -1,4 +1,5 @@
---[[ How many containers are kept warm: read, or noted. Whoever has the duty next knows what to give back.
+--[[ How many containers are kept warm: read, or noted. Whoever has the duty next knows what to give back; what is counted
+(warm_pay.lua) and was never noted, because somebody died on the way, is there with 0.
 a: kind?, gpu?, number?
 -> kept = ["<kind>:<gpu>=<number>"] ]]
 work_may_end()
@@ -18,4 +19,7 @@ if not is_null(a.number) then
 end
 local kept, flat = {}, redis.call('HGETALL', K('warm:kept'))
 for i = 1, #flat, 2 do kept[#kept + 1] = flat[i] .. '=' .. flat[i + 1] end
+for _, name in ipairs(redis.call('HKEYS', K('warm:pools'))) do
+  if redis.call('HEXISTS', K('warm:kept'), name) == 0 then kept[#kept + 1] = name .. '=0' end
+end
 return reply({ outcome = 'kept', kept = kept })

@@ -1,6 +1,17 @@
 """Alerts about jobs: memory, waiting, slots, holding."""
 
-from monitoring.alerting.model import Alert, Group, Recording, Severity
+from monitoring.alerting.model import Alert, Group, Recording, Severity, known
+
+
+def _oldest(states: str, kind: str = ".+") -> str:
+    """The greatest age of the jobs in some states, seconds, by kind."""
+    series = f'overspill_oldest_job_age_seconds{{kind=~"{kind}",state=~"{states}"}}'
+    return f"max by (kind) ({known(series)})"
+
+
+#: Waiting for somebody to take it. A claim that lapsed and a pause that is over have an age too: nobody decides.
+_DEPTH = known('overspill_queue_depth{state=~"queued|delayed|claimed|waiting_inhouse"}')
+_SLOTS = known("overspill_slots_live")
 
 GROUP = Group(
     "jobs",
@@ -54,18 +65,18 @@ GROUP = Group(
         ),
         Alert(
             "OldestJob",
-            'max by (kind) (overspill_oldest_job_age_seconds{kind="render",state=~"queued|waiting_inhouse"}) > 900 '
-            'or max by (kind) (overspill_oldest_job_age_seconds{kind="train",state=~"queued|waiting_inhouse"}) '
-            "> 14400",
+            f"{_oldest('queued|waiting_inhouse', 'render')} > 900 "
+            f"or {_oldest('queued|waiting_inhouse', 'train')} > 14400 or {_oldest('delayed|claimed')} > 900",
             Severity.WARNING,
             "a {{ $labels.kind }} job has waited for {{ $value | humanizeDuration }}",
-            "Nothing has placed or started it. Depth alone does not show this: one forgotten job is a depth of one.",
+            "Nothing has placed or started it, or whoever had it in hand has let it go and nobody took it up. Depth "
+            "alone does not show this: one forgotten job is a depth of one.",
             hold="5m",
         ),
         Alert(
             "NoLiveSlot",
-            "overspill_slots_live == 0 and on (kind) (max by (kind) (max_over_time(overspill_slots_live[1d])) > 0 "
-            'or sum by (kind) (overspill_queue_depth{state=~"queued|waiting_inhouse"}) > 0)',
+            f"{_SLOTS} == 0 and on (kind) (max by (kind) (max_over_time(overspill_slots_live[1d])) > 0 "
+            f"or sum by (kind) ({_DEPTH}) > 0)",
             Severity.CRITICAL,
             "no in-house slot for {{ $labels.kind }} jobs lives",
             "No GPU worker has renewed its slot. What comes now goes to Modal as far as its caps allow; what was "

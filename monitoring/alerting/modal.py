@@ -1,6 +1,10 @@
 """Alerts about spilling and about Modal."""
 
-from monitoring.alerting.model import Alert, Group, Recording, Severity
+from monitoring.alerting.model import Alert, Group, Recording, Severity, known
+
+_UNSPAWNED = known('overspill_modal_oldest_age_seconds{state="waiting"}')
+_IN_FLIGHT = known('overspill_modal_calls{state="in_flight"}')
+_FOLLOWED = known('overspill_duty_timestamp_seconds{duty="follower"}')
 
 GROUP = Group(
     "modal",
@@ -35,12 +39,13 @@ GROUP = Group(
         ),
         Alert(
             "BreakerOpen",
-            'overspill_modal_breaker{phase="open"} == 1',
+            # (Half open for a moment, while a spawn tries, it has not closed.)
+            'max_over_time(overspill_modal_breaker{phase="open"}[1m]) == 1',
             Severity.CRITICAL,
             "the breaker before Modal is open",
             "Modal fails or refuses; nothing is spawned. It is asked now and then, and the breaker closes by itself "
             "when it answers.",
-            hold="1m",
+            hold="2m",
         ),
         Alert(
             "ModalTokenRefused",
@@ -50,9 +55,18 @@ GROUP = Group(
             "Nothing can be spawned, followed or stopped until there is a token that Modal takes.",
         ),
         Alert(
+            "SpawnsStalled",
+            f"max ({_UNSPAWNED}) > 900",
+            Severity.WARNING,
+            "a job placed on Modal has waited {{ $value | humanizeDuration }} for its spawn",
+            "It was decided that it runs on Modal, and nobody has asked Modal for it. It counts as nobody's queue: not "
+            "the in-house one, nor the held.",
+            hold="5m",
+        ),
+        Alert(
             "FollowerStalled",
-            'overspill_follow_delay_seconds > 60 or (sum (overspill_modal_calls{state="in_flight"}) > 0 '
-            'and on () (time() - max (overspill_duty_timestamp_seconds{duty="follower"}) > 60))',
+            f"{known('overspill_follow_delay_seconds')} > 60 or (sum ({_IN_FLIGHT}) > 0 "
+            f"and on () (time() - max ({_FOLLOWED}) > 60))",
             Severity.CRITICAL,
             "nobody follows the calls on Modal",
             "A call that should have been looked at waits for longer than a minute: results are not fetched, and "

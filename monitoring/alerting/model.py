@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+#: For how long an alert fires on when its expression says nothing. A scrape that the ledger did not answer in time has
+#: no series of it: that is no reason to tell people that all is well, and to call them again a moment later.
+KEPT = "2m"
+
 #: Where the sections of the runbook are, relative to the repository; whoever publishes the docs puts an address before.
 RUNBOOK = "docs/runbook.md"
 
@@ -17,6 +21,11 @@ class Severity(StrEnum):
     WARNING = "warning"
     #: Good to know.
     INFO = "info"
+
+
+def known(series: str) -> str:
+    """PromQL for a gauge of the ledger as it was last read, within a minute: a scrape without it restarts no `for`."""
+    return f"last_over_time({series}[1m])"
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,8 @@ class Alert:
     description: str
     #: How long it must be so.
     hold: str = "0m"
+    #: For how long it fires on when it is so no more, or nothing is known.
+    keep: str = KEPT
 
     @property
     def anchor(self) -> str:

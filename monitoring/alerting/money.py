@@ -1,6 +1,11 @@
-"""Alerts about dollars: budgets, where they will end, what is not booked."""
+"""Alerts about dollars: budgets, where they will end, what is not booked.
 
-from monitoring.alerting.model import Alert, Group, Recording, Severity
+A call's dollars are booked when it ends, and a training run may take most of a day until then. So what is spent at this
+moment is told by what burns (`overspill_burn_usd_per_second`), and what is booked only says what it came to.
+"""
+
+from ledger.stages import DRAIN_RATIO
+from monitoring.alerting.model import Alert, Group, Recording, Severity, known
 
 
 def _budget(name: str, percent: int, severity: Severity, text: str) -> Alert:
@@ -14,24 +19,49 @@ def _budget(name: str, percent: int, severity: Severity, text: str) -> Alert:
     )
 
 
+#: Spills that a budget refused, by its scope as the exporter names it. A refusal does not say whose tenant's budget.
+_REFUSED = (
+    'sum by (scope) (label_replace(increase(overspill_spill_refused_total{reason=~"(month|day|tenant)_budget"}[10m]), '
+    '"scope", "$1", "reason", "(.*)_budget")) '
+    "or sum by (scope) (label_replace(increase("
+    'overspill_spill_refused_total{reason="kind_budget"}[10m]), "scope", "kind:$1", "kind", "(.*)"))'
+)
+#: So full, what does not fit is the end of a budget; the ledger says so from the same share on (ledger/lua/_money.lua).
+_NEARLY_USED = f"scope:overspill_budget_used:ratio >= {DRAIN_RATIO:g}"
+
+#: When a true-up went well last.
+_TRUE_UP = known('overspill_duty_timestamp_seconds{duty="true_up"}')
+
 GROUP = Group(
     "money",
     "Dollars.",
     recordings=(
         Recording(
             "scope:overspill_budget_used:ratio",
-            "(overspill_budget_spent_usd + overspill_budget_reserved_usd) / (overspill_budget_cap_usd > 0)",
+            f"({known('overspill_budget_spent_usd')} + {known('overspill_budget_reserved_usd')}) "
+            f"/ ({known('overspill_budget_cap_usd')} > 0)",
         ),
-        Recording("pool:overspill_cost_usd:rate1h", "sum by (pool) (rate(overspill_cost_usd_total[1h])) * 3600"),
+        Recording(
+            "pool:overspill_cost_usd:rate1h",
+            'sum by (pool) (rate(overspill_cost_usd_total{pool!="modal"}[1h])) * 3600 or '
+            'label_replace(max(avg_over_time(overspill_burn_usd_per_second[1h])) * 3600, "pool", "modal", "", "")',
+        ),
         Recording(
             "scope:overspill_budget_left:seconds",
-            "clamp_min(overspill_budget_period_end_timestamp_seconds - time(), 0)",
+            f"clamp_min({known('overspill_budget_period_end_timestamp_seconds')} - time(), 0)",
+        ),
+        Recording(
+            # What is set aside says whose calls burn: all of it is the month's and the day's.
+            "scope:overspill_burn_usd_per_second:share",
+            "overspill_budget_reserved_usd / on () group_left () (max(overspill_budget_reserved_usd) > 0) "
+            "* on () group_left () max(overspill_burn_usd_per_second) or overspill_budget_reserved_usd * 0",
         ),
         Recording(
             "scope:overspill_budget_projected_usd:rate6h",
-            "overspill_budget_spent_usd + scope:overspill_budget_left:seconds "
-            "* clamp_min(deriv(overspill_budget_spent_usd[6h]), 0)",
+            f"{known('overspill_budget_spent_usd')} + scope:overspill_budget_left:seconds "
+            "* avg_over_time(scope:overspill_burn_usd_per_second:share[6h])",
         ),
+        Recording("scope:overspill_spill_refused:increase10m", _REFUSED),
     ),
     alerts=(
         _budget("Budget50", 50, Severity.INFO, "Half of it is spent or reserved."),
@@ -39,21 +69,38 @@ GROUP = Group(
         _budget("Budget95", 95, Severity.CRITICAL, "At 100 % nothing spills any more; in-house goes on."),
         Alert(
             "BudgetExhausted",
-            "scope:overspill_budget_used:ratio >= 0.999 or label_replace(sum (increase("
-            'overspill_spill_refused_total{reason=~".+_budget"}[10m])) > 0, "scope", "refused", "", "")',
+            "scope:overspill_budget_used:ratio >= 0.999 or "
+            f"({_NEARLY_USED} and on (scope) scope:overspill_spill_refused:increase10m > 0)",
             Severity.CRITICAL,
-            "a budget is used up",
+            "the budget `{{ $labels.scope }}` is used up",
             "Spills are refused for want of money: jobs wait for in-house slots, and are held or shed.",
             hold="1m",
         ),
         Alert(
+            "JobExceedsBudget",
+            f"scope:overspill_spill_refused:increase10m > 0 unless on (scope) {_NEARLY_USED}",
+            Severity.WARNING,
+            "a job does not fit into what is left of the budget `{{ $labels.scope }}`",
+            "What it would set aside is more than what is left, and the budget is not nearly used: it is a large job. "
+            "It waits for an in-house slot, and is held or shed. `tenant` is the budget of some tenant, which may "
+            "be used up.",
+            hold="1m",
+        ),
+        Alert(
+            "CapPassed",
+            "sum by (scope) (increase(overspill_overshoot_usd_total[1h])) > 0",
+            Severity.WARNING,
+            "a cap `{{ $labels.scope }}` was passed by {{ $value | humanize }} dollars",
+            "A call cost more than was set aside for it, and the cap had no room for that.",
+        ),
+        Alert(
             "BudgetEndsEarly",
-            "scope:overspill_budget_projected_usd:rate6h > overspill_budget_cap_usd "
-            "and scope:overspill_budget_left:seconds > 86400 and overspill_budget_spent_usd > 0.05 "
-            "* overspill_budget_cap_usd",
+            f"scope:overspill_budget_projected_usd:rate6h > {known('overspill_budget_cap_usd')} "
+            "and scope:overspill_budget_left:seconds > 86400 and scope:overspill_budget_used:ratio > 0.05",
             Severity.WARNING,
             "the budget `{{ $labels.scope }}` will not last: {{ $value | humanize }} dollars at this rate",
-            "What was spent, plus the rate of the last six hours until the end of the period, passes the cap.",
+            "What was spent, and what has burned on Modal in the last six hours until the end of the period, passes "
+            "the cap.",
             hold="30m",
         ),
         Alert(
@@ -63,17 +110,19 @@ GROUP = Group(
             "offset 1w",
             Severity.WARNING,
             "Modal costs {{ $value | humanize }} dollars an hour, twice what it did a week ago",
-            "Compared with the same hour of last week, and above ten dollars an hour.",
+            "What was alive there in the last hour, compared with the same hour of last week, and above ten dollars.",
             hold="15m",
         ),
         Alert(
             "CostDataStale",
             'sum (increase(overspill_attempts_total{pool="modal",outcome="completed"}[1h])) > 0 '
             'unless sum (increase(overspill_cost_usd_total{pool="modal"}[1h])) > 0 '
-            'or time() - max (overspill_duty_timestamp_seconds{duty="true_up"}) > 259200',
+            f"or time() - max ({_TRUE_UP}) > 259200 "
+            'or sum (overspill_cost_usd_total{pool="modal"} offset 3d) > 0 '
+            f"unless on () {_TRUE_UP}",
             Severity.WARNING,
             "what Modal costs is not known",
-            "Jobs complete on Modal and no dollar is booked, or it is three days since the last comparison with "
+            "Jobs complete on Modal and no dollar is booked, or for three days nobody has compared the ledger with "
             "Modal's billing report. The budgets and every cost that is shown may be wrong for as long as this lasts.",
             hold="15m",
         ),

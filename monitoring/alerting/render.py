@@ -13,6 +13,8 @@ HEADER = "# Written by `python -m monitoring.alerting` from monitoring/alerting/
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 #: Durations where PromQL has them: in a range, behind offset. (Names of recording rules hold some too; those stay.)
 _DURATION = re.compile(r"(?<=\[)(\d+)(ms|s|m|h|d|w)(?=\])|(?<=offset )(\d+)(ms|s|m|h|d|w)")
+#: However short windows are made, there are scrapes in each: those of a test are half a second apart.
+_SHORTEST_WINDOW_S = 2.0
 
 
 def as_prometheus(group: Group, *, shorter: float = 1.0, interval: str | None = None) -> str:
@@ -38,7 +40,7 @@ def shortened(expression: str, shorter: float) -> str:
     """An expression with its windows divided by `shorter`."""
     if shorter == 1.0:
         return expression
-    return _DURATION.sub(lambda found: _divided(found.group(0), shorter), expression)
+    return _DURATION.sub(lambda found: _divided(found.group(0), shorter, least_s=_SHORTEST_WINDOW_S), expression)
 
 
 def duration_s(text: str) -> float:
@@ -49,8 +51,9 @@ def duration_s(text: str) -> float:
     return int(found.group(1)) * _UNITS_S[found.group(2)]
 
 
-def _divided(duration: str, shorter: float) -> str:
-    return f"{max(1, round(duration_s(duration) * 1000 / shorter))}ms"
+def _divided(duration: str, shorter: float, *, least_s: float = 0.001) -> str:
+    seconds = duration_s(duration)
+    return f"{max(1, round(1000 * max(min(least_s, seconds), seconds / shorter)))}ms"
 
 
 def _recording(rule: Recording, shorter: float) -> list[str]:
@@ -59,10 +62,12 @@ def _recording(rule: Recording, shorter: float) -> list[str]:
 
 
 def _alert(alert: Alert, shorter: float) -> list[str]:
+    keep = alert.keep if shorter == 1.0 else _divided(alert.keep, shorter)
     return [
         f"      - alert: {alert.name}",
         f"        expr: {json.dumps(shortened(alert.expr, shorter))}",
         f"        for: {alert.hold if shorter == 1.0 else _divided(alert.hold, shorter)}",
+        *([f"        keep_firing_for: {keep}"] if duration_s(alert.keep) else []),
         f"        labels: {_mapping({'severity': alert.severity})}",
         "        annotations:",
         f"          summary: {json.dumps(alert.summary)}",
@@ -113,6 +118,9 @@ def _grafana_rule(alert: Alert) -> Iterator[str]:
     yield "        noDataState: OK"
     yield "        execErrState: Error"
     yield f"        for: {alert.hold}"
+    if duration_s(alert.keep):
+        # (In this file so, and not as Prometheus spells it: Grafana drops what it does not know.)
+        yield f"        keepFiringFor: {alert.keep}"
     yield "        isPaused: false"
     yield f"        labels: {_mapping({'severity': alert.severity})}"
     yield "        annotations:"

@@ -1,6 +1,8 @@
 """Alerts about the system itself: sweeps, exporter, ledger, Redis."""
 
-from monitoring.alerting.model import Alert, Group, Recording, Severity
+from monitoring.alerting.model import Alert, Group, Recording, Severity, known
+
+_SWEPT = known('overspill_duty_timestamp_seconds{duty="reconciler"}')
 
 GROUP = Group(
     "system",
@@ -8,14 +10,13 @@ GROUP = Group(
     recordings=(
         Recording(
             "role:overspill_redis_memory_used:ratio",
-            "overspill_redis_memory_used_bytes / (overspill_redis_memory_max_bytes > 0)",
+            f"{known('overspill_redis_memory_used_bytes')} / ({known('overspill_redis_memory_max_bytes')} > 0)",
         ),
     ),
     alerts=(
         Alert(
             "ReconcilerStalled",
-            'time() - max (overspill_duty_timestamp_seconds{duty="reconciler"}) > 60 '
-            'or (overspill_up == 1 unless on () overspill_duty_timestamp_seconds{duty="reconciler"})',
+            f"time() - max ({_SWEPT}) > 60 or (overspill_up == 1 unless on () {_SWEPT})",
             Severity.CRITICAL,
             "no sweep of the reconciler goes well",
             "Dead workers' jobs are not run again, lost nudges not repeated, held jobs not looked at, orphaned calls "
@@ -29,6 +30,7 @@ GROUP = Group(
             "there are no metrics of Overspill",
             "The exporter is not running or is not scraped: no other alert can fire.",
             hold="2m",
+            keep="0m",
         ),
         Alert(
             "LedgerAway",
@@ -37,6 +39,17 @@ GROUP = Group(
             "the ledger does not answer",
             "The exporter runs and its Redis does not answer: nothing is accepted, placed or finished.",
             hold="1m",
+            keep="0m",
+        ),
+        Alert(
+            "BrokerAway",
+            'overspill_redis_up{role="broker"} == 0',
+            Severity.CRITICAL,
+            "the Redis of Celery's queues does not answer",
+            "Jobs are accepted and nobody is told of them: nothing is decided, started or spawned until it is back. "
+            "What runs goes on, and ends.",
+            hold="1m",
+            keep="0m",
         ),
         Alert(
             "RedisEvicts",
@@ -55,7 +68,7 @@ GROUP = Group(
         ),
         Alert(
             "RedisCannotSave",
-            "overspill_redis_writes_ok == 0",
+            f"{known('overspill_redis_writes_ok')} == 0",
             Severity.CRITICAL,
             "the Redis of the {{ $labels.role }} cannot write to its disk",
             "What is accepted now is lost if it dies.",

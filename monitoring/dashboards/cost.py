@@ -29,7 +29,7 @@ DASHBOARD = Dashboard(
                 ),
                 number(
                     "An hour costs",
-                    "On Modal, at the last hour's rate.",
+                    "What was alive on Modal in the last hour, booked or not.",
                     'sum(pool:overspill_cost_usd:rate1h{pool="modal"})',
                     "currencyUSD",
                 ),
@@ -49,7 +49,7 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Where it will end",
-                    "By the rate of the last six hours, and by the whole period's.",
+                    "By what burned in the last six hours, and by what was spent in the whole period.",
                     (
                         Query("max by (scope) (scope:overspill_budget_projected_usd:rate6h)", "{{scope}}, six hours"),
                         Query("max by (scope) (overspill_budget_projected_usd)", "{{scope}}, whole period"),
@@ -62,6 +62,23 @@ DASHBOARD = Dashboard(
         Row(
             "Where it goes",
             (
+                Panel(
+                    "Burns now",
+                    "Dollars an hour of all that is alive on Modal, beside what was booked in the last hour. A call is "
+                    "booked when it ends: a long one shows in the first line while it runs, in the second afterwards.",
+                    (
+                        Query("max(overspill_burn_usd_per_second) * 3600", "alive"),
+                        Query('sum(rate(overspill_cost_usd_total{pool="modal"}[1h])) * 3600', "booked"),
+                    ),
+                    "currencyUSD",
+                    width=12,
+                ),
+                Panel(
+                    "GPUs on Modal",
+                    "Of all that is alive there.",
+                    (Query("max(overspill_burn_gpus)", "GPUs"),),
+                    width=12,
+                ),
                 Panel(
                     "Dollars an hour, by component",
                     "Execution, containers that start (cold) and that wait (idle).",

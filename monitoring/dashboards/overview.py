@@ -20,7 +20,7 @@ DASHBOARD = Dashboard(
                 number(
                     "Oldest waiting",
                     "For how long it has.",
-                    'max(overspill_oldest_job_age_seconds{state=~"queued|waiting_inhouse"})',
+                    'max(overspill_oldest_job_age_seconds{state=~"queued|delayed|claimed|waiting_inhouse"})',
                     "s",
                     width=3,
                 ),
@@ -114,8 +114,9 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "Since the last good sweep and the last look",
-                    "Reconciler and followers say it each time; a sweep that raised does not count.",
-                    (Query("time() - max by (duty) (overspill_duty_timestamp_seconds)", "{{duty}}"),),
+                    "Reconciler and followers say it each time; a sweep that raised does not count. "
+                    "`true_up`: a bill was compared; that somebody looked whether it is time (`true-up`) is left out.",
+                    (Query('time() - max by (duty) (overspill_duty_timestamp_seconds{duty!="true-up"})', "{{duty}}"),),
                     "s",
                 ),
                 Panel(

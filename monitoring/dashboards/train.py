@@ -60,13 +60,13 @@ DASHBOARD = Dashboard(
                 Panel(
                     "Started again within an attempt",
                     "By Modal, which had taken the container. Attempts that ended are above.",
-                    (increases("train_restarts_total", by="pool, gpu", legend="{{pool}} {{gpu}}"),),
+                    (increases("train_restarts_total", by="pool", legend="{{pool}}"),),
                     shape="bars",
                 ),
                 Panel(
                     "Steps done again",
                     "Since the last checkpoint before a run was ended from outside.",
-                    (increases("train_steps_repeated_total", by="pool, gpu", legend="{{pool}} {{gpu}}"),),
+                    (increases("train_steps_repeated_total", by="pool", legend="{{pool}}"),),
                     shape="bars",
                 ),
                 Panel(

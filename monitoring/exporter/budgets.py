@@ -31,9 +31,14 @@ class Budget:
 
 
 def budgets(measured: Measurement, limits: Limits) -> Iterator[Budget]:
-    """Every budget that has a cap."""
+    """Every budget that has a cap: the one in force, which the last placement on Modal was made under.
+
+    Args:
+        measured: the ledger.
+        limits: the exporter's own, for what nothing was placed under yet.
+    """
     for scope, row in measured.scopes.items():
-        cap_usd_micros = cap_of(scope, limits)
+        cap_usd_micros = row.cap_usd_micros if row.placed_under else cap_of(scope, limits)
         if cap_usd_micros is not None:
             begin_s, end_s = _day(measured.date) if scope == "day" else _month(measured.month)
             yield Budget(

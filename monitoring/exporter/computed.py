@@ -94,6 +94,8 @@ def _kind(kind: str, row: KindMeasure, mean_s: float) -> Iterator[Sample]:
         yield Sample("queue_depth", number, (kind, state))
     ages = {
         "queued": row.oldest_queued_ms,
+        "delayed": row.oldest_delayed_ms,
+        "claimed": row.oldest_claimed_ms,
         "waiting_inhouse": row.oldest_waiting_ms,
         "active_inhouse": row.oldest_active_ms,
         "held": row.oldest_held_ms,
@@ -127,7 +129,8 @@ def _modal(measured: Measurement) -> Iterator[Sample]:
     for phase in Phase:
         yield Sample("modal_breaker", float(phase == measured.breaker_phase), (phase,))
     for reason in Trouble:
-        because = measured.breaker_phase != "closed" and measured.breaker_reason == reason
+        # Half open, it lets spawns through: what it had against them was mended.
+        because = measured.breaker_phase == Phase.OPEN and measured.breaker_reason == reason
         yield Sample("modal_breaker_reason", float(because), (reason,))
 
 

@@ -52,18 +52,17 @@ def _checked(path: Path, given: dict[str, Any]) -> TrainJob:
     """The job in a file, with what the command line says over it; what is wrong is said before anything is sent."""
     from engines.train.errors import TrainError  # noqa: PLC0415 - `--help` needs no engine
     from modal_apps.training_request import WrongConfigFile, read_config_file  # noqa: PLC0415
-    from workers.placement.training import CannotRun  # noqa: PLC0415
     from workers.settings import settings  # noqa: PLC0415
     from workers.training.needs import train_policy  # noqa: PLC0415
 
     try:
         fields = {"kind": str(Kind.TRAIN), **read_config_file(path), **given}
         job = TrainJob.model_validate(fields)
-        sizes = train_policy(settings(), {}).needs.sizes
-        sizes.run(job)
-        sizes.gpu_class(job, outgrown=None, without=())
-    except (WrongConfigFile, TrainError, CannotRun) as error:
+        refusal = train_policy(settings(), {}).refusal(job)
+    except (WrongConfigFile, TrainError) as error:
         fail(str(error), exit_code=WRONG_USAGE)
+    if refusal is not None:
+        fail(refusal, exit_code=WRONG_USAGE)
     return job
 
 

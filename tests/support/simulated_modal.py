@@ -7,7 +7,7 @@ containers live inside the server, so what they do costs the server, and nothing
     simulated 1 silent           sends no hints, and no announcement
     simulated 1 clock=3600       by a clock that is an hour ahead
     simulated 1 answer=garbage   no envelope; also: oom, too_large, value_lacks, old (an envelope of another version)
-    simulated 1 raise=timeout    raises TimeoutError; also: error, exit
+    simulated 1 raise=timeout    raises TimeoutError; also: error, and what the SDK raises itself: auth, file
     simulated 1 bytes=3000000    a video of so many bytes
 """
 
@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from modal._serialization import serialize
+from modal.exception import AuthError
 from modal_proto import api_pb2
 
-from modal_apps.announce import ANNOUNCEMENTS_DICT, announcement_key
+from modal_apps.announce import ANNOUNCEMENTS_DICT, SUPERSEDED, announcement_key
 from modal_apps.envelope import Envelope, RemoteError, Timings
 from modal_apps.hints import (
     HINTS_QUEUE,
@@ -117,7 +118,8 @@ class Renderers:
         script = Script(str(request["prompt"]))
         began = time.time()
         if not script.silent:
-            await self._announce(job_id, attempt, call, began + script.clock_s)
+            if not await self._announce(job_id, attempt, call, began + script.clock_s):
+                return _envelope(call, began + script.clock_s, time.time() + script.clock_s, error=SUPERSEDED)
             await self._hint(CallHint(job_id, attempt, call.call_id, "started"))
         steps = min(PROGRESS_HINTS, int(script.seconds / PROGRESS_EVERY_S))
         for step in range(1, steps):
@@ -129,11 +131,12 @@ class Renderers:
             await self._hint(CallHint(job_id, attempt, call.call_id, "done", 100, 30 * 2**30, script.result_bytes))
         return _answer(script, call, began + script.clock_s, time.time() + script.clock_s)
 
-    async def _announce(self, job_id: str, attempt: int, call: SimulatedCall, at: float) -> None:
+    async def _announce(self, job_id: str, attempt: int, call: SimulatedCall, at: float) -> bool:
+        """False: another call of the same attempt works already."""
         entry = {"call_id": call.call_id, "announced_at": at, "containers": [(call.task_id, at)]}
         update = api_pb2.DictEntry(key=serialize(announcement_key(job_id, attempt)), value=serialize(entry))
         request = api_pb2.DictUpdateRequest(dict_id=self._dict_id, updates=[update], if_not_exists=True)
-        await self.dicts.DictUpdate(request, None)
+        return bool((await self.dicts.DictUpdate(request, None)).created)
 
     async def _hint(self, hint: CallHint) -> None:
         if self._random.random() < self._lost:
@@ -152,6 +155,10 @@ def _answer(script: Script, call: SimulatedCall, began: float, ended: float) -> 
             raise TimeoutError("the method's own")
         case "error":
             raise ValueError("the method's own")
+        case "auth":
+            raise AuthError("the method's own")
+        case "file":
+            raise FileNotFoundError("the method's own")
     errors = {
         "oom": RemoteError("out_of_memory", "CUDA out of memory", retryable=True),
         "too_large": RemoteError("result_too_large", "too large", retryable=False),
@@ -161,8 +168,19 @@ def _answer(script: Script, call: SimulatedCall, began: float, ended: float) -> 
     }  # fmt: skip
     if script.answer == "value_lacks":
         del value["mp4"]
-    error = errors.get(script.answer)
-    envelope = Envelope(
+    envelope = _envelope(call, began, ended, value=value, error=errors.get(script.answer))
+    return {"garbage": "no envelope", "old": {**envelope, "version": 0}}.get(script.answer, envelope)
+
+
+def _envelope(
+    call: SimulatedCall,
+    began: float,
+    ended: float,
+    *,
+    value: dict[str, Any] | None = None,
+    error: RemoteError | None = None,
+) -> dict[str, Any]:
+    return Envelope(
         timings=Timings(began, began, ended, ran_s=ended - began, container_age_s=ended - began),
         container_id=call.task_id,
         cold_start=True,
@@ -171,7 +189,6 @@ def _answer(script: Script, call: SimulatedCall, began: float, ended: float) -> 
         value=None if error else value,
         error=error,
     ).to_wire()
-    return {"garbage": "no envelope", "old": {**envelope, "version": 0}}.get(script.answer, envelope)
 
 
 async def serve(*, lost_hints_ratio: float = 0.0, gpus: str = "", **settings: Any) -> None:

@@ -1,7 +1,8 @@
 """The overflow plane: what was placed on Modal is spawned, followed to its end, delivered, or stopped and settled.
 
 What lives here
-    calls, sdk, bounded        the port to Modal, its one implementation by the real SDK, a bound on what it fetches
+    calls, sdk                 the port to Modal, and its one implementation by the real SDK
+    bounded, origin            what is changed in the SDK: a bound on what it fetches, a mark on a call's own errors
     endings                    one classifier from what a call ended with to an outcome, by type, never by elapsed time
     spawner                    writes the intent, spawns, records the call; many at once, below a rate that all share
     breaker, gate, tending     whether Modal is used at all: a pure machine, its shared memory, who looks after it

@@ -24,12 +24,21 @@ class Answered:
 
 @dataclass(frozen=True)
 class Raised:
-    """Looking at the call raised: either the call ended so, or Modal could not be asked."""
+    """The call has ended, and this is what its result raised."""
 
     error: BaseException
 
 
-Look = StillRunning | Answered | Raised
+@dataclass(frozen=True)
+class NotAsked:
+    """Asking raised: that says nothing about the call, but for a few types that do."""
+
+    error: BaseException
+    #: The call has ended: it was its result that could not be fetched.
+    has_result: bool = False
+
+
+Look = StillRunning | Answered | Raised | NotAsked
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class ModalCalls(Protocol):
         """Calls that have said that they began and have not been forgotten since, in pages."""
 
     async def announcement(self, job_id: str, attempt: int) -> Announcement | None:
-        """What an attempt's call has said of itself, if it began; None too if Modal cannot be asked."""
+        """What an attempt's call has said of itself; None: it never began. Raises what the SDK raises."""
 
     async def forget(self, announcement: Announcement) -> None:
         """Remove an announcement that has served."""

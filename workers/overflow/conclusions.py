@@ -5,7 +5,7 @@ import random
 import structlog
 
 from ledger.containers import Usage
-from ledger.models import Kind
+from ledger.models import Kind, kind_of
 from ledger.outcomes import DueCall, Failed, Requeued, Stale
 from ledger.retries import NEVER, Cause
 from modal_apps.announce import Announcement
@@ -66,7 +66,7 @@ class Conclusions:
                 except UploadNotWhole as error:
                     self.fail(call, Ended(Cause.DELIVERY, str(error), envelope=envelope), usage)
             case Ended():
-                self.fail(call, ending, usage)
+                self.fail(call, ending, usage, call_may_run=not ending.is_certain)
         return True
 
     def _deliver(self, call: DueCall, envelope: Envelope, usage: Usage, seen: Seen) -> None:
@@ -115,6 +115,18 @@ class Conclusions:
             },
             usage=usage,
         )
+
+    def adopt(self, announced: Announcement) -> bool:
+        """Follow the call that announced itself in its attempt's name, in place of the recorded one."""
+        outcome = self._ledger.calls.stop_orphan(
+            announced.job_id,
+            announced.attempt,
+            call_id=announced.call_id,
+            announced_at=announced.announced_at,
+            first_check_s=self._settings.poll_first_s,
+            deadline_s=self._settings.call_deadline_of(kind_of(announced.job_id)),
+        )
+        return outcome == "adopted"
 
     def fail(self, call: DueCall, ended: Ended, usage: Usage | None, *, call_may_run: bool = False) -> None:
         """End an attempt without a result; the job waits for another, or has failed."""

@@ -5,44 +5,51 @@
 | an envelope with a value | completed | |
 | an envelope with an error | as it says: user error, out of memory, preempted, ... | as it says |
 | no envelope of this version | bad envelope | never: the app must be deployed anew |
-| `FunctionTimeoutError` | timeout | a few times |
-| `InternalFailure`, `ExecutionError`, `RemoteError` | crash; out of memory where it names exit code 137 | a few times |
-| `RemoteError` that speaks of a cancellation | cancelled, by us (the ledger knows) or by the platform | often |
-| `OutputExpiredError`, `NotFoundError` | expired, lost | a few times |
+| a result: `FunctionTimeoutError` | timeout | a few times |
+| a result: `InternalFailure`, `ExecutionError`, `RemoteError` | crash; out of memory for exit code 137 | a few times |
+| a result: `RemoteError` that speaks of a cancellation | cancelled, by us (the ledger knows) or the platform | often |
+| a result: any other exception, whatever its type | user error | twice |
+| asking raised `OutputExpiredError`, `NotFoundError` | expired, lost | a few times |
 | a result beyond our bound | too large | never |
-| anything else that the method raised | user error | twice |
+| asking raised anything else | none: nothing is known about the call, it is asked about again | |
 
 The table is Modal's documented behaviour as seen with SDK 1.6.4. Which form a crash takes on Modal itself is not known
-to us without an account, so every form that the SDK can show ends in an outcome here.
+to us without an account, so every form that the SDK can show ends in an outcome here. Whether an exception is a result
+or was raised by asking, `origin` tells: the types are the same.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from aiohttp import ClientError
 from modal.exception import (
     AuthError,
+    ConflictError,
     ExecutionError,
     FunctionTimeoutError,
     InternalFailure,
     InvalidError,
     NotFoundError,
     OutputExpiredError,
+    PermissionDeniedError,
     RemoteError,
+    RequestSizeError,
     ResourceExhaustedError,
-    ServiceError,
+    UnimplementedError,
+    VersionError,
 )
-from modal.exception import (
-    ConnectionError as ModalConnectionError,
-)
+from modal.exception import Error as ModalError
 
 from ledger.retries import Cause
+from modal_apps.announce import NOT_ANNOUNCED, SUPERSEDED
 from modal_apps.envelope import BadEnvelope, Envelope, parse
 from workers.overflow.breaker import Trouble
 from workers.overflow.calls import (
     Answered,
     Look,
     LookTimedOut,
+    NotAsked,
     Raised,
     ResultTooLarge,
     SpawnTimedOut,
@@ -64,11 +71,13 @@ class Pending:
 
 @dataclass(frozen=True)
 class AskAgain:
-    """Modal could not be asked; that says nothing about the call."""
+    """Modal could not be asked, or the result not be fetched; that says nothing about how the call ended."""
 
     reason: str
     #: What the breaker should know; None: nothing.
     trouble: Trouble | None = None
+    #: It has ended; what could not be had is its result.
+    has_result: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,10 @@ class Ended:
     #: False: the method itself said that another attempt cannot help.
     retryable: bool = True
     envelope: Envelope | None = None
+    #: False: Modal does not know the call, which is no proof that it does not run.
+    is_certain: bool = True
+    #: It left because another call of its attempt works, which had announced itself first.
+    superseded: bool = False
 
 
 #: The words of an envelope's error, and what they are to the ledger.
@@ -87,8 +100,9 @@ REMOTE_CAUSES: Mapping[str, Cause] = {
     "invalid_request": Cause.INVALID_REQUEST,
     "out_of_memory": Cause.OUT_OF_MEMORY,
     "cancelled": Cause.PREEMPTED,
-    # Only a call that we do not follow can be told so; if one is, its attempt is run again.
-    "superseded": Cause.SPAWN_LOST,
+    # Two calls of one attempt, and this one left. If the other cannot be followed in its place, it is run again.
+    SUPERSEDED.cause: Cause.SPAWN_LOST,
+    NOT_ANNOUNCED: Cause.NOT_ANNOUNCED,
     "result_too_large": Cause.RESULT_TOO_LARGE,
     "upload_failed": Cause.DELIVERY,
     "error": Cause.ERROR,
@@ -102,9 +116,6 @@ REMOTE_CAUSES: Mapping[str, Cause] = {
 }
 
 Ending = Succeeded | Pending | AskAgain | Ended
-
-#: Modal cannot be asked right now; nothing is known about the call.
-_CANNOT_ASK = (ServiceError, ModalConnectionError, ResourceExhaustedError, AuthError, LookTimedOut, OSError)
 
 #: Modal's words where the kernel has killed a container for its memory: SIGKILL is 128 + 9.
 _HOST_OUT_OF_MEMORY = re.compile(r"exit code:? ?137\b|\bout of memory\b|\boom[- ]?kill", re.IGNORECASE)
@@ -120,7 +131,9 @@ def classify(look: Look) -> Ending:
         case Answered(wire):
             return _of_answer(wire)
         case Raised(error):
-            return _of_exception(error)
+            return _of_result(error)
+        case NotAsked(error, has_result):
+            return _of_asking(error, has_result=has_result)
 
 
 def _of_answer(wire: object) -> Ending:
@@ -130,34 +143,41 @@ def _of_answer(wire: object) -> Ending:
         return Ended(Cause.BAD_ENVELOPE, str(error))
     if envelope.error is not None:
         cause = REMOTE_CAUSES.get(envelope.error.cause, Cause.ERROR)
-        return Ended(cause, envelope.error.message, envelope.error.retryable, envelope)
+        superseded = envelope.error.cause == SUPERSEDED.cause
+        # (Containers of an earlier version say of it that it must not be run again.)
+        retryable = envelope.error.retryable or superseded
+        return Ended(cause, envelope.error.message, retryable, envelope, superseded=superseded)
     return Succeeded(envelope)
 
 
-#: Exception types, most specific first, and what each says about the call. All of these may go better another time.
-_CAUSES: tuple[tuple[type[BaseException], Cause], ...] = (
-    (ResultTooLarge, Cause.RESULT_TOO_LARGE),
-    (OutputExpiredError, Cause.RESULT_EXPIRED),
+#: What a result may raise, and what it says about the call; all else is the method's own error. All of these may go
+#: better another time.
+_RESULTS: tuple[tuple[type[BaseException], Cause], ...] = (
     (FunctionTimeoutError, Cause.TIMEOUT),
-    (NotFoundError, Cause.RESULT_LOST),
-    (InternalFailure, Cause.CRASH),
     (ExecutionError, Cause.CRASH),
     (MemoryError, Cause.OUT_OF_MEMORY),
-    # A remote method's own one. Python counts it among the OSErrors, which would say that Modal could not be asked.
-    (TimeoutError, Cause.ERROR),
 )
 
 
-def _of_exception(error: BaseException) -> Ending:
+def _of_result(error: BaseException) -> Ended:
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, RemoteError | InternalFailure):
         return Ended(_cause_of_a_dead_container(error), text)
-    cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), None)
-    if cause is not None:
-        return Ended(cause, text)
-    if isinstance(error, _CANNOT_ASK):
-        return AskAgain(text, Trouble.TOKEN_REFUSED if isinstance(error, AuthError) else None)
-    return Ended(Cause.ERROR, text)
+    return Ended(next((cause for kind, cause in _RESULTS if isinstance(error, kind)), Cause.ERROR), text)
+
+
+def _of_asking(error: BaseException, *, has_result: bool) -> Ending:
+    text = f"{type(error).__name__}: {error}"
+    match error:
+        case ResultTooLarge():
+            return Ended(Cause.RESULT_TOO_LARGE, text)
+        case OutputExpiredError():
+            return Ended(Cause.RESULT_EXPIRED, text)
+        case NotFoundError():
+            return Ended(Cause.RESULT_LOST, text, is_certain=has_result)
+    # Where the store of results is away, Modal itself may be well.
+    trouble = None if has_result else _trouble_with_asking(error)
+    return AskAgain(text, trouble, has_result)
 
 
 def _cause_of_a_dead_container(error: RemoteError | InternalFailure) -> Cause:
@@ -188,13 +208,23 @@ class MaybeCall:
 
 #: What the SDK raises instead of an id: whether no call can exist, and what the breaker should know.
 _SPAWN_ERRORS: tuple[tuple[tuple[type[BaseException], ...], bool, Trouble | None], ...] = (
-    ((AuthError,), True, Trouble.TOKEN_REFUSED),
+    ((AuthError, PermissionDeniedError), True, Trouble.TOKEN_REFUSED),
     ((NotFoundError,), True, Trouble.NOT_DEPLOYED),
     ((ResourceExhaustedError,), True, Trouble.THROTTLED),
-    ((InvalidError,), True, None),
-    ((SpawnTimedOut,), False, Trouble.TIMED_OUT),
-    ((ServiceError, ModalConnectionError, OSError), False, Trouble.UNAVAILABLE),
+    # Modal will not have us as we are, whatever the job.
+    ((VersionError, UnimplementedError), True, Trouble.UNAVAILABLE),
+    ((SpawnTimedOut, LookTimedOut), False, Trouble.TIMED_OUT),
+    # Aborted, or not possible just now. (The SDK counts it among the errors of what is asked for.)
+    ((ConflictError,), False, Trouble.UNAVAILABLE),
+    ((InvalidError, RequestSizeError), True, None),
+    ((ModalError, ClientError, OSError), False, Trouble.UNAVAILABLE),
 )
+
+
+def _trouble_with_asking(error: BaseException) -> Trouble | None:
+    """What the breaker should know of it; None: it came from nowhere that we know."""
+    found = next((trouble for kinds, _, trouble in _SPAWN_ERRORS if isinstance(error, kinds)), None)
+    return found or (Trouble.UNAVAILABLE if isinstance(error, ModalError) else None)
 
 
 def classify_spawn_error(error: BaseException) -> NoCall | MaybeCall:

@@ -39,7 +39,14 @@ class Exhaustion:
             return False
         if not await self._another_would_do(call):
             return False
-        return await self._calls.announcement(call.job_id, call.attempt) is None
+        return await self._has_not_begun(call)
+
+    async def _has_not_begun(self, call: DueCall) -> bool:
+        try:
+            return await self._calls.announcement(call.job_id, call.attempt) is None
+        except Exception as error:  # noqa: BLE001 - the SDK raises many types; all mean that it is not known
+            log.info("announcement.not_asked", error=f"{type(error).__name__}: {error}")
+            return False
 
     async def _another_would_do(self, call: DueCall) -> bool:
         match call.kind:

@@ -59,12 +59,10 @@ def warm_number(peak: Peak, *, share: float, most: int) -> int:
     return min(most, math.ceil(peak.spilled_at_once * share - 1e-9))
 
 
-def idle_window_s(mean_cold_start_s: float | None, *, most_s: float) -> int | None:
-    """The idle window for a measured cold start; None: not measured.
+def idle_window_s(mean_cold_start_s: float, *, most_s: float) -> int:
+    """The idle window of a class for its measured cold start, whole seconds.
 
     A window as long as the cold start costs at most twice the best one, and stays within 21 to 38 % of it on replayed
     traces (research on container billing); the bound is the window that the budget reckons with.
     """
-    if mean_cold_start_s is None:
-        return None
     return int(min(most_s, max(SHORTEST_WINDOW_S, mean_cold_start_s)))

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 #: Tries to write a change while others change it too.
 _TRIES = 8
+#: Looks that fail at one moment are one trouble: they are told so often at most, seconds.
+_LOOKS_EVERY_S = 1.0
 
 
 class Gate:
@@ -37,6 +39,8 @@ class Gate:
         self._lock = threading.Lock()
         self._seen = Phase.CLOSED
         self._quiet_until: dict[Trouble, float] = {}
+        self._looks_quiet_until = float("-inf")
+        self._not_asked_about: set[str] = set()
 
     @property
     def seen(self) -> Phase:
@@ -63,6 +67,25 @@ class Gate:
             if self._seen is Phase.OPEN:
                 self._quiet_until[trouble] = self._clock() + 1.0
         self._move(lambda was, now_ms: failed(was, trouble, now_ms, self.rules))
+
+    def not_asked(self, call_id: str, trouble: Trouble) -> None:
+        """Modal could not be asked about a call.
+
+        A call tells so once until it was asked about again: what is wrong with one alone must not keep all others from
+        Modal. And looks that fail at the same moment are one failure: a short breath of Modal's opens nothing.
+        """
+        with self._lock:
+            now = self._clock()
+            if call_id in self._not_asked_about or now < self._looks_quiet_until:
+                return
+            self._looks_quiet_until = now + _LOOKS_EVERY_S
+            self._not_asked_about.add(call_id)
+        self.failed(trouble)
+
+    def asked(self, call_id: str) -> None:
+        """Modal was asked about a call, and answered."""
+        with self._lock:
+            self._not_asked_about.discard(call_id)
 
     def succeeded(self) -> None:
         """A spawn was answered."""

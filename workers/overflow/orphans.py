@@ -75,7 +75,11 @@ class OrphanSweep:
     async def strangers(self, found: Sequence[Announced]) -> None:
         """Calls that a hint told of, and that the ledger does not know yet: compared at once."""
         for one in found:
-            announcement = await self._calls.announcement(one.job_id, one.attempt)
+            try:
+                announcement = await self._calls.announcement(one.job_id, one.attempt)
+            except Exception as error:  # noqa: BLE001 - the SDK raises many types; the next sweep finds the call
+                log.info("announcement.not_asked", job_id=one.job_id, error=f"{type(error).__name__}: {error}")
+                continue
             if announcement is not None and announcement.call_id == one.call_id:
                 await self._settle_one(announcement)
 

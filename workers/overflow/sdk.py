@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import modal
@@ -17,18 +17,20 @@ from modal_apps.gpus import parse as parse_gpu
 from modal_apps.hints import HINTS_QUEUE, CallHint, parse_hint, partition_name
 from modal_apps.names import RENDERER_CLASS, TRAINER_APP
 from modal_apps.uploads import UploadAddress
-from workers.overflow.bounded import bound_results
+from workers.overflow.bounded import bound_results, on_bytes
 from workers.overflow.calls import (
     Answered,
     Look,
     LookTimedOut,
+    NotAsked,
     PoolStats,
     Raised,
     SpawnTimedOut,
     StillRunning,
 )
+from workers.overflow.origin import Origin, mark_origins, origin_of
 
-#: Longest wait for one answer about a call, its result included, seconds.
+#: Longest wait for one answer about a call, or for the next bytes of a large result, seconds.
 LOOK_TIMEOUT_S = 30.0
 #: Before the GPU class, in the key of a training handle.
 _TRAIN = "train "
@@ -54,6 +56,7 @@ class ModalRenderer:
     ) -> None:
         """`client`: another account's, or another server's; None: the one of the environment."""
         bound_results(max_result_bytes)
+        mark_origins()
         self._client = client
         self._app_name = app_name
         self._trainer_app = trainer_app
@@ -115,19 +118,26 @@ class ModalRenderer:
         return str(call.object_id)
 
     async def look(self, call_id: str) -> Look:
-        """See how a call stands. `timeout=0`: Modal answers at once."""
+        """See how a call stands. `timeout=0`: Modal answers at once; a large result takes as long as its bytes come."""
         handle = modal.FunctionCall.from_id(call_id, client=self._client)
         overdue = asyncio.timeout(LOOK_TIMEOUT_S)
         try:
             async with overdue:
-                return Answered(await handle.get.aio(timeout=0))
-        except TimeoutError as error:
+                with on_bytes(_extending(overdue, LOOK_TIMEOUT_S)):
+                    return Answered(await handle.get.aio(timeout=0))
+        except BaseException as error:
+            # A result may carry any exception, one that would end this process too.
+            origin = origin_of(error)
+            if origin is Origin.RESULT:
+                return Raised(error)
             if overdue.expired():
-                return Raised(LookTimedOut(LOOK_TIMEOUT_S))
-            # The builtin one, without arguments, means "pending"; a remote method's own one carries its text.
-            return Raised(error) if error.args else StillRunning()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a result may carry any exception; it is classified by type
-            return Raised(error)
+                return NotAsked(LookTimedOut(LOOK_TIMEOUT_S))
+            if not isinstance(error, Exception):
+                raise
+            # The SDK's word for "pending" is the builtin one, without arguments.
+            if isinstance(error, TimeoutError) and not error.args and origin is Origin.ASKING:
+                return StillRunning()
+            return NotAsked(error, has_result=origin is Origin.FETCHING)
 
     async def stop(self, call_id: str) -> BaseException | None:
         """Cancel a call. It is alone in its container, so the container goes too and the GPU really stops."""
@@ -183,13 +193,20 @@ class ModalRenderer:
             yield found
 
     async def announcement(self, job_id: str, attempt: int) -> Announcement | None:
-        """What an attempt's call has said of itself."""
+        """What an attempt's call has said of itself; None: it never began.
+
+        Raises:
+            Exception: what the SDK raises when Modal cannot be asked.
+        """
         key = announcement_key(job_id, attempt)
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 return parse_entry(key, await self._announcements().get.aio(key))
-        except (ModalError, OSError):
-            return None
+        except NotFoundError:
+            # Somebody has removed the book; the next time it is made anew.
+            with self._lock:
+                self._dict = None
+            raise
 
     async def forget(self, announcement: Announcement) -> None:
         """Remove an announcement; one that is gone already is fine."""
@@ -261,3 +278,18 @@ class ModalRenderer:
     def _forget_method(self, gpu: str) -> None:
         with self._lock:
             self._methods.pop(gpu, None)
+
+
+def _extending(overdue: asyncio.Timeout, by_s: float) -> Callable[[], None]:
+    """Puts a bound off by so many seconds from now, each time that it is called, from any thread."""
+    loop = asyncio.get_running_loop()
+
+    def extend() -> None:
+        with contextlib.suppress(RuntimeError):  # it is over
+            overdue.reschedule(loop.time() + by_s)
+
+    def came() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(extend)
+
+    return came

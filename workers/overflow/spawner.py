@@ -189,6 +189,9 @@ class Spawner:
 
     async def _spawn_failed(self, record: JobRecord, error: BaseException, threads: ThreadPoolExecutor) -> str:
         verdict = classify_spawn_error(error)
+        if verdict.trouble is Trouble.NOT_DEPLOYED and await self._is_deployed():
+            # What this one job asks for is missing (a GPU class, the trainer's app): its trouble, and not everybody's.
+            verdict = NoCall(f"{verdict.message} (the renderer is deployed)")
         reason = str(verdict.trouble or "error")
         await self._in(threads, lambda: self._ledger.tally("spawn_errors_total", f"reason={reason}"))
         if verdict.trouble is not None:
@@ -204,6 +207,13 @@ class Spawner:
                 return str(why)
             case MaybeCall(message):
                 return await self._in(threads, self._failing(record, Cause.SPAWN_LOST, message))
+
+    async def _is_deployed(self) -> bool:
+        try:
+            await self._calls.probe()
+        except Exception:  # noqa: BLE001 - the SDK raises many types; all mean that it is not known to be there
+            return False
+        return True
 
     async def _give_back(
         self, attempts: list[tuple[str, int]] | None, reason: str, threads: ThreadPoolExecutor

@@ -1,16 +1,22 @@
 """The warm keeper: containers that are up before a known peak, or because an operator wished for them, and no longer.
 
-What they cost while nothing runs in them is booked a round ahead (component `warm`), under every dollar cap and, for
-forecasts, a ceiling of their own a day; Modal's bill corrects it. When it may not be paid, they go.
+They count under the caps on what is alive from before Modal is told of them. What they cost while nothing runs in them
+is booked a round ahead (component `warm`), under every dollar cap and, for forecasts, a ceiling of their own a day;
+Modal's bill corrects it. When it may not be paid, they go. Beside, each class gets the idle window that suits its own
+cold starts, if the settings want it.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from ledger import Kind
 from ledger.budget import Prewarm
+from ledger.outcomes import Refused
+from ledger.warming import Arrivals, WarmHeld, WarmPool, WarmTerms
+from workers.overflow.breaker import Phase, breaker_from_json
 from workers.overflow.calls import ModalCalls
 from workers.overflow.forecast import Peak, expected_jobs_per_h, idle_window_s, warm_number
 from workers.placement.gpu import GpuNeed
@@ -33,18 +39,31 @@ class Wanted:
     forecast: bool
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What Modal is told of a class."""
+
+    number: int
+    buffer: int
+    #: Seconds; None: as it was deployed.
+    window_s: int | None
+
+
+_NOBODY = Wanted(0, "nobody wants it", forecast=False)
+
+
 class WarmKeeper:
     """Keeps renderers warm. One follower at a time has the duty."""
 
     def __init__(self, open_ends: Resources, calls: ModalCalls, need: GpuNeed, *, every_s: float) -> None:
-        self._open = open_ends
         self._ledger = open_ends.ledger
         self._settings = open_ends.settings
         self._calls = calls
         self._need = need
         self._every_s = every_s
         self._rounds = 0
-        self._as_set: dict[str, tuple[int, int | None]] = {}
+        self._as_set: dict[str, Setting] = {}
+        self._refused: dict[str, str] = {}
 
     async def keep(self) -> None:
         """One round.
@@ -56,17 +75,25 @@ class WarmKeeper:
         if self._rounds % _SET_AGAIN_ROUNDS == 0:
             self._as_set.clear()
         found = await asyncio.to_thread(self._ledger.warming.kept)
-        kept = [gpu for kind, gpu in found if kind is Kind.RENDER]
-        wanted = await self._wanted()
-        window_s = await self._window_s()
-        for gpu in {*kept, *wanted}:
-            await self._keep_class(gpu, wanted.get(gpu, Wanted(0, "nobody wants it", forecast=False)), window_s)
+        kept = {gpu: number for (kind, gpu), number in found.items() if kind is Kind.RENDER}
+        week = await self._week()
+        wanted = await self._wanted(week)
+        windows = self._windows(week)
+        for gpu in sorted({*kept, *wanted, *windows}):
+            await self._keep_class(gpu, wanted.get(gpu, _NOBODY), kept.get(gpu, 0), windows.get(gpu))
 
-    async def _wanted(self) -> dict[str, Wanted]:
+    async def _week(self) -> Arrivals | None:
+        """What is learnt of arrivals and cold starts, if the settings want any of it."""
+        if self._settings.warm_usd_per_day <= 0 and self._settings.modal_window != "measured":
+            return None
+        keep_ratio = self._settings.warm_keep_ratio
+        return await asyncio.to_thread(self._ledger.warming.arrivals, Kind.RENDER, keep_ratio=keep_ratio)
+
+    async def _wanted(self, week: Arrivals | None) -> dict[str, Wanted]:
         """What forecasts and operators want, the larger of both."""
         wanted: dict[str, Wanted] = {}
         chosen = self._need.choose()
-        number = await self._forecast()
+        number = await self._forecast(week)
         if chosen is not None and number > 0:
             wanted[chosen.name] = Wanted(number, "a peak is expected", forecast=True)
         wishes: list[Prewarm] = await asyncio.to_thread(self._ledger.budget.prewarms)
@@ -76,65 +103,90 @@ class WarmKeeper:
                 wanted[wish.gpu] = Wanted(wish.number, f"wished by {wish.who}", forecast=False)
         return wanted
 
-    async def _forecast(self) -> int:
-        if self._settings.warm_usd_per_day <= 0:
-            return 0
-        week = await asyncio.to_thread(
-            self._ledger.warming.arrivals, Kind.RENDER, keep_ratio=self._settings.warm_keep_ratio
-        )
-        if week.mean_run_s is None:
+    async def _forecast(self, week: Arrivals | None) -> int:
+        if week is None or week.mean_run_s is None or self._settings.warm_usd_per_day <= 0:
             return 0
         view = await asyncio.to_thread(self._ledger.placing.view)
+        stored = await asyncio.to_thread(self._ledger.following.breaker)
+        if view.override == "off" or breaker_from_json(stored.memory).phase is Phase.OPEN:
+            return 0  # nothing would spill into them
         jobs_per_h = expected_jobs_per_h(week.by_hour, now_ms=week.now_ms, lead_s=self._settings.warm_lead_s)
         peak = Peak(jobs_per_h, week.mean_run_s, view.of(Kind.RENDER).live_slots)
         return warm_number(peak, share=self._settings.warm_share, most=self._settings.warm_most)
 
-    async def _window_s(self) -> int | None:
-        if self._settings.modal_window != "measured":
-            return None
-        week = await asyncio.to_thread(
-            self._ledger.warming.arrivals, Kind.RENDER, keep_ratio=self._settings.warm_keep_ratio
-        )
-        return idle_window_s(week.mean_cold_start_s, most_s=self._settings.modal_scaledown_window_s)
+    def _windows(self, week: Arrivals | None) -> Mapping[str, int]:
+        """The idle window of each class that renders run on, from its own cold starts."""
+        if week is None or self._settings.modal_window != "measured":
+            return {}
+        classes = (*self._settings.modal_render_classes, *self._settings.modal_render_fallbacks)
+        return {
+            gpu: idle_window_s(week.mean_cold_starts_s[gpu], most_s=self._settings.modal_scaledown_window_s)
+            for gpu in classes
+            if gpu in week.mean_cold_starts_s
+        }
 
-    async def _keep_class(self, gpu: str, wanted: Wanted, window_s: int | None) -> None:
-        number = wanted.number
-        if number > 0 and not await self._paid(gpu, wanted):
-            number = 0
-        if self._as_set.get(gpu) == (number, window_s):
-            return
-        buffer = self._settings.warm_buffer if number > 0 else 0
+    async def _keep_class(self, gpu: str, wanted: Wanted, kept: int, window_s: int | None) -> None:
+        """Hold what fits, tell Modal, pay for what it keeps then."""
+        held = await self._held(gpu, wanted)
+        setting = Setting(held.number, held.buffer, window_s)
+        if self._as_set.get(gpu) == setting or await self._set(gpu, setting, why=wanted.why):
+            await self._pay(gpu, setting.number, setting.buffer, wanted)
+        else:
+            # It keeps what it kept.
+            await self._pay(gpu, kept, self._buffer(kept), wanted)
+
+    async def _held(self, gpu: str, wanted: Wanted) -> WarmHeld:
+        if wanted.number == 0:
+            return WarmHeld(0, 0)
+        pool = self._pool(gpu, wanted.number, self._buffer(wanted.number))
+        held = await asyncio.to_thread(self._ledger.warming.hold, pool, self._terms(wanted))
+        match held:
+            case Refused(reason):
+                self._say_refused(gpu, wanted.number, kept=0, reason=reason)
+                return WarmHeld(0, 0)
+            case WarmHeld(number, _, reason):
+                self._say_refused(gpu, wanted.number, kept=number, reason=reason)
+                return held
+
+    async def _set(self, gpu: str, setting: Setting, *, why: str) -> bool:
+        """Tell Modal. False: it did not take it."""
+        number = setting.number
         try:
             await self._calls.keep_warm(
-                gpu, min_containers=number, buffer_containers=buffer, scaledown_window_s=window_s
+                gpu,
+                min_containers=number,
+                buffer_containers=setting.buffer,
+                scaledown_window_s=setting.window_s,
             )
         except Exception as error:  # noqa: BLE001 - the SDK raises many types; the next round tries again
             log.warning("warm.not_set", gpu=gpu, number=number, error=f"{type(error).__name__}: {error}")
-            return
-        self._as_set[gpu] = (number, window_s)
-        await asyncio.to_thread(self._ledger.warming.note_kept, Kind.RENDER, gpu, number, why=wanted.why)
-        log.info("warm.set", gpu=gpu, number=number, why=wanted.why)
+            return False
+        self._as_set[gpu] = setting
+        await asyncio.to_thread(self._ledger.warming.note_kept, Kind.RENDER, gpu, number, why=why)
+        log.info("warm.set", gpu=gpu, number=number, buffer=setting.buffer, window_s=setting.window_s, why=why)
+        return True
 
-    async def _paid(self, gpu: str, wanted: Wanted) -> bool:
-        """Book the next round of those that nothing runs in; what runs in the others is its calls'."""
-        try:
-            busy = (await self._calls.pool(gpu)).running_inputs
-        except Exception as error:  # noqa: BLE001 - the SDK raises many types; then all count as idle
-            log.info("pool.not_asked", gpu=gpu, error=f"{type(error).__name__}: {error}")
-            busy = 0
-        idle = max(0, wanted.number - busy)
-        rate = self._settings.prices.usd_nanos_per_s(gpu)
-        ceiling = round(self._settings.warm_usd_per_day * MICROS_PER_USD) if wanted.forecast else None
+    async def _pay(self, gpu: str, number: int, buffer: int, wanted: Wanted) -> None:
         refused = await asyncio.to_thread(
-            self._ledger.warming.pay,
-            Kind.RENDER,
-            gpu,
-            idle=idle,
-            usd_nanos_per_s=rate,
-            round_s=self._every_s,
-            limits=self._settings.limits,
-            ceiling_usd_micros=ceiling,
+            self._ledger.warming.pay, self._pool(gpu, number, buffer), self._terms(wanted)
         )
         if refused is not None:
-            log.warning("warm.not_paid", gpu=gpu, number=wanted.number, reason=refused.reason)
-        return refused is None
+            self._say_refused(gpu, number, kept=number, reason=refused.reason)
+
+    def _say_refused(self, gpu: str, number: int, *, kept: int, reason: str | None) -> None:
+        """Said when it changes, not in every round."""
+        if reason is None:
+            self._refused.pop(gpu, None)
+        elif self._refused.get(gpu) != reason:
+            self._refused[gpu] = reason
+            log.warning("warm.not_paid", gpu=gpu, number=number, kept=kept, reason=reason)
+
+    def _buffer(self, number: int) -> int:
+        return self._settings.warm_buffer if number > 0 else 0
+
+    def _pool(self, gpu: str, number: int, buffer: int) -> WarmPool:
+        return WarmPool(Kind.RENDER, gpu, number, buffer, self._settings.prices.usd_nanos_per_s(gpu))
+
+    def _terms(self, wanted: Wanted) -> WarmTerms:
+        ceiling = round(self._settings.warm_usd_per_day * MICROS_PER_USD) if wanted.forecast else None
+        return WarmTerms(self._every_s, self._settings.limits, ceiling)

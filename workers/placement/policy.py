@@ -11,12 +11,16 @@ from ledger.view import ClusterView
 
 @dataclass(frozen=True)
 class Verdict:
-    """A decision about one job, why, and the policy's memory afterwards (None: unchanged)."""
+    """A decision about one job, why, the policy's memory afterwards (None: unchanged), and what it is `otherwise`.
+
+    If a hard limit refuses the decision, the job gets that one; None: it is held, or shed.
+    """
 
     job_id: str
     decision: Decision
     receipt: Receipt
     spill: SpillState | None = None
+    otherwise: Decision | None = None
 
 
 class Policy(Protocol):

@@ -34,6 +34,7 @@ from workers.shutdown import stop_request
 from workers.training.configs import created_on, engine_is_on, train_config, train_job
 from workers.training.datasets import fetch_dataset
 from workers.training.handback import HandBack
+from workers.training.leftovers import touch
 from workers.training.store import CheckpointStore
 
 log = structlog.get_logger(__name__)
@@ -72,14 +73,17 @@ def train_inhouse(open_ends: Resources, record: JobRecord, lease: LeaseKeeper) -
     config = train_config(job)
     with HandBack(open_ends, record, stop_request) as hand_back:
         run = _Run(open_ends, record, lease, config, hand_back)
-        run.bring_newest()
-        from engines.train.engine import TorchTrainEngine  # noqa: PLC0415 - imports torch, which only a GPU worker needs
+        try:
+            run.bring_newest()
+            from engines.train.engine import TorchTrainEngine  # noqa: PLC0415 - imports torch: only a GPU worker needs it
 
-        engine: TrainEngine = TorchTrainEngine()
-        result = engine.train(config, run.context(job))
-        if result.outcome is not TrainOutcome.FINISHED:
-            return run.leave(result)
-        return run.finish(result)
+            engine: TrainEngine = TorchTrainEngine()
+            result = engine.train(config, run.context(job))
+            if result.outcome is not TrainOutcome.FINISHED:
+                return run.leave(result)
+            return run.finish(result)
+        finally:
+            run.clear()
 
 
 class _Run:
@@ -130,21 +134,28 @@ class _Run:
         )
 
     def leave(self, result: TrainResult) -> Interrupted:
-        """Stopped on request, with a checkpoint that is in S3 (`on_checkpoint`); what lies here is of no more use."""
+        """Stopped on request, with a checkpoint that is in S3 (`on_checkpoint`)."""
         self._tell([])
-        shutil.rmtree(self.folder, ignore_errors=True)
         return Interrupted(result.step)
 
     def finish(self, result: TrainResult) -> Trained:
-        """Have the last checkpoint in S3 for certain; what lay on this host is not needed any more."""
+        """Have the last checkpoint in S3 for certain."""
         stored = self._patiently(lambda: self._store.put(self._record.id, self._record.attempt, result.checkpoint))
         artifact = self._patiently(lambda: self._store.artifact(stored))
         if result.examples_per_s > 0:
             self._tell([], speed=(speed_key(self._config.recipe, INHOUSE), 1 / result.examples_per_s))
         self._tell([])
-        shutil.rmtree(self.folder, ignore_errors=True)
         measurements = {name: value for name, value in result.to_wire().items() if name not in _PLACES}
         return Trained(artifact, {**measurements, "metrics": dict(result.metrics)}, time.monotonic() - self._began)
+
+    def clear(self) -> None:
+        """However it ended: its curve goes to S3 too, and what lies here is of no more use.
+
+        No attempt reads another's folder, and each checkpoint was put into S3 before training went on.
+        """
+        if not self._is_lost():
+            self._store.put_journal(self._record.id, self._record.attempt, self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _data(self) -> Path | None:
         dataset = self._config.dataset
@@ -207,6 +218,7 @@ def fetch_classifier(store: CheckpointStore, job_id: str, cache: Path) -> Path:
     if best is None:
         raise InvalidTrainConfig("classifier", job_id, "a job that has left checkpoints")
     folder = cache / "classifiers" / f"{job_id}-{best.attempt}"
+    touch(folder)
     try:
         found = newest_whole(folder, lambda _: None) or store.fetch(best, folder)
     except CheckpointProblem as problem:

@@ -10,6 +10,7 @@ from ledger import JobNotFound
 from ledger.states import State
 from workers.resources import Resources
 from workers.training.configs import created_on
+from workers.training.leftovers import touch
 from workers.training.store import CheckpointStore
 
 
@@ -37,6 +38,7 @@ def bring_model(open_ends: Resources, job_id: str) -> None:
     root = open_ends.settings.train_folder / "models"
     os.environ[CHECKPOINTS_VARIABLE] = str(root)
     folder = job_folder(root, DIFFUSION_TRANSFORMER, created_on(record), job_id)
+    touch(folder)
     if newest_whole(folder, lambda _: None) is not None:
         return
     store = CheckpointStore(open_ends.artifacts)

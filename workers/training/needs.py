@@ -13,11 +13,13 @@ def train_policy(settings: Settings, speeds: Mapping[str, float]) -> TrainPolicy
     resources = parse_resources(settings.modal_train_resources)
     return TrainPolicy(
         TrainNeeds(
-            sizes=EngineSizes(settings.modal_train_classes, resources),
+            sizes=EngineSizes(settings.modal_train_classes, resources, settings.modal_data_bucket),
             enabled=settings.train_engine != "off",
             resources=resources,
             prices=settings.prices,
+            modal=settings.limits.max_modal_attempts > 0,
             inhouse_vram_gib=settings.train_inhouse_vram_gib,
+            inhouse_gpus=None if settings.train_device == "cpu" else settings.train_inhouse_gpus,
             inhouse_usd_per_hour=settings.inhouse_usd_per_hour,
             guess_s_per_example=settings.train_seconds_per_example,
             speeds=speeds,

@@ -16,12 +16,11 @@ import structlog
 
 from engines.train.checkpoints import read
 from engines.train.contract import TrainOutcome
-from engines.train.data.addresses import below_mount
 from engines.train.errors import CheckpointProblem
 from ledger import LedgerError
 from ledger.models import JobRecord, speed_key
 from modal_apps.gpus import parse as parse_gpu
-from modal_apps.training_request import TrainRequest, folder_on_volume
+from modal_apps.training_request import TrainRequest, data_on_modal, folder_on_volume
 from workers.artifacts import Stored
 from workers.resources import Resources
 from workers.training.configs import created_on, train_config, train_job
@@ -62,7 +61,7 @@ class TrainOnModal:
         job = train_job(record)
         config = train_config(job, gpus=parse_gpu(record.gpu).count if record.gpu else None)
         folder = folder_on_volume(config, created_on(record), record.id)
-        data = below_mount(config.dataset, self._settings.modal_data_bucket)
+        data = data_on_modal(config.dataset, self._settings.modal_data_bucket)
         with self._held(record):
             self._seed(record, folder)
             classifier = self._seed_classifier(job.classifier) if job.classifier else None

@@ -5,9 +5,11 @@ proven when a checkpoint comes back.
 """
 
 import hashlib
+import itertools
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ import structlog
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
-from engines.train.checkpoints import METADATA_FILE, Checkpoint, read
+from engines.train import checkpoints
+from engines.train.checkpoints import JOURNAL_FOLDER, METADATA_FILE, Checkpoint, read
 from engines.train.contract import KEEP_LAST_CHECKPOINTS
 from engines.train.errors import CheckpointProblem
 from ledger.models import Artifact
@@ -30,7 +33,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _KEY = re.compile(rf"^train/([^/]+)/(\d+)/step-(\d+)/{re.escape(METADATA_FILE)}$")
+#: Notes of jobs whose folder on Modal's volume is still to be removed.
+_FORGOTTEN = "train-forgotten/"
 _UNFINISHED = ".unfinished-fetched-"
+#: Of an attempt's TensorBoard files so much is kept, bytes: a million rows of numbers.
+JOURNAL_BYTES = 64 * 1024**2
 #: S3 removes so many objects in one request.
 _REMOVED_AT_ONCE = 1000
 
@@ -86,6 +93,20 @@ class CheckpointStore:
                 )
         return stored
 
+    def put_journal(self, job_id: str, attempt: int, folder: Path) -> None:
+        """Put an attempt's TensorBoard files, the newest first, as far as a bound. Failing to is only logged."""
+        files = sorted((folder / JOURNAL_FOLDER).glob("*"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        left_bytes = JOURNAL_BYTES
+        prefix = f"train/{job_id}/{attempt}/{JOURNAL_FOLDER}/"
+        try:
+            with _answers("store", prefix):
+                for path in files:
+                    left_bytes -= path.stat().st_size
+                    if left_bytes >= 0:
+                        self._client.upload_file(str(path), self._bucket, prefix + path.name)
+        except ArtifactStoreUnavailable as error:
+            log.warning("training.journal_not_kept", error=str(error))
+
     def artifact(self, stored: StoredCheckpoint) -> Artifact:
         """What a completed job points to: the metadata, which names the other files and their digests.
 
@@ -118,20 +139,17 @@ class CheckpointStore:
             CheckpointProblem: what lies in S3 is torn.
             ArtifactStoreUnavailable: S3 did not give it.
         """
-        unfinished = folder / f"{_UNFINISHED}{stored.step}"
-        final = folder / f"step-{stored.step}"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        # A name of its own: another slot of this host may be fetching the same into the same folder.
+        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
         try:
             with _answers("give", stored.key):
                 for key, _ in self._list(stored.prefix):
                     self._client.download_file(self._bucket, key, str(unfinished / key.removeprefix(stored.prefix)))
             read(unfinished)
-            shutil.rmtree(final, ignore_errors=True)  # only a torn one can be there, or the caller would not ask
-            unfinished.rename(final)
+            return checkpoints.install(unfinished, folder / f"step-{stored.step}")
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-        return read(final)
 
     def fetch_newest(self, job_id: str, folder: Path, *, above_step: int = -1) -> Checkpoint | None:
         """Bring the newest whole checkpoint of a job; a torn one is passed over. None: none is beyond `above_step`.
@@ -177,6 +195,34 @@ class CheckpointStore:
             ArtifactStoreUnavailable: S3 did not.
         """
         self._remove(f"train/{job_id}/")
+
+    def note_forgotten(self, job_id: str) -> None:
+        """Remember that a job, which is forgotten, may have left files on Modal.
+
+        Raises:
+            ArtifactStoreUnavailable: S3 did not take the note.
+        """
+        key = _FORGOTTEN + job_id
+        with _answers("store", key):
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=b"")
+
+    def noted_as_forgotten(self, *, limit: int) -> list[str]:
+        """Jobs of which that is remembered.
+
+        Raises:
+            ArtifactStoreUnavailable: S3 did not list them.
+        """
+        with _answers("list", _FORGOTTEN):
+            return [key.removeprefix(_FORGOTTEN) for key, _ in itertools.islice(self._list(_FORGOTTEN), limit)]
+
+    def unnote_forgotten(self, job_id: str) -> None:
+        """They are gone.
+
+        Raises:
+            ArtifactStoreUnavailable: S3 did not.
+        """
+        key = _FORGOTTEN + job_id
+        self._remove(key, first=key)
 
     def _score(self, stored: StoredCheckpoint) -> float:
         with _answers("show", stored.key):

@@ -28,25 +28,31 @@ class VolumeAway(Exception):
 class CheckpointVolume:
     """Checkpoints on Modal. Its methods block."""
 
-    def __init__(self, *, environment: str | None) -> None:
+    def __init__(self, *, environment: str | None, client: modal.Client | None = None) -> None:
         self._environment = environment
+        self._client = client
 
     @cached_property
     def _volume(self) -> modal.Volume:
-        return modal.Volume.from_name(CHECKPOINTS_VOLUME, environment_name=self._environment, create_if_missing=True)
+        return modal.Volume.from_name(
+            CHECKPOINTS_VOLUME, environment_name=self._environment, create_if_missing=True, client=self._client
+        )
 
     def steps(self, folder: str) -> list[int]:
-        """Steps of the checkpoints in a job's folder, newest first. Whether they are whole is proven when they come.
+        """Steps of the checkpoints in a job's folder, newest first.
+
+        An upload that was cut is none: metadata comes last. Whether the rest is whole is proven when it comes.
 
         Raises:
             VolumeAway: Modal did not answer.
         """
         with _answers("list", folder):
             try:
-                names = [PurePosixPath(entry.path).name for entry in self._volume.listdir(folder)]
+                paths = [PurePosixPath(entry.path) for entry in self._volume.listdir(folder, recursive=True)]
             except (NotFoundError, FileNotFoundError):
                 return []
-        digits = [name.removeprefix(_STEP) for name in names if name.startswith(_STEP)]
+        found = [path.parent.name for path in paths if path.name == METADATA_FILE]
+        digits = [name.removeprefix(_STEP) for name in found if name.startswith(_STEP)]
         return sorted((int(one) for one in digits if one.isdecimal()), reverse=True)
 
     def rows(self, folder: str, attempt: int) -> list[Row]:
@@ -92,6 +98,19 @@ class CheckpointVolume:
                 with self._volume.batch_upload(force=True) as upload:
                     for name in batch:
                         upload.put_file(step_folder / name, f"{place}/{name}")
+
+    def remove(self, folder: str) -> bool:
+        """Remove a folder with all that it holds. False: there was none.
+
+        Raises:
+            VolumeAway: Modal did not.
+        """
+        with _answers("remove", folder):
+            try:
+                self._volume.remove_file(folder, recursive=True)
+            except (NotFoundError, FileNotFoundError):
+                return False
+        return True
 
 
 @contextmanager

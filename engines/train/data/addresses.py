@@ -28,6 +28,7 @@ def below_mount(dataset: str, bucket: str | None) -> str | None:
         return None
     of, place = place_in_bucket(dataset)
     if of != bucket:
-        cause = f"the trainer mounts {bucket or 'no bucket'} (OVERSPILL_MODAL_DATA_BUCKET)"
+        mounted = f"the bucket {bucket}, not {of}" if bucket else "no bucket"
+        cause = f"the trainer on Modal mounts {mounted} (OVERSPILL_MODAL_DATA_BUCKET)"
         raise DatasetProblem("unresolved", dataset, cause=cause)
     return place or "."

@@ -78,8 +78,11 @@ def loader(batches: StepBatches, *, first: int, steps: int, workers: int, pinned
     )
 
 
-def worker_count(asked: int | None) -> int:
-    """Processes to read with: as asked, else one per four cores; none where this process may have no children."""
+def worker_count(asked: int | None, world: int = 1) -> int:
+    """Processes that one of `world` ranks reads with; none where this process may have no children.
+
+    As asked, else the ranks, which share the host's cores, have one per four cores between them.
+    """
     if multiprocessing.current_process().daemon:
         return 0
-    return len(os.sched_getaffinity(0)) // _CORES_PER_WORKER if asked is None else asked
+    return len(os.sched_getaffinity(0)) // _CORES_PER_WORKER // world if asked is None else asked

@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import tarfile
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final, Protocol
+from typing import IO, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engines.train.errors import DatasetProblem
+from engines.train.errors import DatasetAway, DatasetProblem
 
+T = TypeVar("T")
+
+#: No image of a data set is larger, bytes: what is, was made to fill the host's memory.
+LARGEST_ENTRY_BYTES: Final = 256 * 1024**2
+#: Nor has it more pixels; Pillow's own bound of what may be a decompression bomb.
+LARGEST_IMAGE_PIXELS: Final = 89_478_485
+#: Encoded images are held so many at a time for each thread, and so many bytes together.
+_ENTRIES_PER_THREAD: Final = 16
+_PORTION_BYTES: Final = 256 * 1024**2
+#: A bucket that is mounted fails now and then: what it did not give is asked for again after so many seconds.
+_AGAIN_AFTER_S: Final = (0.5, 2.0, 5.0)
+#: What a file system says for good; its other refusals may pass.
+_FINAL_ERRORS: Final = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
+)
 _SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _TEN: Final = 10
+_READ_BYTES: Final = 1024**2
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of a source: its name in there, its class, and a mark that changes when the file does."""
+    """One image of a source: its name in there, its class, a mark that changes when the file does, and its size."""
 
     name: str
     label: str
     mark: str
+    size_bytes: int
 
 
 class Source(Protocol):
@@ -53,21 +72,28 @@ def open_source(dataset: str, path: Path) -> Iterator[Source]:
         path: Where it is.
 
     Raises:
-        DatasetProblem: It is missing, no archive, or has fewer than two classes of images.
+        DatasetProblem: It is missing, no whole archive, or has fewer than two classes of images.
+        DatasetAway: The file system did not give it, and may another time.
     """
-    if not path.exists():
-        raise DatasetProblem("missing", dataset)
-    try:
-        if path.is_dir():
-            yield _checked(dataset, _Folder(path))
-        elif zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as zipped:
-                yield _checked(dataset, _Zip(zipped))
-        else:
-            with tarfile.open(path) as tar:
-                yield _checked(dataset, _Tar(tar))
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise DatasetProblem("bad_archive", dataset, cause=str(error)) from error
+    with ExitStack() as opened:
+        try:
+            source = _again_if_away(dataset, lambda: _open(path, opened))
+        except (MemoryError, DatasetAway):
+            raise
+        except FileNotFoundError as error:
+            raise DatasetProblem("missing", dataset) from error
+        except Exception as error:  # foreign bytes raise anything: zlib.error, LZMAError, struct.error
+            raise DatasetProblem("bad_archive", dataset, cause=_in_words(error)) from error
+        yield _checked(dataset, source)
+
+
+def _open(path: Path, opened: ExitStack) -> Source:
+    path.stat()
+    if path.is_dir():
+        return _Folder(path)
+    if zipfile.is_zipfile(path):
+        return _Zip(opened.enter_context(zipfile.ZipFile(path)))
+    return _Tar(opened.enter_context(tarfile.open(path)))
 
 
 def is_for_evaluation(position: int) -> bool:
@@ -80,12 +106,11 @@ def decode_all(dataset: str, source: Source, side_px: int, threads: int) -> Iter
 
     Raises:
         DatasetProblem: `bad_image`, with its name: truncated, of no known format, or too large to be one.
+        DatasetAway: The file system did not give one, and may another time.
     """
     with ThreadPoolExecutor(threads) as pool:
         # In portions, so that a slow consumer does not make the whole set pile up in memory.
-        portion = 16 * threads
-        for start in range(0, len(source.entries), portion):
-            entries = source.entries[start : start + portion]
+        for entries in _portions(source.entries, _ENTRIES_PER_THREAD * threads):
             contents = [_contents(dataset, source, entry) for entry in entries]  # one archive, one reader
             yield from zip(
                 entries,
@@ -94,21 +119,67 @@ def decode_all(dataset: str, source: Source, side_px: int, threads: int) -> Iter
             )
 
 
+def _portions(entries: tuple[Entry, ...], count: int) -> Iterator[list[Entry]]:
+    """At most `count` entries at a time, and no more bytes than one portion may have, unless it is a single one."""
+    portion: list[Entry] = []
+    held_bytes = 0
+    for entry in entries:
+        if portion and (len(portion) == count or held_bytes + entry.size_bytes > _PORTION_BYTES):
+            yield portion
+            portion, held_bytes = [], 0
+        portion.append(entry)
+        held_bytes += entry.size_bytes
+    if portion:
+        yield portion
+
+
 def _contents(dataset: str, source: Source, entry: Entry) -> bytes:
+    if entry.size_bytes > LARGEST_ENTRY_BYTES:
+        cause = f"{entry.size_bytes} bytes, {LARGEST_ENTRY_BYTES} are the most"
+        raise DatasetProblem("bad_image", dataset, entry.name, cause)
     try:
-        return source.read(entry.name)
-    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise DatasetProblem("bad_image", dataset, entry.name, str(error)) from error
+        return _again_if_away(dataset, lambda: source.read(entry.name))
+    except (MemoryError, DatasetAway):
+        raise
+    except Exception as error:  # an encrypted entry, an unknown method, a damaged stream: each has its own
+        raise DatasetProblem("bad_image", dataset, entry.name, _in_words(error)) from error
+
+
+def _again_if_away(dataset: str, operation: Callable[[], T]) -> T:
+    """What `operation` returns, which may ask a file system that fails for a moment.
+
+    Raises:
+        DatasetAway: It has failed for longer.
+    """
+    for pause_s in (*_AGAIN_AFTER_S, None):
+        try:
+            return operation()
+        except OSError as error:
+            # One without a number is no file system's: a decompressor's word on damaged bytes.
+            if error.errno is None or error.errno in _FINAL_ERRORS:
+                raise
+            if pause_s is None:
+                raise DatasetAway(dataset, _in_words(error)) from error
+            time.sleep(pause_s)
+    raise AssertionError("the last try returns or raises")
+
+
+def _in_words(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _decode(dataset: str, entry: Entry, content: bytes, side_px: int) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > LARGEST_IMAGE_PIXELS:
+                raise Image.DecompressionBombError(  # noqa: TRY301 - told as whatever else is wrong with it
+                    f"{image.width} x {image.height} pixels, {LARGEST_IMAGE_PIXELS} are the most"
+                )
             picture = image.convert("RGB")
     except MemoryError:
         raise
     except Exception as error:  # on foreign bytes a decoder raises anything: OSError, SyntaxError, struct.error
-        raise DatasetProblem("bad_image", dataset, entry.name, str(error)) from error
+        raise DatasetProblem("bad_image", dataset, entry.name, _in_words(error)) from error
     edge = min(picture.size)
     left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
     square = picture.resize((side_px, side_px), Image.Resampling.BOX, (left, top, left + edge, top + edge))
@@ -138,8 +209,13 @@ def _label_of(name: str) -> str | None:
     return path.parent.name
 
 
-def _entries(marks: dict[str, str]) -> tuple[Entry, ...]:
-    return tuple(Entry(name, label, marks[name]) for name in sorted(marks) if (label := _label_of(name)))
+def _entries(files: dict[str, tuple[int, str]]) -> tuple[Entry, ...]:
+    """The images among files, of which size and mark are given by name. Their marks make the prepared set's name."""
+    return tuple(
+        Entry(name, label, mark, size_bytes)
+        for name, (size_bytes, mark) in sorted(files.items())
+        if (label := _label_of(name))
+    )
 
 
 class _Folder:
@@ -147,7 +223,9 @@ class _Folder:
         self._root = root
         files = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
         stats = {name: path.stat() for name, path in files.items()}
-        self.entries = _entries({name: f"{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats.items()})
+        self.entries = _entries(
+            {name: (stat.st_size, f"{stat.st_size}:{stat.st_mtime_ns}") for name, stat in stats.items()}
+        )
 
     def read(self, name: str) -> bytes:
         return (self._root / name).read_bytes()
@@ -157,7 +235,7 @@ class _Zip:
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
         infos = [info for info in archive.infolist() if not info.is_dir()]
-        self.entries = _entries({info.filename: f"{info.file_size}:{info.CRC}" for info in infos})
+        self.entries = _entries({one.filename: (one.file_size, f"{one.file_size}:{one.CRC}") for one in infos})
 
     def read(self, name: str) -> bytes:
         return self._archive.read(name)
@@ -167,7 +245,10 @@ class _Tar:
     def __init__(self, archive: tarfile.TarFile) -> None:
         self._archive = archive
         self._members = {member.name: member for member in archive if member.isfile()}
-        self.entries = _entries({name: f"{one.size}:{one.mtime}:{one.chksum}" for name, one in self._members.items()})
+        _check_end(archive)
+        self.entries = _entries(
+            {name: (one.size, f"{one.size}:{one.mtime}:{one.chksum}") for name, one in self._members.items()}
+        )
 
     def read(self, name: str) -> bytes:
         file = self._archive.extractfile(self._members[name])
@@ -175,3 +256,22 @@ class _Tar:
         if len(content) != self._members[name].size:
             raise EOFError(f"{len(content)} of {self._members[name].size} bytes are there")
         return content
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """That the archive ends where its members do: `tarfile` takes a header that it cannot read for the end.
+
+    Reads it to its last byte, so that the checksum of a compressed one is proven.
+
+    Raises:
+        tarfile.ReadError: The block of zeros that ends an archive (POSIX.1-1988) is missing.
+    """
+    stream: IO[bytes] | None = archive.fileobj  # type: ignore[assignment]  # typeshed has a narrower one
+    if stream is None:
+        raise tarfile.ReadError("the archive is closed")
+    stream.seek(archive.offset)
+    end = stream.read(tarfile.BLOCKSIZE)
+    if end.count(0) != tarfile.BLOCKSIZE:
+        raise tarfile.ReadError(f"it breaks off, or is damaged, at byte {archive.offset} of its contents")
+    while stream.read(_READ_BYTES):
+        pass

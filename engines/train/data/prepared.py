@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -108,6 +108,8 @@ def _make(cache: Path, key: str, store: Callable[[Path], None]) -> None:
 
 
 def _open(folder: Path) -> PreparedSet:
+    with suppress(OSError):  # in use: a host sweeps old sets out of its cache
+        os.utime(folder)
     description = json.loads((folder / _DESCRIPTION).read_bytes())
     side_px = int(description["side_px"])
     parts = [Part(folder, name, side_px) for name in ("train", "evaluation")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,10 +18,12 @@ from engines.train.data.prepared import Part
 from engines.train.errors import CheckpointProblem
 from engines.train.models.transformer import DiffusionTransformer
 from engines.train.recipes import flow
+from engines.train.recipes.recipe import part_examples
 from engines.train.seeding import generator, seeded
 from engines.train.trained import Trained, bare_model, load
 
-_EVAL_BATCH: Final = 96
+#: Chance is drawn for so many at a time, on the host, however few of them the GPU takes at once.
+_DRAWN_AT_ONCE: Final = 96
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,12 @@ class DiffusionRecipe:
         chance = generator(self._config.seed, "evaluation")
         loss = 0.0
         with torch.no_grad():
-            for start in range(0, count, _EVAL_BATCH):
-                batch = read(held_out, chosen[start : start + _EVAL_BATCH])
+            for start in range(0, count, _DRAWN_AT_ONCE):
+                batch = read(held_out, chosen[start : start + _DRAWN_AT_ONCE])
                 batch |= self.draws.of(chance, len(batch["labels"]))
-                moved = {name: tensor.to(device) for name, tensor in batch.items()}
-                loss += float(self.loss(model, moved)) * len(batch["labels"])
+                for piece in _pieces(batch, part_examples(self._config)):
+                    moved = {name: tensor.to(device) for name, tensor in piece.items()}
+                    loss += float(self.loss(model, moved)) * len(piece["labels"])
         metrics = {"eval_loss": loss / count}
         if self._judge is not None:
             metrics["recognised"] = recognised_share(model, self._config, self._judge, self._classes)
@@ -114,23 +117,37 @@ def recognised_share(model: nn.Module, config: TrainConfig, referee: Trained, cl
     wanted = torch.arange(config.eval_examples) % len(classes)
     chance = generator(config.seed, "samples")
     right = 0
+    at_once = max(1, part_examples(config) // 2)  # guidance asks about each image twice
     with torch.no_grad():
-        for start in range(0, len(wanted), _EVAL_BATCH):
-            labels = wanted[start : start + _EVAL_BATCH]
-            pictures = sample(model, config, labels.to(device), chance)
-            if config.image_size != referee.config.image_size:
-                size = [referee.config.image_size] * 2
-                pictures = functional.interpolate(pictures, size, mode="bilinear", antialias=True)
-            right += int((referee.model(pictures).argmax(1).cpu() == names[labels]).sum())
+        for start in range(0, len(wanted), _DRAWN_AT_ONCE):
+            batch = {"labels": wanted[start : start + _DRAWN_AT_ONCE]}
+            batch["noise"] = _noise(len(batch["labels"]), config, chance)
+            for piece in _pieces(batch, at_once):
+                pictures = _denoised(model, config, piece["labels"].to(device), piece["noise"].to(device))
+                if config.image_size != referee.config.image_size:
+                    size = [referee.config.image_size] * 2
+                    pictures = functional.interpolate(pictures, size, mode="bilinear", antialias=True)
+                right += int((referee.model(pictures).argmax(1).cpu() == names[piece["labels"]]).sum())
     return right / len(wanted)
 
 
 def sample(model: nn.Module, config: TrainConfig, labels: Tensor, chance: torch.Generator) -> Tensor:
     """Images (n, 3, side, side) in -1..1 of the classes `labels`, from noise out of `chance`."""
+    return _denoised(model, config, labels, _noise(len(labels), config, chance).to(labels.device))
+
+
+def _noise(count: int, config: TrainConfig, chance: torch.Generator) -> Tensor:
+    return torch.randn(count, 3, config.image_size, config.image_size, generator=chance)
+
+
+def _pieces(batch: Batch, at_once: int) -> Iterator[Batch]:
+    for start in range(0, len(batch["labels"]), at_once):
+        yield {name: tensor[start : start + at_once] for name, tensor in batch.items()}
+
+
+def _denoised(model: nn.Module, config: TrainConfig, labels: Tensor, noise: Tensor) -> Tensor:
     if not isinstance(model, DiffusionTransformer):
         raise TypeError(f"expected a DiffusionTransformer, got {type(model).__name__}")
-    side = config.image_size
-    noise = torch.randn(len(labels), 3, side, side, generator=chance).to(labels.device)
     nothing = torch.full_like(labels, model.classes)
     *_, images = flow.denoise(
         model.velocity,

@@ -13,10 +13,11 @@ from torch.nn import functional
 from engines.train.contract import TrainConfig
 from engines.train.data.batches import Batch, read
 from engines.train.data.prepared import Part
+from engines.train.recipes.recipe import part_examples
 from engines.train.seeding import generator, seeded
 from engines.train.trained import bare_model
 
-_EVAL_BATCH: Final = 128
+_EVAL_BATCH: Final = 128  # at most
 
 
 def no_draws(_step: int) -> Batch:
@@ -50,9 +51,10 @@ class ClassifierRecipe:
         # Spread over the whole part, which may be sorted by class.
         chosen = np.linspace(0, len(held_out) - 1, count).astype(np.int64)
         right, loss = 0, 0.0
+        at_once = min(_EVAL_BATCH, part_examples(self._config))
         with torch.no_grad():
-            for start in range(0, count, _EVAL_BATCH):
-                batch = read(held_out, chosen[start : start + _EVAL_BATCH])
+            for start in range(0, count, at_once):
+                batch = read(held_out, chosen[start : start + at_once])
                 labels = batch["labels"].to(device)
                 scores = model(batch["images"].to(device)).float()
                 right += int((scores.argmax(1) == labels).sum())

@@ -35,12 +35,20 @@ class Recipe(Protocol):
         ...
 
     def evaluate(self, model: nn.Module, held_out: Part) -> Mapping[str, float]:
-        """Measurements of `model` (in evaluation mode, on its device) by name."""
+        """Measurements of `model` (in evaluation mode, on its device) by name.
+
+        It computes in what the caller has set, and takes no more memory than a part of a training batch does.
+        """
         ...
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """How good that is, higher is better: by it the best checkpoint is kept."""
         ...
+
+
+def part_examples(config: TrainConfig) -> int:
+    """Examples in one forward pass of a training step, on one GPU: what its memory was estimated for."""
+    return max(1, config.batch_size // (config.gpus * config.grad_accumulation))
 
 
 def recipe_for(config: TrainConfig, classes: tuple[str, ...], classifier: Path | None) -> Recipe:

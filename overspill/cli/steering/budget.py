@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
@@ -17,7 +17,11 @@ from overspill.cli.steering.said import who
 from overspill.cli.surroundings import err, fail, mistakes_said, open_ledger, print_json, show
 
 if TYPE_CHECKING:
+    from ledger import Ledger
     from ledger.budget import BudgetView, LiveView, MonthBook, ScopeView
+    from ledger.outcomes import Superseded, TooEarly, TruedUp
+
+    TrueUp = TruedUp | TooEarly | Superseded
 
 app = typer.Typer(
     help="See every cap, what is spent, set aside and left.",
@@ -57,21 +61,23 @@ def budget(context: typer.Context, json: AsJson = False) -> None:
 
 
 @app.command("true-up", short_help="Compare with Modal's own bill now, and book the difference.")
-def true_up(json: AsJson = False) -> None:
-    """Ask Modal for this month's bill, compare it with the ledger, and book what the ledger did not know."""
+def true_up(
+    month: Annotated[
+        str, typer.Option(metavar="YYYY-MM", help="A month that is over, to its end; default: this month up to now.")
+    ] = "",
+    json: AsJson = False,
+) -> None:
+    """Ask Modal for a month's bill, compare it with the ledger, and book what the ledger did not know."""
     from modal.exception import Error as ModalError  # noqa: PLC0415 - heavy, and only this command needs it
 
     from ledger.outcomes import Superseded, TooEarly, TruedUp  # noqa: PLC0415
-    from workers.billing import billed_this_month_usd_micros  # noqa: PLC0415
-    from workers.settings import Settings  # noqa: PLC0415
 
     with mistakes_said(), open_ledger() as ledger:
-        now = datetime.fromtimestamp(ledger.placing.view().now_ms / 1000, UTC)
+        now_ms = ledger.placing.view().now_ms
         try:
-            billed = billed_this_month_usd_micros(Settings(), now)
+            billed, outcome = _closed(ledger, month, now_ms) if month else _so_far(ledger, now_ms)
         except ModalError as error:
             fail(f"Modal did not give its bill: {type(error).__name__}: {error}")
-        outcome = ledger.budget.true_up_month_to_date(billed, who=who())
     match outcome:
         case TruedUp(difference, used, already):
             if json:
@@ -84,6 +90,33 @@ def true_up(json: AsJson = False) -> None:
             fail(f"calls are in flight whose cost is not known yet; compare one that ends {_when(settled_until_ms)}.")
         case Superseded(as_of_ms):
             fail(f"a later bill, which ends {_when(as_of_ms)}, is booked already.")
+
+
+def _so_far(ledger: "Ledger", now_ms: int) -> "tuple[int, TrueUp]":
+    """This month, the present hour included."""
+    from workers.billing import billed_this_month  # noqa: PLC0415 - heavy, and only one command needs it
+    from workers.settings import Settings  # noqa: PLC0415
+
+    bill = billed_this_month(Settings(), _at(now_ms))
+    return bill.usd_micros, ledger.budget.true_up_month_to_date(
+        bill.usd_micros, who=who(), billed_today_usd_micros=bill.today_usd_micros
+    )
+
+
+def _closed(ledger: "Ledger", month: str, now_ms: int) -> "tuple[int, TrueUp]":
+    """A month that is over."""
+    from ledger.periods import month_end_ms, month_start_ms  # noqa: PLC0415
+    from workers.billing import billed_usd_micros  # noqa: PLC0415 - heavy, and only one command needs it
+    from workers.settings import Settings  # noqa: PLC0415
+
+    try:
+        start_ms, end_ms = month_start_ms(month), month_end_ms(month)
+    except ValueError:
+        fail(f"expected a month such as 2026-11, got {month!r}.", exit_code=2)
+    if end_ms > now_ms:
+        fail(f"{month} is not over; without --month, this month is compared up to now.", exit_code=2)
+    billed = billed_usd_micros(Settings(), start=_at(start_ms), end=_at(end_ms))
+    return billed, ledger.budget.true_up(month, billed, who=who(), as_of_ms=end_ms)
 
 
 def scopes(view: "BudgetView") -> Iterator[tuple[str, "ScopeView"]]:
@@ -137,7 +170,11 @@ def _true_up_words(book: "MonthBook") -> str:
 
 
 def _when(at_ms: int) -> str:
-    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%d %b %H:%M} UTC"
+    return f"{_at(at_ms):%d %b %H:%M} UTC"
+
+
+def _at(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def _projected(view: "BudgetView") -> Text:

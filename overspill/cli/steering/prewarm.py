@@ -38,7 +38,8 @@ def prewarm(
             except UnknownGpuClass as error:
                 fail(str(error), exit_code=2)
             wishes = ledger.budget.set_prewarm(number, gpu=chosen.name, for_s=for_s, who=who(), why=why)
-            cost = settings.prices.cost_usd_micros(chosen, for_s) * number
+            # (Modal keeps the buffer beside the warm ones, and it is paid with them.)
+            cost = settings.prices.cost_usd_micros(chosen, for_s) * (number + settings.warm_buffer)
             if number and not json:
                 err.print(f"costs {dollars(cost)} at most, if no job comes", markup=False)
         now_ms = ledger.placing.view().now_ms

@@ -96,9 +96,11 @@ def tell(
     steps = []
     waiting = list(receipts)
     before: str | None = None
+    outcomes = {one.number: one.outcome or "" for one in tries}
     for event in history:
         receipt = waiting.pop(0) if waiting and _was_decided(event, before) else None
-        steps.append(Step(event.at_ms, event.event, event.attempt, _said(event, before, receipt), receipt))
+        said = _said(event, before, receipt, outcomes.get(event.attempt, ""))
+        steps.append(Step(event.at_ms, event.event, event.attempt, said, receipt))
         before = event.state
     # A receipt without its event (the history was cut) is still said, at the end.
     steps += [Step(now_ms, "receipt", 0, _decided(left), left) for left in waiting]
@@ -115,11 +117,11 @@ def _decided(receipt: Mapping[str, Any]) -> str:
     return f"decided {words.plain(str(receipt.get('decision')))}, because {words.rule(str(receipt.get('rule')))}"
 
 
-def _said(event: Event, before: str | None, receipt: Mapping[str, Any] | None) -> str:
+def _said(event: Event, before: str | None, receipt: Mapping[str, Any] | None, outcome: str) -> str:
     detail = event.detail or ""
     match event.event:
         case "job.queued":
-            return _queued(event, before)
+            return _queued(event, before, outcome)
         case "job.placed":
             rule = str(receipt.get("rule")) if receipt else detail
             return f"attempt {event.attempt} placed {_at(event)}, because {words.rule(rule)} ({rule})"
@@ -137,14 +139,14 @@ def _said(event: Event, before: str | None, receipt: Mapping[str, Any] | None) -
             return f"{words.plain(other)}{about}" + (f": {detail}" if detail else "")
 
 
-def _queued(event: Event, before: str | None) -> str:
+def _queued(event: Event, before: str | None, outcome: str) -> str:
     match before:
         case None:
             return f"accepted {_DOORS.get(event.detail or '', event.detail or '')}".strip()
         case State.HELD:
             return "looked at again"
         case _:
-            return f"attempt {event.attempt} failed: {words.cause(event.detail or 'unknown')}; another is made"
+            return f"attempt {event.attempt} {words.end_of(outcome, event.detail or 'unknown')}"
 
 
 def _at(event: Event) -> str:

@@ -19,6 +19,9 @@ RULES: Mapping[str, str] = {
     "invalid_config": "it cannot be run as it is",
     "does_not_fit": "it fits on no GPU that it may have",
     "too_large_for_own_gpus": "it does not fit on our own GPUs",
+    "too_few_own_gpus": "it asks for more GPUs than one of our own workers has",
+    "outgrown_own_gpus": "its memory ran out on our own GPUs, or on one with no less",
+    "data_is_inhouse": "its data can be read in-house only",
     "own_gpu_free": "one of our own GPUs was free",
     "own_gpu_idle": "our own GPUs idled, and coming home paid",
     "waits_for_own_gpus": "there was time enough to wait for our own GPUs",
@@ -54,6 +57,7 @@ CAUSES: Mapping[str, str] = {
     Cause.LEASE_LOST: "its in-house worker stopped renewing its lease",
     Cause.SPAWN_REFUSED: "Modal refused to start the call",
     Cause.SPAWN_LOST: "Modal's answer to the spawn never came",
+    Cause.NOT_ANNOUNCED: "its call could not note in Modal's book that it began",
     Cause.RESULT_LOST: "Modal does not know its call any more",
     Cause.RESULT_EXPIRED: "its call ended long ago, and Modal has dropped the result",
     Cause.RESULT_TOO_LARGE: "its result is larger than may be fetched",
@@ -68,11 +72,30 @@ CAUSES: Mapping[str, str] = {
     Cause.RECALLED: "it waited for our own GPUs until its time was short",
     Cause.NO_ENGINE: "this deployment has no engine for it",
     Cause.BAD_ENVELOPE: "what came back was not what this version expects",
+    "given_back": "it was given back before its call was made",
     "cancelled": "it was cancelled",
     "completed": "completed",
     "budget_exhausted": "it was refused: the budget for Modal is spent",
     "overloaded": "it was refused: there was no room for it in time",
     "deadline_impossible": "it was refused: its deadline could not be met any more",
+}
+
+#: What became of an attempt that was ended to be made again elsewhere: no failure of its own. `why` is its reason.
+MOVES: Mapping[str, str] = {
+    "given_back": "was given back before its call was made, because {why}; another is made",
+    Cause.RECALLED: "was called back from the in-house queue, because {why}; another is made",
+    Cause.SEGMENT_ENDED: "came to the end of its segment; the next one goes on from there",
+    Cause.MOVED_HOME: "ended at a checkpoint; the next one goes on from there, on our own GPUs",
+}
+
+#: Why Modal, or what a call needs, could not be used at that moment.
+_TROUBLES: Mapping[str, str] = {
+    "store_away": "its inputs or its outputs could not be reached",
+    "unavailable": "Modal was away",
+    "timed_out": "Modal did not answer in time",
+    "throttled": "Modal had too many requests",
+    "token_refused": "Modal refused our token",
+    "not_deployed": "the app was not deployed on Modal",
 }
 
 _UNITS: Mapping[str, str] = {"_ms": "ms", "_s": "s", "_bytes": "bytes", "_gib": "GiB"}
@@ -86,6 +109,19 @@ def rule(name: str) -> str:
 def cause(name: str) -> str:
     """A cause as a reason."""
     return CAUSES.get(name, plain(name))
+
+
+def end_of(outcome: str, detail: str) -> str:
+    """How an attempt ended after which another is made, as a phrase about it.
+
+    Args:
+        outcome: as its record has it; empty: unknown.
+        detail: what the event says of it.
+    """
+    move = MOVES.get(outcome or detail)
+    return (
+        move.format(why=_TROUBLES.get(detail) or rule(detail)) if move else f"failed: {cause(detail)}; another is made"
+    )
 
 
 def plain(name: str) -> str:

@@ -1,5 +1,6 @@
 """The budget as people see and steer it: the month's book, the operator's hand, containers gone early, the true-up."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -276,13 +277,41 @@ def test_on_demand_only_what_is_in_flight_cannot_explain_is_booked(ledger: Ledge
     assert ledger.budget.true_up_month_to_date(0, who="t") == TruedUp(0, 15_000)
 
 
+def test_what_modal_billed_yesterday_is_booked_to_yesterday_and_today_keeps_its_cap(ledger: Ledger) -> None:
+    # Given 10,000 used and booked today
+    now = _set_clock(ledger, datetime(2031, 6, 15, 12, 0, tzinfo=UTC))
+    _complete(ledger, _call(ledger), _use(now, "ta-1", 10))
+    move_clock(ledger, 3600)
+    ledger.sweeps.idle_containers(limit=5)
+    # When Modal billed 90,000 this month, 75,000 of them today (60,000 are the tail's)
+    ledger.budget.true_up_month_to_date(90_000, who="t", billed_today_usd_micros=75_000)
+    # Then 5,000 of the difference of 20,000 are today's
+    assert ledger.budget.book("2031-06", by="day").modal == {"2031-06-14": 15_000, "2031-06-15": 75_000}
+    assert ledger.budget.view(ROOMY).day.spent_usd_micros == 75_000
+    # And on the first of a month all of it is
+    _set_clock(ledger, datetime(2031, 7, 1, 1, 0, tzinfo=UTC))
+    ledger.budget.true_up_month_to_date(7_000, who="t", billed_today_usd_micros=7_000)
+    assert ledger.budget.book("2031-07", by="day").modal == {"2031-07-01": 7_000}
+    assert ledger.audit(ROOMY) == []
+
+
 # --- when to come back
 
 
-def test_what_is_full_has_room_when_the_oldest_call_ends(ledger: Ledger) -> None:
-    _call(ledger)
-    # 500,000 micro-dollars at 1,000 a second are set aside
+def test_what_is_full_has_room_when_the_first_call_ends(ledger: Ledger) -> None:
+    # Given a call that may run for a day and was placed first, then one that may run for 500 s, then another long one
+    limits = replace(ROOMY, month_cap_usd_micros=10**9)
+    for seconds in (86_400, 500, 86_400):
+        submit(ledger, tenant="acme" if seconds == 500 else "beta")
+        place(ledger, replace(MODAL, reserve_usd_micros=seconds * 1000), limits=limits)
+    # Then there is room when the short one ends; and dollars too, for hardly any are spent
     assert 495 <= ledger.budget.retry_after_s("modal_calls_at_cap") <= 500
+    assert 495 <= ledger.budget.retry_after_s("month_budget") <= 500
+    # And another tenant's dollars when one of its own ends
+    capped = replace(limits, tenant_cap_usd_micros=10**9)
+    submit(ledger, tenant="beta")
+    place(ledger, replace(MODAL, reserve_usd_micros=700_000), limits=capped)
+    assert 695 <= ledger.budget.retry_after_s("tenant_budget", tenant="beta", kind="render") <= 700
     move_clock(ledger, 600)
     assert ledger.budget.retry_after_s("modal_calls_at_cap") == 5
     _set_clock(ledger, datetime(2031, 6, 30, 23, 0, tzinfo=UTC))

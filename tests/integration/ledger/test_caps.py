@@ -210,6 +210,17 @@ def test_a_top_up_of_what_has_ended_is_stale(ledger: Ledger) -> None:
     assert ledger.budget.view(ROOMY).month.reserved_usd_micros == 0
 
 
+def test_how_well_a_cost_was_foreseen_is_told_by_what_was_set_aside_at_first(ledger: Ledger) -> None:
+    # Given a call that is topped up ahead of its cost
+    job_id, _ = _try(ledger, ONE, ROOMY)
+    ledger.calls.top_up(job_id, 1, reserve_usd_micros=250_000, limits=ROOMY)
+    # When it cost twice what was foreseen / then that is said, although what was set aside in the end covered it
+    _complete(ledger, job_id, cost=200_000)
+    ratios = "prediction_error_ratio|kind=render|pool=modal|sum"
+    assert ledger.client.hget(f"{ledger.prefix}:counters", ratios) == "2000000"
+    assert not [name for name in ledger.counters() if name.startswith("reservation_exceeded")]
+
+
 # --- a settlement above its reservation is booked as it is, and never hidden
 
 

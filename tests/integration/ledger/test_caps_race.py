@@ -1,4 +1,5 @@
-"""Eight dispatchers race against every cap at once, while calls are topped up, end and are stopped: none is passed.
+"""Eight dispatchers race against every cap at once, while calls are topped up, end and are stopped, and containers are
+kept warm: none is passed.
 
 The dispatchers are processes; two of them are killed at work, and so is Redis, which comes back from its append-only
 file. What is checked is not a sample: every movement of money is one entry of the ledger's journal, and the journal is
@@ -10,6 +11,7 @@ import random
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from ledger.containers import ContainerUse, Usage
 from ledger.decisions import Limits, RunInhouse, RunOnModal
 from ledger.models import Artifact
 from ledger.outcomes import Delivering, Placed, Refused
+from ledger.warming import WarmHeld, WarmPool, WarmTerms
 from tests.support.ledgers import RECEIPT, fresh_ledger, submit
 from tests.support.redis_server import running_redis
 from tests.support.waiting import until
@@ -40,6 +43,8 @@ LIMITS = Limits(
     drain_priority=5,
 )
 JOBS, DISPATCHERS = 300, 8
+#: The one that keeps containers warm beside (two others are killed).
+KEEPER = 2
 TENANTS = ("acme", "beta", "gamma", "delta")
 
 
@@ -51,10 +56,21 @@ def _dispatch(settings: LedgerSettings, seed: int) -> None:
     with Ledger(settings) as own:
         while time.monotonic() < give_up_at:
             try:
+                if seed == KEEPER:
+                    _keep_warm(own, chance)
                 if not _round(own, chance, mine):
                     return
             except LedgerUnavailable:
                 time.sleep(0.05)
+
+
+def _keep_warm(own: Ledger, chance: random.Random) -> None:
+    """A round of the warm keeper, who wants now more and now fewer of a class."""
+    decision, terms = chance.choice(CLASSES), WarmTerms(round_s=1, limits=LIMITS)
+    wanted = WarmPool(Kind.RENDER, decision.gpu, chance.randrange(4), 0, decision.usd_nanos_per_s)
+    held = own.warming.hold(replace(wanted, buffer=min(wanted.number, 1)), terms)
+    if isinstance(held, WarmHeld):
+        own.warming.pay(replace(wanted, number=held.number, buffer=held.buffer), terms)
 
 
 def _round(own: Ledger, chance: random.Random, mine: list[tuple[str, int, RunOnModal]]) -> bool:

@@ -1,8 +1,8 @@
 """The money is exact under any interleaving: hypothesis drives the real scripts against a model in plain Python.
 
 Tenants, kinds, GPU classes with counts; placements, top-ups, settlements above and below their reservation, stops,
-idle tails, containers that end early, true-ups, the operator's hand, and a clock that jumps over days and months. What
-the ledger answers must be what the model foresaw, and after each step every sum must be the model's.
+idle tails, containers that end early or are kept warm, true-ups, the operator's hand, and a clock that jumps over days
+and months. What the ledger answers must be what the model foresaw, and after each step every sum must be the model's.
 """
 
 import json
@@ -23,9 +23,10 @@ from ledger.decisions import Limits, RunInhouse, RunOnModal
 from ledger.models import Artifact, Kind
 from ledger.outcomes import Completed, Delivering, Placed, Refused, ToppedUp, TruedUp
 from ledger.retries import Cause
+from ledger.warming import WarmPool, WarmTerms
 from tests.support.ledgers import RECEIPT, move_clock
 from tests.support.machines import run_machine
-from tests.support.money_model import MoneyModel
+from tests.support.money_model import MoneyModel, PaidRound, Warm
 from tests.support.redis_server import RedisServer
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=1, sha256="0")
@@ -262,6 +263,7 @@ class MoneyMachine(RuleBasedStateMachine):
         for name in over:
             one = self.model.containers[name]
             self.model.tail_over(name, one.tail_usd_micros, one.window_ms)
+        self.model.forget_gone()
 
     @precondition(lambda self: self.model.idle())
     @rule(
@@ -291,16 +293,57 @@ class MoneyMachine(RuleBasedStateMachine):
         text = self.ledger.client.hget(f"{self.ledger.prefix}:containers", name)
         return int(json.loads(str(text))["booked_ms"])
 
+    # --- warm containers
+
+    @rule(
+        kind=st.sampled_from(list(Kind)),
+        gpu=st.sampled_from(sorted(CLASSES)),
+        number=st.integers(0, 3),
+        round_s=st.sampled_from([2, 10]),
+        asked=st.sampled_from([True, True, True, False]),
+        waited_s=st.sampled_from([0, 10]),
+    )
+    def keep_warm(self, kind: Kind, gpu: str, number: int, round_s: float, asked: bool, waited_s: float) -> None:
+        """As the keeper does: hold what fits, pay for it; or count what Modal keeps although nobody was asked."""
+        rate, gpus = CLASSES[gpu]
+        terms, of = WarmTerms(round_s, LIMITS), (str(kind), gpu)
+        wanted = Warm(number, number % 2, rate, gpus)
+        self._tick()
+        if asked and number:
+            expected = self.model.may_keep(*of, wanted, round_s)
+            held = self.ledger.warming.hold(WarmPool(kind, gpu, wanted.number, wanted.buffer, rate), terms)
+            if isinstance(held, Refused):
+                assert held.reason == expected
+                return
+            assert (held.number, held.buffer) == expected
+            wanted = Warm(held.number, held.buffer, rate, gpus)
+        self.model.kept_warm(*of, wanted)
+        idle = self.model.warm_idle(*of)
+        cost = self.model.warm_cost(idle, rate, round_s)
+        refused = self.model.dollar_refusal("default", str(kind), cost, None) if cost else None
+        outcome = self.ledger.warming.pay(WarmPool(kind, gpu, wanted.number, wanted.buffer, rate), terms)
+        assert outcome == (Refused(refused) if refused else None)
+        if refused is None:
+            # (By the very millisecond that the ledger wrote.)
+            rounds: list[str] = self.ledger.client.zrange(f"{self.ledger.prefix}:warm:rounds:{kind}:{gpu}", 0, -1)  # type: ignore[assignment]  # redis-py is untyped here
+            from_ms = max([self.model.now_ms, *map(int, rounds)])
+            to_ms = from_ms + round(round_s * 1000)
+            self.model.paid_warm(*of, idle, PaidRound(from_ms, to_ms, idle * round(round_s * 1000)), cost)
+        # (A call that comes after that may be credited with it.)
+        move_clock(self.ledger, waited_s)
+
     # --- the bill, the operator, the clock
 
-    @rule(off_by=st.integers(-3_000, 3_000))
-    def true_up(self, off_by: int) -> None:
+    @rule(off_by=st.integers(-3_000, 3_000), today=st.one_of(st.none(), st.integers(0, 300_000)))
+    def true_up(self, off_by: int, today: int | None) -> None:
         self._tick()
         billed = max(0, self.model.spent_of() + off_by)
-        outcome = self.ledger.budget.true_up_month_to_date(billed + self.model.reserved_of(), who="test")
+        outcome = self.ledger.budget.true_up_month_to_date(
+            billed + self.model.reserved_of(), who="test", billed_today_usd_micros=today
+        )
         assert isinstance(outcome, TruedUp)
         assert outcome.difference_usd_micros >= 0
-        self.model.trued_up(outcome.difference_usd_micros)
+        self.model.trued_up(outcome.difference_usd_micros, billed_today=today)
         again = self.ledger.budget.true_up_month_to_date(billed + self.model.reserved_of(), who="test")
         assert again == TruedUp(0, outcome.used_usd_micros + outcome.difference_usd_micros)
 

@@ -1,5 +1,7 @@
 """What training adds to the ledger: rows that are kept once and bounded, speeds, recalls, held spawns."""
 
+from dataclasses import replace
+
 import pytest
 
 from ledger import Kind, Ledger, State, TrainJob
@@ -84,6 +86,27 @@ def test_what_a_run_does_twice_is_counted(ledger: Ledger) -> None:
     assert counters["train_steps_repeated_total|gpu=inhouse|pool=none"] == 20
 
 
+def test_what_is_done_twice_is_counted_where_checkpoints_are_torn(ledger: Ledger) -> None:
+    # Given a run whose folder held a torn checkpoint: it warns before it begins, and does not know yet where it is
+    record = _started(ledger)
+    started, warning, progress = ({"kind": kind, "step": 0} for kind in ("started", "warning", "progress"))
+    ledger.training.note(record.id, 1, [warning | {"n": 1}, started | {"n": 2}, progress | {"n": 3, "step": 40}])
+    counters = ledger.counters()
+    # Then that was no restart, and nothing was done twice
+    assert not [name for name in counters if name.startswith("train_")]
+    # When its container is taken at step 40, its newest checkpoint is torn, and it goes on from step 20
+    ledger.training.note(record.id, 1, [warning | {"n": 4}, started | {"n": 5, "step": 20}])
+    # Then twenty steps are lost, by one restart
+    where = "gpu=inhouse|pool=inhouse"
+    counters = ledger.counters()
+    assert counters[f"train_restarts_total|{where}"] == 1
+    assert counters[f"train_steps_repeated_total|{where}"] == 20
+    # And once more at step 30, before it has come as far as it had: ten
+    ledger.training.note(record.id, 1, [progress | {"n": 6, "step": 30}, started | {"n": 7, "step": 20}])
+    counters = ledger.counters()
+    assert (counters[f"train_restarts_total|{where}"], counters[f"train_steps_repeated_total|{where}"]) == (2, 30)
+
+
 def test_a_segment_that_is_over_is_no_failure(ledger: Ledger) -> None:
     record = _started(ledger)
     ledger.attempts.fail(record.id, 1, cause=Cause.SEGMENT_ENDED, message="over", max_attempts=10_000, jitter=0.0)
@@ -94,15 +117,40 @@ def test_a_segment_that_is_over_is_no_failure(ledger: Ledger) -> None:
 def test_a_job_that_waits_is_recalled_and_one_that_runs_is_not(ledger: Ledger) -> None:
     waiting = _placed(ledger, RunInhouse())
     assert [record.id for record in ledger.training.waiting_inhouse(Kind.TRAIN, limit=9)] == [waiting.id]
-    assert not ledger.training.recall(waiting.id, 7, reason="stale")
-    assert ledger.training.recall(waiting.id, 1, reason="slack_used_up")
+    assert not ledger.training.recall(replace(waiting, attempt=7), MODAL, limits=ROOMY, reason="stale")
+    assert ledger.training.recall(waiting, MODAL, limits=ROOMY, reason="slack_used_up")
     assert ledger.desk.get(waiting.id).state is State.QUEUED
     assert ledger.desk.history(waiting.id)[-1].detail == "slack_used_up"
     assert ledger.training.waiting_inhouse(Kind.TRAIN, limit=9) == []
     ledger.desk.cancel(waiting.id)
     running = _started(ledger)
-    assert not ledger.training.recall(running.id, 1, reason="too late")
+    assert not ledger.training.recall(running, MODAL, limits=ROOMY, reason="too late")
     assert ledger.audit() == []
+
+
+def test_a_job_that_a_limit_keeps_off_modal_is_not_recalled_for_nothing(ledger: Ledger) -> None:
+    waiting = _placed(ledger, RunInhouse())
+    # While an operator has turned spilling off, the breaker is open, or there is no room for its reservation
+    ledger.budget.set_override("off", who="ann", why="prices")
+    assert not ledger.training.recall(waiting, MODAL, limits=ROOMY, reason="slack_used_up")
+    ledger.budget.set_override("auto", who="ann", why="prices")
+    ledger.client.hset(f"{ledger.prefix}:breaker", "phase", "open")
+    assert not ledger.training.recall(waiting, MODAL, limits=ROOMY, reason="slack_used_up")
+    ledger.client.hset(f"{ledger.prefix}:breaker", "phase", "half_open")
+    poor = replace(ROOMY, month_cap_usd_micros=MODAL.reserve_usd_micros - 1)
+    assert not ledger.training.recall(waiting, MODAL, limits=poor, reason="slack_used_up")
+    # Then it keeps its place, and loses none of its attempts; and it goes when nothing keeps it
+    assert ledger.desk.get(waiting.id) == waiting
+    assert ledger.training.recall(waiting, MODAL, limits=ROOMY, reason="slack_used_up")
+
+
+def test_memory_that_ran_out_in_house_is_remembered(ledger: Ledger) -> None:
+    record = _started(ledger)
+    assert record.outgrown_inhouse is None
+    message = "GPU memory ran out at step 3"
+    ledger.attempts.fail(record.id, 1, cause=Cause.OUT_OF_MEMORY, message=message, max_attempts=9, jitter=0.0)
+    after = ledger.desk.get(record.id)
+    assert (after.state, after.outgrown_inhouse, after.outgrown_gpu) == (State.QUEUED, "cuda", None)
 
 
 def test_a_claim_on_a_spawn_is_held_until_it_is_lost(ledger: Ledger) -> None:

@@ -21,8 +21,18 @@ from ledger.retries import Cause
 from ledger.store import LedgerSettings
 from monitoring.catalogue import METRICS, Type
 from monitoring.exporter.server import Exporter
+from tests.support.activity import (
+    H100,
+    ROOMY,
+    everything,
+    fail,
+    refuse_token,
+    run_inhouse,
+    run_on_modal,
+    start_inhouse,
+    submit,
+)
 from tests.support.activity import decide as decided
-from tests.support.activity import everything, fail, refuse_token, run_inhouse, run_on_modal, start_inhouse, submit
 from tests.support.ledgers import fresh_ledger, move_clock
 from tests.support.redis_server import RedisServer, running_redis
 
@@ -52,7 +62,7 @@ def test_everything_that_happened_is_shown(ledger: Ledger, exporter_of: Callable
     # given at least one of everything, and a breaker that opened
     everything(ledger)
     refuse_token(ledger)
-    # when it is scraped
+    # when it is scraped, by an exporter whose own cap is not that of those who place
     scraped = scrape(exporter_of(ledger, month_cap_usd=50))
     # then the events are counted with their labels
     assert value(scraped, "jobs_total", kind="train", outcome="completed", pool="modal") == 1
@@ -71,7 +81,7 @@ def test_everything_that_happened_is_shown(ledger: Ledger, exporter_of: Callable
     spent = value(scraped, "budget_spent_usd", scope="month")
     parts = [s.value for s in scraped.values() if s.name == "overspill_cost_usd_total" and s.labels["pool"] == "modal"]
     assert spent == pytest.approx(sum(parts))
-    assert 0 < spent < value(scraped, "budget_cap_usd", scope="month") == 50
+    assert 0 < spent < value(scraped, "budget_cap_usd", scope="month") == ROOMY.month_cap_usd_micros / 1e6
     # and a slow job can be found from its bucket
     key = ("overspill_job_total_seconds_bucket", frozenset({"kind": "render", "pool": "modal", "le": "1.0"}.items()))
     assert scraped[key].exemplar is not None
@@ -128,6 +138,34 @@ def test_the_oldest_job_is_found_behind_younger_ones_of_higher_priority(
     scraped = scrape(exporter_of(ledger))
     assert 500 <= value(scraped, "oldest_job_age_seconds", kind="render", state="queued") < 510
     assert value(scraped, "queue_depth", kind="render", state="queued") == 2
+
+
+def test_a_job_that_everybody_let_go_has_an_age(ledger: Ledger, exporter_of: Callable[..., Exporter]) -> None:
+    # given a claim that a dispatcher took with it when it died, a pause that is over, and an old job that is placed on
+    # Modal and that nobody spawns
+    exporter = exporter_of(ledger)
+    submit(ledger, Kind.TRAIN)
+    ledger.placing.claim_queued(Kind.TRAIN, limit=1, lease_s=100)
+    unspawned = submit(ledger, Kind.RENDER)
+    failed = submit(ledger, Kind.RENDER)
+    move_clock(ledger, 50)
+    decided(ledger, Kind.RENDER, H100)
+    decided(ledger, Kind.RENDER, RunInhouse())
+    fail(ledger, failed, start_inhouse(ledger, Kind.RENDER).attempt, Cause.ERROR)
+    ages = {"claimed": ("train", "claimed"), "delayed": ("render", "delayed")}
+    young = scrape(exporter)
+    # when hours have passed
+    move_clock(ledger, 7_200)
+    scraped = scrape(exporter)
+    # then each has an age, since it should have been taken up: it had none before
+    for kind, state in ages.values():
+        assert value(young, "oldest_job_age_seconds", kind=kind, state=state) == 0
+        assert 7_100 <= value(scraped, "oldest_job_age_seconds", kind=kind, state=state) < 7_230
+        assert value(scraped, "oldest_job_age_seconds", kind=kind, state="queued") == 0
+    # and the third since its placement, not since its acceptance
+    assert ledger.desk.get(unspawned).call_id is None
+    assert value(young, "modal_oldest_age_seconds", state="waiting") < 30
+    assert 7_200 <= value(scraped, "modal_oldest_age_seconds", state="waiting") < 7_230
 
 
 def test_messages_are_counted_over_all_priority_lists(

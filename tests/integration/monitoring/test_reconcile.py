@@ -3,9 +3,10 @@
 import pytest
 
 from ledger import Kind, Ledger
-from ledger.decisions import Shed
+from ledger.decisions import RunInhouse, Shed
+from ledger.retries import Cause
 from monitoring.reconcile import differences
-from tests.support.activity import decide, everything, run_inhouse, submit
+from tests.support.activity import ARTIFACT, decide, everything, fail, run_inhouse, start_inhouse, submit
 from tests.support.ledgers import move_clock
 
 
@@ -69,6 +70,28 @@ def test_one_change_too_many_is_found_in_all_that_it_counts(ledger: Ledger, chan
     found = differences(ledger)
     assert sorted(one.metric for one in found) == counts
     assert {one.counted - one.recorded for one in found} == {1}
+
+
+@pytest.mark.parametrize("metric", ["job_wait_seconds", "job_run_seconds", "job_total_seconds"])
+def test_a_sum_that_is_a_millisecond_wrong_is_found(ledger: Ledger, metric: str) -> None:
+    # given a job that waited for three seconds, ran for five on its second attempt, and a sum that somebody has changed
+    submit(ledger, Kind.RENDER)
+    decide(ledger, Kind.RENDER, RunInhouse())
+    move_clock(ledger, 3)
+    first = start_inhouse(ledger, Kind.RENDER)
+    fail(ledger, first.id, first.attempt, Cause.LEASE_LOST)
+    move_clock(ledger, 60)
+    decide(ledger, Kind.RENDER, RunInhouse())
+    record = start_inhouse(ledger, Kind.RENDER)
+    move_clock(ledger, 5)
+    ledger.attempts.begin_delivery(record.id, record.attempt)
+    ledger.attempts.complete(record.id, record.attempt, artifact=ARTIFACT, measurements={}, cost_usd_micros=400)
+    assert differences(ledger) == []
+    ledger.client.hincrby(f"{ledger.prefix}:counters", f"{metric}|kind=render|pool=inhouse|sum", 1_000)
+    # then that sum, and nothing else, is said to differ
+    (found,) = differences(ledger)
+    assert (found.metric, found.counted - found.recorded) == (f"{metric}_sum", 1_000)
+    assert found.recorded >= 3_000_000
 
 
 def test_jobs_that_were_retired_are_no_difference(ledger: Ledger) -> None:

@@ -1,9 +1,12 @@
 """Dispatch on a real ledger: decisions are committed with receipts; a hard limit turns Modal into a hold."""
 
-from ledger import Kind, Ledger, State
+from ledger import Kind, Ledger, State, TrainJob
 from tests.integration.workers.conftest import RecordingNudger, settings_for
 from tests.support.ledgers import move_clock, submit
+from workers.broker import Broker
 from workers.dispatch import Dispatcher
+from workers.reconcile import Reconciler
+from workers.resources import Resources
 
 
 def _dispatcher(ledger: Ledger, **fields: object) -> tuple[Dispatcher, RecordingNudger]:
@@ -64,3 +67,29 @@ def test_a_held_job_is_not_held_past_its_deadline(ledger: Ledger) -> None:
     move_clock(ledger, 31)
     assert ledger.sweeps.due_held(limit=10) == ([], [job_id])
     assert ledger.desk.get(job_id).error_code == "deadline_impossible"
+
+
+def test_a_train_job_that_may_not_go_to_modal_waits_for_own_gpus_and_goes_when_it_may(
+    ledger: Ledger, open_ends: Resources
+) -> None:
+    # Given no budget for Modal, and no own GPU that is alive
+    job = TrainJob(recipe="image_classifier", deadline_s=60)
+    poor, _ = _dispatcher(ledger, month_cap_usd=0)
+    job_id = ledger.desk.submit(job, source="client").job_id
+    # When a train job comes, then it is not held until it is shed: it waits for own GPUs
+    assert poor.run(Kind.TRAIN) == {"placed_inhouse": 1}
+    (receipt,) = ledger.desk.receipts(job_id)
+    assert (receipt["rule"], receipt["signals"]["wanted"]) == ("month_budget", "no_live_slot")
+    # And sweeps leave it there while spilling is off, though its slack is used up
+    ledger.budget.set_override("off", who="ann", why="prices")
+    reconciler = Reconciler(open_ends, Broker(open_ends.settings))
+    reconciler.sweep()
+    assert ledger.desk.get(job_id).state is State.PLACED
+    # And take it away when nothing keeps it off Modal any more
+    ledger.budget.set_override("auto", who="ann", why="prices")
+    reconciler.sweep()
+    assert ledger.desk.get(job_id).state is State.QUEUED
+    rich, nudger = _dispatcher(ledger)
+    assert rich.run(Kind.TRAIN) == {"placed_modal": 1}
+    assert [nudge.queue for nudge in nudger.sent] == ["overflow"]
+    reconciler.stop()

@@ -1,8 +1,9 @@
-"""The nightly true-up on a real ledger; only Modal's bill itself is said by the test."""
+"""The nightly true-up on a real ledger; only Modal's bill itself is said by the tests."""
 
 import asyncio
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -48,30 +49,107 @@ def _complete(ledger: Ledger, job_id: str, began: datetime, ended: datetime) -> 
     ledger.attempts.complete(job_id, 1, artifact=ARTIFACT, measurements={}, usage=usage)
 
 
-def test_under_constant_load_the_bill_is_booked_up_to_the_hour_in_which_all_is_settled(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given forty seconds of use before eleven, and a call that was placed at noon and still runs at four
-    day = datetime(2031, 6, 15, tzinfo=UTC)
-    _set_clock(ledger, day.replace(hour=10, minute=30))
+@dataclass
+class _Bill:
+    """What Modal says: so much whatever is asked, and nothing while it is away."""
+
+    usd_micros: int
+    is_away: bool = False
+    asked: list[tuple[datetime, datetime]] = field(default_factory=list)
+
+    def __call__(self, settings: Settings, *, start: datetime, end: datetime) -> int:
+        self.asked.append((start, end))
+        if self.is_away:
+            raise ConnectionError("Modal is away")
+        return self.usd_micros
+
+
+@pytest.fixture
+def bill(monkeypatch: pytest.MonkeyPatch) -> _Bill:
+    said = _Bill(45_000)
+    monkeypatch.setattr(trueup, "billed_usd_micros", said)
+    return said
+
+
+def _nightly(ledger: Ledger, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> NightlyTrueUp:
+    open_ends: Any = _Open(Settings(), ledger)
+    return NightlyTrueUp(open_ends, now=now)
+
+
+def _used_40_s(ledger: Ledger, at: datetime) -> None:
+    """Forty seconds of use, from then on."""
+    _set_clock(ledger, at)
     job_id = _call(ledger)
-    _set_clock(ledger, day.replace(hour=10, minute=31))
-    _complete(ledger, job_id, day.replace(hour=10, minute=30), day.replace(hour=10, minute=30, second=40))
+    _set_clock(ledger, at + timedelta(minutes=1))
+    _complete(ledger, job_id, at, at + timedelta(seconds=40))
+
+
+def test_under_constant_load_the_bill_is_booked_up_to_the_hour_in_which_all_is_settled(
+    ledger: Ledger, bill: _Bill
+) -> None:
+    # Given forty seconds of use, a call that was placed at five past twelve and still runs, and the night after
+    day, night = datetime(2031, 6, 15, tzinfo=UTC), datetime(2031, 6, 16, 3, tzinfo=UTC)
+    _used_40_s(ledger, day.replace(hour=10, minute=30))
     _set_clock(ledger, day.replace(hour=12, minute=5))
     _call(ledger)
-    _set_clock(ledger, day.replace(hour=16))
-    # And Modal's bill, which says 45,000 micro-dollars whatever its end
-    asked: list[datetime] = []
-
-    def bill(settings: Settings, *, start: datetime, end: datetime) -> int:
-        asked.append(end)
-        return 45_000
-
-    monkeypatch.setattr(trueup, "billed_usd_micros", bill)
-    open_ends: Any = _Open(Settings(), ledger)
-    # When the ledger is compared at four
-    done = asyncio.run(NightlyTrueUp(open_ends).compare(day.replace(hour=16)))
-    # Then not up to two, for the call reaches back before it, but up to noon; and the difference is booked
-    assert done
-    assert [end.hour for end in asked] == [14, 12]
+    _set_clock(ledger, night)
+    # When the ledger is compared
+    assert asyncio.run(_nightly(ledger).compare(night.date()))
+    # Then not up to midnight, for the call reaches back before it, but up to noon
+    assert [end for _, end in bill.asked] == [night.replace(hour=0), day.replace(hour=12)]
+    # And the difference is booked, and moves no cap of the day that has begun
     assert ledger.budget.book("2031-06", by="component").modal == {"execution": 40_000, "true_up": 5_000}
+    assert ledger.budget.book("2031-06", by="day").modal == {"2031-06-15": 45_000}
+
+
+def test_the_last_hours_of_a_month_are_compared_until_it_is_closed(ledger: Ledger, bill: _Bill) -> None:
+    # Given use in the last hour of June, and a call that was placed before it and still runs on the first of July
+    last = datetime(2031, 6, 30, tzinfo=UTC)
+    _set_clock(ledger, last.replace(hour=20, minute=5))
+    running = _call(ledger)
+    _used_40_s(ledger, last.replace(hour=23, minute=30))
+    first, june = last + timedelta(days=1), (datetime(2031, 6, 1, tzinfo=UTC), datetime(2031, 7, 1, tzinfo=UTC))
+    _set_clock(ledger, first.replace(hour=3))
+    # When it is compared in the first night, then as far as that goes
+    nightly = _nightly(ledger)
+    assert asyncio.run(nightly.compare(first.date()))
+    assert bill.asked == [june, (june[0], last.replace(hour=20))]
+    # When the call has ended, then the next night closes June
+    _complete(ledger, running, first.replace(hour=2), first.replace(hour=2, second=10))
+    second, bill.usd_micros = first + timedelta(days=1), 42_000
+    _set_clock(ledger, second.replace(hour=3))
+    bill.asked.clear()
+    assert asyncio.run(nightly.compare(second.date()))
+    july = (june[1], second)
+    assert bill.asked == [june, july]
+    assert sum(ledger.budget.book("2031-06", by="day").modal.values()) == 42_000
+    # And the one after asks about July only
+    bill.asked.clear()
+    third = second + timedelta(days=1)
+    _set_clock(ledger, third.replace(hour=3))
+    assert asyncio.run(nightly.compare(third.date()))
+    assert bill.asked == [(june[1], third)]
+
+
+def test_a_month_of_which_the_ledger_knows_nothing_is_left_alone(ledger: Ledger, bill: _Bill) -> None:
+    _set_clock(ledger, datetime(2031, 6, 1, 4, tzinfo=UTC))
+    assert asyncio.run(_nightly(ledger).compare(date(2031, 6, 1)))
+    assert bill.asked == []
+
+
+def test_what_did_not_work_is_tried_again_every_ten_minutes_until_it_went_well_that_day(
+    ledger: Ledger, bill: _Bill
+) -> None:
+    # Given a Modal that is away from three to four
+    hours_minutes = [(2, 59), (3, 0), (3, 9), (3, 10), (4, 0), (4, 10), (15, 0)]
+    times = [datetime(2031, 6, 15, hour, minute, tzinfo=UTC) for hour, minute in hours_minutes]
+    clock = [times[0]]
+    nightly, tried = _nightly(ledger, lambda: clock[0]), []
+    # When it is looked again and again whether it is due
+    for clock[0] in [*times, times[-1] + timedelta(days=1)]:
+        _set_clock(ledger, clock[0])
+        bill.is_away = clock[0].hour == 3
+        asyncio.run(nightly.if_due())
+        tried.append(len(bill.asked))
+    # Then it is tried from three on, ten minutes apart, until it went well; and once on the next day
+    assert tried == [0, 1, 1, 2, 3, 3, 3, 4]

@@ -1,10 +1,12 @@
 """The deployed renderer in real containers: results inline and straight to S3, bounded, and its peak memory told."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
+from modal.exception import ServiceError
 
 from ledger import Ledger, State
 from overspill.dev.s3_service import S3Service
@@ -12,6 +14,8 @@ from tests.integration.workers.conftest import settings_for
 from tests.support.modal_local import start_modal_local
 from tests.support.overflow import Plane, client_of, deploy_renderer
 from workers.artifacts import ArtifactStore
+from workers.overflow import sdk
+from workers.overflow.calls import Answered, NotAsked
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,7 @@ def test_a_video_goes_straight_to_s3_by_an_address_that_we_signed(
 
 
 def test_a_result_beyond_our_bound_is_not_fetched(
-    ledger: Ledger, s3: S3Service, containers: tuple[dict[str, str], Any]
+    ledger: Ledger, s3: S3Service, containers: tuple[dict[str, str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a follower that holds no result of more than eight kilobytes
     plane = _plane(ledger, s3, containers, max_result_bytes=8_192)
@@ -79,3 +83,16 @@ def test_a_result_beyond_our_bound_is_not_fetched(
     # Then it is not fetched, and the job says so
     assert (done.state, done.error_code) == (State.FAILED, "result_too_large")
     assert "OVERSPILL_RESULT_TRANSPORT" in (done.error_message or "")
+    # And when a follower that holds more looks while Modal's store is away, it is known that the call has a result
+    roomy = _plane(ledger, s3, containers)
+    call_id = ledger.desk.attempt(job_id, 1)["call_id"]
+    roomy.admin.inject("unavailable", methods=["BlobGet"])
+    look = asyncio.run(roomy.modal.look(call_id))
+    roomy.admin.clear()
+    assert isinstance(look, NotAsked)
+    assert (type(look.error), look.has_result) == (ServiceError, True)
+    # And while its bytes come, who waits for them is told, out of the SDK's own thread
+    told: list[int] = []
+    monkeypatch.setattr(sdk, "_extending", lambda *_: lambda: told.append(1))
+    assert isinstance(asyncio.run(roomy.modal.look(call_id)), Answered)
+    assert told

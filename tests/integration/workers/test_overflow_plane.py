@@ -8,20 +8,21 @@ from dataclasses import dataclass
 
 import modal
 import pytest
+from modal.exception import ServiceError
 
 from ledger import Kind, Ledger, Pool, State
 from ledger.decisions import Limits, RunOnModal
 from ledger.following import SpawnRate
 from ledger.outcomes import ClaimedJob, Placed, Refused
-from tests.support.ledgers import RECEIPT, ROOMY, move_clock, submit
-from tests.support.overflow import Plane, client_of, deploy_renderer
+from tests.support.ledgers import RECEIPT, ROOMY, submit
+from tests.support.overflow import APP, Plane, client_of, deploy_renderer
 from tests.support.simulated_modal import simulated_modal
 from tests.support.waiting import until
 from workers.dispatch import render_need
 from workers.overflow.breaker import Phase, Trouble
-from workers.overflow.forecast import hour_of_week
 from workers.overflow.idlewatch import IdleWatch
 from workers.overflow.orphans import OrphanSweep
+from workers.overflow.sdk import ModalRenderer
 from workers.overflow.tending import BreakerTender
 from workers.overflow.warm import WarmKeeper
 
@@ -87,6 +88,9 @@ def test_many_calls_end_each_in_its_own_way(plane: Plane, silent: str) -> None:
         "simulated 0.2 answer=oom": ("out_of_memory", State.QUEUED),
         "simulated 0.2 raise=timeout": ("error", State.QUEUED),
         "simulated 0.2 raise=error": ("error", State.QUEUED),
+        # What the SDK raises itself when Modal cannot be asked, raised by the method
+        "simulated 0.2 raise=auth": ("error", State.QUEUED),
+        "simulated 0.2 raise=file": ("error", State.QUEUED),
         "simulated 0.2 clock=3600": ("completed", State.COMPLETED),
     }
     ids = {prompt: plane.placed(prompt + silent) for prompt in endings}
@@ -101,6 +105,8 @@ def test_many_calls_end_each_in_its_own_way(plane: Plane, silent: str) -> None:
     # And a clock that is an hour ahead costs what it worked, not an hour
     skewed = plane.ledger.desk.attempt(ids["simulated 0.2 clock=3600"], 1)
     assert int(skewed["cost_usd_micros"]) < 10 * plane.settings.prices.usd_nanos_per_s("H100") / 1000
+    # And none of what the methods raised was taken for trouble with Modal
+    assert plane.gate.read().phase is Phase.CLOSED
     # And after an out of memory the job wants a larger class
     assert plane.ledger.desk.get(ids["simulated 0.2 answer=oom"]).outgrown_gpu == "H100"
 
@@ -155,6 +161,36 @@ def test_a_call_whose_spawner_died_is_adopted_while_its_attempt_waits_for_it(pla
     assert (done.state, done.attempt, done.call_id) == (State.COMPLETED, 1, call_id)
     assert "call.adopted" in [event.event for event in plane.ledger.desk.history(job_id)]
     assert len([call for call in plane.admin.calls() if call["call_id"] == call_id]) == 1
+
+
+def test_of_two_calls_of_one_attempt_the_one_that_works_is_followed(plane: Plane) -> None:
+    # Given an attempt whose spawn was answered twice: the first call works, and the second one was recorded
+    job_id = plane.placed("simulated 1.5")
+    plane.ledger.calls.claim_spawns(worker="twice", limit=1, lease_s=60)
+    request = {"prompt": "simulated 1.5", "width": 320, "height": 180, "seconds": 4, "fps": 24, "seed": 0}
+
+    def spawned() -> str:
+        return asyncio.run(plane.modal.spawn(request, attempt_of=(job_id, 1), gpu="H100", timeout_s=10))
+
+    works = spawned()
+    until(lambda: asyncio.run(plane.modal.announcement(job_id, 1)), lambda found: found is not None, timeout_s=10)
+    recorded = spawned()
+    assert plane.ledger.calls.record_call(job_id, 1, call_id=recorded, first_check_s=0, deadline_s=60)
+    # When it is followed
+    with plane.following():
+        done = plane.ended(job_id)
+    # Then the recorded one leaves, and the job is done by the other, without another attempt
+    assert (done.state, done.attempt, done.call_id) == (State.COMPLETED, 1, works)
+
+
+def test_that_modal_cannot_be_asked_is_not_taken_for_a_call_that_never_began(plane: Plane) -> None:
+    # Given a Dict of Modal's that is away; when it is asked for an announcement, then that is said
+    plane.admin.inject("unavailable", methods=["DictGet"])
+    with pytest.raises(ServiceError):
+        asyncio.run(plane.modal.announcement("video_never", 1))
+    # And when it is back, then one that never began is told by None
+    plane.admin.clear()
+    assert asyncio.run(plane.modal.announcement("video_never", 1)) is None
 
 
 def test_one_sweep_stops_strangers_and_forgets_what_is_settled(plane: Plane) -> None:
@@ -265,6 +301,29 @@ def test_an_app_that_is_not_deployed_holds_jobs_and_uses_up_no_retry(ledger: Led
     assert _place_again(ledger) == Refused("breaker_open")
 
 
+class _OneClassMissing(ModalRenderer):
+    """Asks for a class that the deployed app has not."""
+
+    async def spawn(self, *_: object, **__: object) -> str:
+        missing = modal.Cls.from_name(APP, "NoSuchClass", client=self._client)
+        await missing().render.spawn.aio()
+        raise AssertionError("expected NotFoundError")
+
+
+def test_one_class_that_is_missing_is_its_jobs_trouble_and_nobody_elses(ledger: Ledger, cloud: SimulatedModal) -> None:
+    # Given a job that asks for what the deployment lacks
+    plane = _plane(ledger, cloud)
+    plane.modal = _OneClassMissing(app_name=APP, environment=None, max_result_bytes=10**6, client=cloud.client)
+    job_id = plane.placed("simulated 1")
+    # When it is spawned
+    assert plane.spawn() == {"spawn_refused": 1}
+    # Then its attempt failed with Modal's words, and the breaker lets others through
+    attempt = ledger.desk.attempt(job_id, 1)
+    assert attempt["outcome"] == "spawn_refused"
+    assert "NoSuchClass" in attempt["message"]
+    assert ledger.following.breaker().phase == "closed"
+
+
 def _place_again(ledger: Ledger, *, limits: Limits = ROOMY) -> Placed | Refused:
     def claim() -> list[ClaimedJob]:
         return ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
@@ -357,39 +416,3 @@ def test_a_wish_for_warm_containers_is_kept_paid_for_and_given_back(ledger: Ledg
     assert ledger.warming.kept() == {}
     assert ledger.placing.view().money.spent_usd_micros == spent
     assert ledger.audit(plane.settings.limits) == []
-
-
-def test_a_forecast_peak_is_warmed_for_within_its_ceiling(ledger: Ledger, cloud: SimulatedModal) -> None:
-    # Given weeks in which every hour brought 600 jobs of a minute each, and a ceiling that pays for one round
-    rate = 1_140_960
-    round_usd = 5 * 30 * rate / 1e9
-    plane = _plane(ledger, cloud, warm_usd_per_day=1.5 * round_usd, warm_share=0.5)
-    prefix = ledger.prefix
-    ledger.warming.arrivals(Kind.RENDER, keep_ratio=0.6)
-    ledger.client.hset(f"{prefix}:arrivals:render", mapping={str(hour): "600" for hour in range(168)})
-    ledger.observe("job_run_seconds", "kind=render|outcome=completed|pool=modal", 60)
-    keeper = WarmKeeper(plane.open_ends, plane.modal, render_need(plane.settings), every_s=30)
-    # When the keeper goes round twice
-    asyncio.run(keeper.keep())
-    kept = ledger.warming.kept()
-    asyncio.run(keeper.keep())
-    # Then half of the ten GPUs that the peak needs were warm, until the day's ceiling was reached
-    assert kept == {(Kind.RENDER, "H100"): 5}
-    assert ledger.warming.kept() == {}
-    assert ledger.placing.view().money.spent_usd_micros <= 1.5 * round_usd * 1e6
-
-
-def test_the_arrivals_of_a_week_are_folded_hour_by_hour(ledger: Ledger) -> None:
-    # Given three jobs in this hour
-    for _ in range(3):
-        submit(ledger)
-    assert sum(ledger.warming.arrivals(Kind.RENDER, keep_ratio=0.5).by_hour.values()) == 0
-    # When the hour is over
-    move_clock(ledger, 3600)
-    now = ledger.warming.arrivals(Kind.RENDER, keep_ratio=0.5)
-    hour = (hour_of_week(now.now_ms) - 1) % 168
-    assert now.by_hour[hour] == 3 * 0.5 or now.by_hour[hour] == 3
-    # And a quiet week later it counts half
-    was = now.by_hour[hour]
-    move_clock(ledger, 7 * 86_400)
-    assert ledger.warming.arrivals(Kind.RENDER, keep_ratio=0.5).by_hour[hour] == was / 2

@@ -113,6 +113,29 @@ def test_a_late_answer_of_the_spawner_that_was_adopted_meanwhile_changes_nothing
     assert ledger.audit() == []
 
 
+def test_a_spawn_that_took_so_long_that_its_call_was_let_go_is_booked_all_the_same(ledger: Ledger) -> None:
+    # Given an attempt that was cancelled during its spawn, and whose call was let go as one that nobody will ever know
+    job_id = submit(ledger)
+    place(ledger, MODAL)
+    ledger.calls.claim_spawns(worker="slow", limit=1, lease_s=10)
+    ledger.desk.cancel(job_id)
+    ledger.calls.settle_cancel(job_id, 1)
+    assert ledger.calls.claim_cancels(limit=5, again_in_s=5) == []
+    # When the spawn answers after all
+    assert not ledger.calls.record_call(job_id, 1, call_id="fc-late", first_check_s=0, deadline_s=600)
+    # Then its call is stopped, with its own deadline, and what it cost is booked
+    (cancel,) = ledger.calls.claim_cancels(limit=5, again_in_s=5)
+    assert cancel.call_id == "fc-late"
+    assert cancel.call_deadline_ms == (cancel.spawned_ms or 0) + 600_000
+    ledger.calls.settle_cancel(job_id, 1, cost_usd_micros=70)
+    assert ledger.desk.get(job_id).cost_usd_micros == 70
+    # And when its spawner says the same again, its books stay closed
+    assert not ledger.calls.record_call(job_id, 1, call_id="fc-late", first_check_s=0, deadline_s=600)
+    ledger.calls.settle_cancel(job_id, 1, cost_usd_micros=70)
+    assert ledger.desk.get(job_id).cost_usd_micros == 70
+    assert ledger.audit() == []
+
+
 def test_two_spawners_share_one_bucket(ledger: Ledger) -> None:
     # Given ten attempts, and a bucket of three
     for _ in range(10):

@@ -2,6 +2,9 @@
 
 import json
 import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,8 @@ import pytest
 
 pytest.importorskip("torch", reason="train jobs need torch: `make setup-tests`")
 
+from engines.train import checkpoints
+from engines.train.errors import DatasetProblem
 from ledger import Kind, Ledger, State, TrainJob
 from ledger.decisions import Limits, Receipt, RunInhouse
 from ledger.models import JobRecord
@@ -16,12 +21,19 @@ from ledger.outcomes import Placed
 from overspill.dev.s3_service import S3Service
 from tests.integration.workers.conftest import RecordingNudger, settings_for
 from tests.support.ledgers import move_clock
+from tests.support.modal_local import start_modal_local
+from tests.support.overflow import client_of
 from tests.support.waiting import until
 from workers.artifacts import ArtifactStore
 from workers.inhouse import run_next
 from workers.resources import Resources
 from workers.shutdown import StopRequest
+from workers.training.configs import created_on
+from workers.training.datasets import fetch_dataset
+from workers.training.forgetting import Forgetting
+from workers.training.onmodal import SpawnLost, TrainOnModal
 from workers.training.store import CheckpointStore
+from workers.training.volume import CheckpointVolume
 
 TINY: dict[str, Any] = {
     "recipe": "image_classifier", "steps": 12, "batch_size": 16, "checkpoint_every_steps": 4, "width": 4, "depth": 1,
@@ -83,6 +95,11 @@ def test_a_run_leaves_its_last_checkpoint_in_s3_and_tells_how_it_went(trainer: R
     assert any(row["kind"] == "progress" and row["loss"] > 0 for row in rows)
     assert ledger.training.speeds()["image_classifier@inhouse"] > 0
     assert '"accuracy"' in ledger.desk.attempt(job_id, 1)["measurements"]
+    # And its curve lies in S3 too, and nothing is left of it on the host
+    store = trainer.artifacts
+    listed = store.client.list_objects_v2(Bucket=store.bucket, Prefix=f"train/{job_id}/1/tensorboard/")
+    assert [entry["Size"] > 0 for entry in listed["Contents"]] == [True]
+    assert not list((trainer.settings.train_folder / "checkpoints").rglob(f"{job_id}*"))
 
 
 def test_another_attempt_goes_on_from_what_the_first_left_in_s3(
@@ -116,6 +133,61 @@ def test_a_torn_checkpoint_in_s3_is_passed_over(trainer: Resources, ledger: Ledg
     fetched = store.fetch_newest(job_id, tmp_path)
     assert fetched is not None
     assert fetched.step == 8
+
+
+def _rounds(threads: int, rounds: int, once: Callable[[int], Any]) -> list[Any]:
+    """What `once(round)` returned or raised, from so many threads at the same moment, again and again."""
+    together = threading.Barrier(threads)
+
+    def run() -> list[Any]:
+        said = []
+        for number in range(rounds):
+            together.wait(20)
+            try:
+                said.append(once(number))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is what the test is about
+                said.append(error)
+        return said
+
+    with ThreadPoolExecutor(threads) as pool:
+        return [one for done in [pool.submit(run) for _ in range(threads)] for one in done.result()]
+
+
+def test_slots_of_one_host_that_fetch_the_same_at_once_all_have_it(trainer: Resources, tmp_path: Path) -> None:
+    # Given a checkpoint and a dataset in S3, and in every other round a torn checkpoint of that name on the host
+    store = CheckpointStore(trainer.artifacts)
+    files = {f"{name}.safetensors": bytes(5_000) for name in ("model", "optimizer")}
+    written = checkpoints.write(tmp_path / "made", 4, files, {"score": None})
+    stored = store.put("ftjob_both", 1, written.path)
+    for name in ("cat/1.png", "dog/1.png"):
+        trainer.artifacts.client.put_object(Bucket=trainer.artifacts.bucket, Key=f"sets/both/{name}", Body=CUT)
+    rounds = 4
+    for number in range(0, rounds, 2):
+        (tmp_path / str(number) / "step-4").mkdir(parents=True)
+        (tmp_path / str(number) / "step-4" / "metadata.json").write_text("{")
+    # When four slots fetch both at once, then each has them whole
+    fetched = _rounds(3, rounds, lambda number: store.fetch(stored, tmp_path / str(number)))
+    assert {(str(one), getattr(one, "metadata", None) == written.metadata) for one in fetched} == {
+        (str(checkpoints.read(tmp_path / str(number) / "step-4")), True) for number in range(rounds)
+    }
+    dataset = f"s3://{trainer.artifacts.bucket}/sets/both"
+    found = _rounds(3, rounds, lambda number: fetch_dataset(trainer.artifacts, dataset, tmp_path / f"cache-{number}"))
+    assert {str(one.relative_to(tmp_path)) if isinstance(one, Path) else repr(one) for one in found} == {
+        str(next((tmp_path / f"cache-{number}" / "s3").iterdir()).relative_to(tmp_path)) for number in range(rounds)
+    }
+    assert all((one / "dog/1.png").read_bytes() == CUT for one in found)
+    # And nothing half fetched is left
+    assert not list(tmp_path.rglob(".unfinished-*"))
+
+
+@pytest.mark.parametrize(("dataset", "said"), [("s3://no-such-bucket/x", "NoSuchBucket"), ("s3://a!/x", "name")])
+def test_a_bucket_that_is_not_there_is_a_problem_of_the_dataset_and_not_waited_for(
+    trainer: Resources, tmp_path: Path, dataset: str, said: str
+) -> None:
+    with pytest.raises(DatasetProblem) as caught:
+        fetch_dataset(trainer.artifacts, dataset, tmp_path)
+    assert caught.value.flaw == "missing"
+    assert said in str(caught.value)
 
 
 CUT = b"\x89PNG\r\n\x1a\n cut off here"
@@ -162,6 +234,54 @@ def test_what_is_forgotten_leaves_nothing_in_s3(trainer: Resources, ledger: Ledg
     Reconciler(trainer, Broker(trainer.settings)).sweep()
     assert store.whole(job_id) == []
     assert ledger.training.rows(job_id) == []
+
+
+@pytest.fixture
+def volume() -> Iterator[CheckpointVolume]:
+    """The volume of checkpoints, on a Modal of its own."""
+    server = start_modal_local()
+    try:
+        yield CheckpointVolume(environment=None, client=client_of(server.env))
+    finally:
+        server.stop()
+
+
+def test_an_upload_that_was_cut_is_no_checkpoint_and_what_retired_jobs_have_left_is_removed(
+    trainer: Resources, ledger: Ledger, volume: CheckpointVolume, tmp_path: Path
+) -> None:
+    # Given a judge and a run that goes on on Modal, both with checkpoints in S3
+    judge = _place(ledger)
+    job_id = _place(ledger, classifier=judge)
+    made = {}
+    for job in (judge, job_id):
+        facts = {"score": None, "config": {"recipe": "image_classifier"}}
+        made[job] = checkpoints.write(tmp_path / job, 4, {"model.safetensors": job.encode()}, facts).path
+        CheckpointStore(trainer.artifacts).put(job, 1, made[job])
+    record = ledger.desk.get(job_id)
+    on_modal = TrainOnModal(trainer, volume)
+    # And uploads of both that were cut before their metadata
+    folder = f"image_classifier/{created_on(record).isoformat()}/{job_id}"
+    half = tmp_path / "half" / "step-4"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half")
+    for place in (folder, f"classifiers/{judge}"):
+        volume.upload(half, place)
+        assert volume.steps(place) == []
+    # When an attempt is prepared
+    with suppress(SpawnLost):  # nobody has claimed it: only what lies on the volume matters here
+        on_modal.prepare(record)
+    # Then both are whole
+    for place, job in ((folder, job_id), (f"classifiers/{judge}", judge)):
+        assert volume.steps(place) == [4]
+        assert checkpoints.read(volume.download(place, 4, tmp_path / "got" / job)).metadata
+    # And when they are retired, nothing of them is left, on the volume neither
+    forgetting = Forgetting(trainer, volume)
+    forgetting.clear_volume()
+    forgetting.forget([judge, job_id])
+    assert CheckpointStore(trainer.artifacts).whole(job_id) == []
+    assert forgetting.clear_volume() == 2
+    assert [volume.steps(place) for place in (folder, f"classifiers/{judge}")] == [[], []]
+    assert forgetting.clear_volume() == 0
 
 
 @pytest.fixture

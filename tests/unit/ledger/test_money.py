@@ -11,7 +11,7 @@ from ledger.budget import projection
 from ledger.decisions import Limits
 from ledger.periods import month_end_ms, month_of, month_start_ms, next_day_ms
 from ledger.refusals import Refusal, is_about_dollars, public_code
-from ledger.retry_after import LEAST_S, OFF_S, UNKNOWN_S, Facts, retry_after_s
+from ledger.retry_after import LEAST_S, OFF_S, UNKNOWN_S, Expected, Facts, Spent, retry_after_s
 from ledger.stages import Stage, as_lua, stage_of
 
 
@@ -71,6 +71,12 @@ def test_a_day_ends_at_the_next_ones_midnight() -> None:
 
 
 NOW = _ms(2031, 6, 30, 22)
+#: A training run that was placed first and has 23 hours to go, and two renders.
+TRAIN_AND_RENDERS = (
+    Expected(NOW + 23 * 3_600_000, 90, "beta", "train"),
+    Expected(NOW + 41_500, 10, "beta", "render"),
+    Expected(NOW + 80_000, 10, "acme", "render"),
+)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +86,22 @@ NOW = _ms(2031, 6, 30, 22)
         ("tenant_drain", Facts(NOW), 2 * 3600),
         ("day_budget", Facts(NOW - 86_400_000), 2 * 3600),
         ("day_drain", Facts(NOW), 2 * 3600),
-        ("gpus_at_cap", Facts(NOW, oldest_call_ends_ms=NOW + 41_500), 42),
-        ("hour_rate", Facts(NOW, oldest_call_ends_ms=NOW - 1), LEAST_S),
+        ("gpus_at_cap", Facts(NOW, TRAIN_AND_RENDERS), 42),
+        ("gpus_at_cap", Facts(NOW, TRAIN_AND_RENDERS, idle_until_ms=NOW + 7_000), 7),
+        ("modal_calls_at_cap", Facts(NOW, TRAIN_AND_RENDERS, idle_until_ms=NOW + 7_000), 42),
+        ("modal_calls_at_cap", Facts(NOW, TRAIN_AND_RENDERS, is_stopping=True), LEAST_S),
+        ("hour_rate", Facts(NOW, [Expected(NOW - 1, 1)]), LEAST_S),
         ("modal_calls_at_cap", Facts(NOW), LEAST_S),
+        # Of a cap of 100, 40 are spent: what is set aside comes back
+        ("month_budget", Facts(NOW, TRAIN_AND_RENDERS, budgets={"month": Spent(40, 100)}), 42),
+        # 95 are: not even the smallest fits before the period's end; nor is there anything that drains any more
+        ("month_budget", Facts(NOW, TRAIN_AND_RENDERS, budgets={"month": Spent(95, 100)}), 2 * 3600),
+        ("month_drain", Facts(NOW, TRAIN_AND_RENDERS, budgets={"month": Spent(75, 100)}, drain_ratio=0.8), 2 * 3600),
+        ("day_drain", Facts(NOW, TRAIN_AND_RENDERS, budgets={"day": Spent(65, 100)}, drain_ratio=0.8), 42),
+        # What comes back to others does not help
+        ("tenant_budget", Facts(NOW, TRAIN_AND_RENDERS, budgets={"tenant": Spent(0, 100)}, tenant="acme"), 80),
+        ("kind_budget", Facts(NOW, TRAIN_AND_RENDERS, budgets={"kind": Spent(0, 100)}, kind="train"), 2 * 3600),
+        ("day_budget", Facts(NOW, budgets={"day": Spent(0, 100)}), 2 * 3600),
         ("spill_off", Facts(NOW, override_until_ms=NOW + 60_000), 60),
         ("spill_off", Facts(NOW), OFF_S),
         ("breaker_open", Facts(NOW, probe_in_s=12.2), 13),

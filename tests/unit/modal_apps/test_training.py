@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engines.train.allocator import estimate
 from engines.train.contract import EventKind, TrainConfig, TrainContext, TrainEvent, TrainOutcome, TrainResult
 from engines.train.errors import DatasetProblem, DoesNotFit, InvalidTrainConfig, OutOfMemory, TrainError, VolumeFull
 from modal_apps.gpu_table import as_markdown
@@ -28,7 +29,7 @@ from modal_apps.training_errors import in_words
 from modal_apps.training_request import TrainRequest, WrongConfigFile, by_hand, read_config_file
 from modal_apps.training_rows import ROWS_PER_RUN, RowFile, Thinner, parse_rows
 from modal_apps.training_run import TrainingRun, unless_open
-from modal_apps.training_size import check_class, choose_class
+from modal_apps.training_size import check_class, choose_class, training_class
 
 REPOSITORY = Path(__file__).parents[3]
 CONFIG = TrainConfig(recipe="image_classifier", steps=1000, batch_size=64)
@@ -265,3 +266,14 @@ def test_a_commit_stands_though_the_reload_after_it_is_refused() -> None:
     unless_open(_raises("there are open files preventing the operation: x"))
     with pytest.raises(RuntimeError, match="gone"):
         unless_open(_raises("the volume is gone"))
+
+
+def test_a_card_without_flash_attention_is_not_taken_for_long_sequences() -> None:
+    # given a transformer of a thousand tokens, which a T4 would hold if it had flash attention
+    sizes = {"image_size": 64, "patch_size": 2, "width": 256, "heads": 8, "depth": 8, "batch_size": 48}
+    long = TrainConfig.from_wire({"recipe": "diffusion_transformer", **sizes})
+    assert estimate(long).needed_gib < 16 < estimate(long, has_flash=False).needed_gib
+    # then it goes to another class, and a T4 that somebody names is refused
+    assert choose_class(long).name != "T4"
+    with pytest.raises(DoesNotFit, match="T4"):
+        check_class(long, training_class("T4"))

@@ -10,9 +10,9 @@ import pytest
 from ledger.metrics import BOUNDS
 from monitoring import documentation
 from monitoring.alerting.files import GRAFANA, GROUPS, alerts, written
-from monitoring.alerting.model import Alert, Recording, Severity
+from monitoring.alerting.model import Alert, Group, Recording, Severity
 from monitoring.alerting.objectives import OBJECTIVES, START_THRESHOLDS
-from monitoring.alerting.render import duration_s, shortened
+from monitoring.alerting.render import as_grafana, as_prometheus, duration_s, shortened
 from monitoring.catalogue import METRICS, series_names
 
 ROOT = Path(__file__).parents[3]
@@ -101,6 +101,21 @@ def test_shortening_changes_windows_and_nothing_else() -> None:
         'kind:x:rate1h > 900 and increase(a_5m{b="10m"}[15000ms]) > rate(c[60000ms] offset 10080000ms)'
     )
     assert shortened(expression, 1.0) == expression
+    # and none is so short that no scrape is in it
+    assert shortened("last_over_time(x[1m]) > y[1s]", 120) == "last_over_time(x[2000ms]) > y[1000ms]"
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.name)
+def test_an_alert_about_the_ledger_fires_on_while_the_ledger_misses_scrapes(alert: Alert) -> None:
+    # given an alert / when it is about what the exporter says of itself / then it ends when that does
+    answered_without_the_ledger = set(names_in(alert.expr)) <= {"overspill_up", "overspill_redis_up"}
+    keeps = duration_s(alert.keep) > 0
+    assert keeps is not answered_without_the_ledger
+    # and both that alert people are told so, each in its own words
+    group = Group("one", "One.", alerts=(alert,))
+    assert (f"keep_firing_for: {alert.keep}\n" in as_prometheus(group)) is keeps
+    assert ("keep_firing_for: 1000ms\n" in as_prometheus(group, shorter=120)) is keeps
+    assert (f"keepFiringFor: {alert.keep}\n" in as_grafana((group,))) is keeps
 
 
 @pytest.mark.parametrize("text", ["5", "m5", "5 m", "-5m", ""])

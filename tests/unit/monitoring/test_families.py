@@ -27,7 +27,7 @@ from monitoring.exporter.families import families
 from monitoring.exporter.reading import BrokerDepth, Reading, RedisState
 
 NOW_MS = 1_795_305_600_000  # 2026-11-22T00:00:00Z
-NOBODY = KindMeasure(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, spill_active=False, spill_since_ms=0)
+NOBODY = KindMeasure(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, spill_active=False, spill_since_ms=0)
 QUIET = Measurement(
     now_ms=NOW_MS,
     month="2026-11",
@@ -59,9 +59,10 @@ FACTS = Facts(
 )
 
 
-def shown(measured: Measurement | None) -> str:
+def shown(measured: Measurement | None, *, broker: BrokerDepth | None = BrokerDepth({"render": 3}, 0)) -> str:  # noqa: B008 - frozen
     """What a scrape would answer."""
-    reading = Reading(measured, BrokerDepth({"render": 3}, 0), {"ledger": SERVER}, 0.01)
+    servers = {"ledger": SERVER, "broker": SERVER if broker else None}
+    reading = Reading(measured, broker, servers, 0.01)
 
     class Once(Collector):
         def collect(self):  # type: ignore[no-untyped-def]  # the library's own signature
@@ -82,12 +83,22 @@ def test_a_ledger_that_is_away_is_a_metric_and_the_rest_is_shown() -> None:
     assert "overspill_jobs" not in text
 
 
+def test_a_broker_that_is_away_is_a_metric_and_the_rest_is_shown() -> None:
+    text = shown(QUIET, broker=None)
+    assert 'overspill_redis_up{role="broker"} 0.0' in text
+    assert 'overspill_redis_up{role="ledger"} 1.0' in text
+    assert "overspill_up 1.0\n" in text
+    assert "overspill_broker_messages" not in text
+
+
 def test_counters_are_there_before_anything_was_counted() -> None:
     # given a ledger in which nothing has happened / then what is alerted on is 0, so that its first rise is a rise
     text = shown(QUIET)
     assert 'overspill_out_of_memory_total{kind="render",pool="modal",where="cuda"} 0.0' in text
     assert 'overspill_jobs_total{kind="train",outcome="failed",pool="none"} 0.0' in text
     assert 'overspill_job_wait_seconds_count{kind="render",pool="inhouse"} 0.0' in text
+    assert 'overspill_overshoot_usd_total{scope="month"} 0.0' in text
+    assert 'overspill_train_restarts_total{pool="modal"} 0.0' in text
     assert "overspill_exporter_unlisted_series 0.0" in text
 
 
@@ -145,9 +156,11 @@ def test_the_breaker_says_in_which_phase_it_is_and_why() -> None:
     assert 'overspill_modal_breaker{phase="open"} 1.0' in text
     assert 'overspill_modal_breaker{phase="closed"} 0.0' in text
     assert 'overspill_modal_breaker_reason{reason="token_refused"} 1.0' in text
-    # and once it is closed, the old reason says nothing
-    closed = shown(replace(QUIET, breaker_reason="token_refused"))
-    assert 'overspill_modal_breaker_reason{reason="token_refused"} 0.0' in closed
+    # and once Modal has answered, or it is closed, the old reason says nothing
+    for phase in ("half_open", "closed"):
+        mended = shown(replace(QUIET, breaker_phase=phase, breaker_reason="token_refused"))
+        assert f'overspill_modal_breaker{{phase="{phase}"}} 1.0' in mended
+        assert 'overspill_modal_breaker_reason{reason="token_refused"} 0.0' in mended
 
 
 @pytest.mark.parametrize(
@@ -186,3 +199,18 @@ def test_a_cap_on_a_day_a_kind_and_a_named_tenant() -> None:
     measured = replace(QUIET, scopes={**QUIET.scopes, "tenant:acme": ScopeMeasure(1_000_000, 0)})
     caps = {budget.scope: budget.cap_usd for budget in budgets(measured, limits)}
     assert caps == {"month": 100.0, "day": 5.0, "kind:train": 7.0, "tenant:acme": 9.0}
+
+
+def test_the_cap_in_force_is_shown_and_not_the_setting_of_an_exporter_that_was_not_restarted() -> None:
+    # given a day's cap that was raised for those who place, one that was lifted, and one that nothing was placed under
+    limits = replace(FACTS.limits, day_cap_usd_micros=5_000_000, kind_caps_usd_micros={"train": 7_000_000})
+    scopes = {
+        "month": ScopeMeasure(0, 0),
+        "day": ScopeMeasure(0, 0, placed_under=True, cap_usd_micros=50_000_000),
+        "kind:train": ScopeMeasure(0, 0, placed_under=True, cap_usd_micros=None),
+    }
+    # when the budgets are made / then the ledger's word counts where it has one
+    assert {one.scope: one.cap_usd for one in budgets(replace(QUIET, scopes=scopes), limits)} == {
+        "month": 100.0,
+        "day": 50.0,
+    }

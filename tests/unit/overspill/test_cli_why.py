@@ -12,7 +12,8 @@ from rich.console import Console
 from ledger import Ledger
 from ledger.containers import ContainerUse, Usage
 from ledger.decisions import Hold, Limits, Receipt, RunInhouse, RunOnModal
-from ledger.models import Artifact, Kind
+from ledger.desk import Event
+from ledger.models import Artifact, Kind, TrainJob
 from ledger.outcomes import Held, Refused
 from ledger.refusals import Refusal
 from ledger.retries import Cause
@@ -96,6 +97,42 @@ def test_a_life_is_told_from_its_door_to_its_end(ledger: Ledger) -> None:
     assert shown.tries[1].cost_usd_micros == 8_000
     assert shown.ending.startswith("completed on Modal H100 after ")
     assert shown.ending.endswith("for $0.0080")
+
+
+def test_a_move_is_no_failure(ledger: Ledger) -> None:
+    # given a training run that was called back, given back, cut into segments, moved home, and whose worker then died
+    job_id = ledger.desk.submit(TrainJob(recipe="image_classifier"), source="client").job_id
+    key = f"{ledger.prefix}:attempt:{job_id}"
+    ends = [("recalled", "slack_used_up"), ("given_back", "breaker_open"), ("given_back", "throttled"),
+            ("segment_ended", "segment_ended"), ("moved_home", "moved_home"), ("lease_lost", "lease_lost")]  # fmt: skip
+    told_of = []
+    for number, (outcome, detail) in enumerate(ends, 1):
+        ledger.client.hset(f"{key}:{number}", mapping={"pool": "modal", "gpu": "H100", "outcome": outcome})
+        told_of.append(Event(number, "job.queued", "queued", number, None, None, detail))
+    record = ledger.desk.get(job_id)
+    attempts = [tries.read(n, ledger.desk.attempt(job_id, n), now_ms=9) for n in range(1, len(ends) + 1)]
+    running = Event(0, "job.running", "running", 1, "modal", "H100", "fc-1")
+    history = [event for one in told_of for event in (running, one)]
+    # when its life is told / then only the last is called a failure
+    shown = life.tell(record, history=history, receipts=[], tries=attempts, now_ms=10)
+    said = [step.said for step in shown.steps if step.event == "job.queued"]
+    for number, (became, why) in enumerate(
+        [
+            ("was called back from the in-house queue, because", "its deadline left no more time"),
+            ("was given back before its call was made, because", "its circuit breaker was open"),
+            ("was given back before its call was made, because", "Modal had too many requests"),
+            ("came to the end of its segment; ", "the next one goes on from there"),
+            ("ended at a checkpoint; ", "the next one goes on from there, on our own GPUs"),
+            ("failed: ", "its in-house worker stopped renewing its lease; another is made"),
+        ]
+    ):
+        assert said[number].startswith(f"attempt {number + 1} {became}")
+        assert why in said[number]
+    # and the table of attempts has words for each
+    assert [one.how for one in shown.tries[:2]] == [
+        "it waited for our own GPUs until its time was short",
+        "it was given back before its call was made",
+    ]
 
 
 def test_a_refusal_names_the_limit_that_said_no(ledger: Ledger) -> None:

@@ -2,12 +2,22 @@
 
 import builtins
 
+import aiohttp
 import pytest
 from modal import exception as modal_errors
 
 from ledger.retries import Cause
 from modal_apps.envelope import Envelope, RemoteError, Timings
-from workers.overflow.calls import Answered, LookTimedOut, Raised, ResultTooLarge, SpawnTimedOut, StillRunning
+from workers.overflow.breaker import Trouble
+from workers.overflow.calls import (
+    Answered,
+    LookTimedOut,
+    NotAsked,
+    Raised,
+    ResultTooLarge,
+    SpawnTimedOut,
+    StillRunning,
+)
 from workers.overflow.endings import (
     AskAgain,
     Ended,
@@ -59,45 +69,121 @@ def test_what_is_no_envelope_ends_the_job_with_a_name(wire: object) -> None:
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (modal_errors.OutputExpiredError(), Cause.RESULT_EXPIRED),
         (modal_errors.FunctionTimeoutError("t"), Cause.TIMEOUT),
-        (modal_errors.NotFoundError("n"), Cause.RESULT_LOST),
         (modal_errors.RemoteError("Function call was cancelled by user or a failure."), Cause.CANCELLED_REMOTELY),
         (modal_errors.RemoteError("Runner failed with exit code: 1"), Cause.CRASH),
         (modal_errors.RemoteError("Runner failed with exit code: 137"), Cause.OUT_OF_MEMORY),
         (modal_errors.InternalFailure("Runner failed with exit code: 137"), Cause.OUT_OF_MEMORY),
         (modal_errors.InternalFailure("i"), Cause.CRASH),
-        (ResultTooLarge(2 * 1024**3, 1024), Cause.RESULT_TOO_LARGE),
         (modal_errors.ExecutionError("Could not deserialize remote exception"), Cause.CRASH),
         (MemoryError(), Cause.OUT_OF_MEMORY),
-        (builtins.TimeoutError("the method's own"), Cause.ERROR),
         (SystemExit(3), Cause.ERROR),
         (ValueError("v"), Cause.ERROR),
+        # What the method raised by itself, though the SDK raises the same when Modal is away
+        (builtins.TimeoutError(), Cause.ERROR),
+        (builtins.TimeoutError("the method's own"), Cause.ERROR),
+        (modal_errors.AuthError("a"), Cause.ERROR),
+        (modal_errors.ServiceError("s"), Cause.ERROR),
+        (modal_errors.ConnectionError("c"), Cause.ERROR),
+        (modal_errors.ResourceExhaustedError("r"), Cause.ERROR),
+        (modal_errors.NotFoundError("n"), Cause.ERROR),
+        (FileNotFoundError("weights"), Cause.ERROR),
     ],
 )
-def test_every_exception_ends_in_an_outcome(error: BaseException, cause: Cause) -> None:
+def test_every_exception_of_a_result_is_an_end(error: BaseException, cause: Cause) -> None:
     ending = classify(Raised(error))
     assert isinstance(ending, Ended)
-    assert ending.cause == cause
+    assert (ending.cause, ending.is_certain) == (cause, True)
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "cause", "is_certain"),
     [
-        modal_errors.ServiceError("s"), modal_errors.ConnectionError("c"), modal_errors.ResourceExhaustedError("r"),
-        modal_errors.AuthError("a"), OSError("o"), LookTimedOut(30),
+        (modal_errors.OutputExpiredError(), Cause.RESULT_EXPIRED, True),
+        (modal_errors.NotFoundError("n"), Cause.RESULT_LOST, False),
+        (ResultTooLarge(2 * 1024**3, 1024), Cause.RESULT_TOO_LARGE, True),
+    ],
+)
+def test_a_few_answers_to_asking_are_an_end_too(error: BaseException, cause: Cause, is_certain: bool) -> None:
+    ending = classify(NotAsked(error))
+    assert isinstance(ending, Ended)
+    assert (ending.cause, ending.is_certain) == (cause, is_certain)
+
+
+@pytest.mark.parametrize(
+    ("error", "trouble"),
+    [
+        (modal_errors.AuthError("a"), Trouble.TOKEN_REFUSED),
+        (modal_errors.PermissionDeniedError("p"), Trouble.TOKEN_REFUSED),
+        (modal_errors.ResourceExhaustedError("r"), Trouble.THROTTLED),
+        (LookTimedOut(30), Trouble.TIMED_OUT),
+        *(
+            (error, Trouble.UNAVAILABLE)
+            for error in (
+                modal_errors.ServiceError("s"), modal_errors.ConnectionError("c"), modal_errors.InternalError("i"),
+                modal_errors.ConflictError("c"), modal_errors.VersionError("v"), modal_errors.ClientClosed("c"),
+                modal_errors.DataLossError("d"), modal_errors.InvalidError("i"), modal_errors.UnimplementedError("u"),
+                modal_errors.RemoteError("r"), aiohttp.ServerDisconnectedError(), aiohttp.ClientPayloadError(),
+                OSError("o"),
+            )
+        ),
+        (AttributeError("a fault of the SDK's own"), None),
     ],
 )  # fmt: skip
-def test_not_being_able_to_ask_says_nothing_about_the_call(error: BaseException) -> None:
-    assert isinstance(classify(Raised(error)), AskAgain)
+def test_not_being_able_to_ask_says_nothing_about_the_call(error: BaseException, trouble: Trouble | None) -> None:
+    assert classify(NotAsked(error)) == AskAgain(f"{type(error).__name__}: {error}", trouble)
 
 
-def test_a_refused_spawn_made_no_call_and_a_lost_answer_may_have() -> None:
-    for refused in (
-        modal_errors.AuthError("a"),
-        modal_errors.NotFoundError("n"),
-        modal_errors.ResourceExhaustedError("r"),
-    ):
-        assert isinstance(classify_spawn_error(refused), NoCall)
-    for unknown in (SpawnTimedOut(1), modal_errors.ServiceError("s"), modal_errors.ConnectionError("c"), ValueError()):
-        assert isinstance(classify_spawn_error(unknown), MaybeCall)
+def test_a_result_that_cannot_be_fetched_is_asked_for_again_and_is_no_trouble_of_modals() -> None:
+    error = aiohttp.ServerDisconnectedError()
+    assert classify(NotAsked(error, has_result=True)) == AskAgain(
+        f"ServerDisconnectedError: {error}", None, has_result=True
+    )
+
+
+@pytest.mark.parametrize("retryable", [True, False])  # (containers of an earlier version say that it is not)
+def test_a_call_that_left_for_another_of_its_attempt_leaves_the_attempt_to_be_run_again(retryable: bool) -> None:
+    left = Envelope(
+        Timings(1, 2, 3), "ta-1", cold_start=True, peak_memory_bytes=1,
+        error=RemoteError("superseded", "another call of the same attempt works already", retryable=retryable),
+    )  # fmt: skip
+    ending = classify(Answered(left.to_wire()))
+    assert isinstance(ending, Ended)
+    assert (ending.cause, ending.retryable, ending.superseded) == (Cause.SPAWN_LOST, True, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        *(
+            (error, NoCall(f"{type(error).__name__}: {error}", trouble))
+            for error, trouble in (
+                (modal_errors.AuthError("a"), Trouble.TOKEN_REFUSED),
+                (modal_errors.PermissionDeniedError("p"), Trouble.TOKEN_REFUSED),
+                (modal_errors.NotFoundError("n"), Trouble.NOT_DEPLOYED),
+                (modal_errors.ResourceExhaustedError("r"), Trouble.THROTTLED),
+                (modal_errors.VersionError("v"), Trouble.UNAVAILABLE),
+                (modal_errors.InvalidError("the job's own"), None),
+                (modal_errors.RequestSizeError("the job's own"), None),
+            )
+        ),
+        *(
+            (error, MaybeCall(f"{type(error).__name__}: {error}", trouble))
+            for error, trouble in (
+                (SpawnTimedOut(1), Trouble.TIMED_OUT),
+                (modal_errors.ServiceError("s"), Trouble.UNAVAILABLE),
+                (modal_errors.ConnectionError("c"), Trouble.UNAVAILABLE),
+                (modal_errors.InternalError("i"), Trouble.UNAVAILABLE),
+                (modal_errors.ConflictError("c"), Trouble.UNAVAILABLE),
+                (modal_errors.ClientClosed("c"), Trouble.UNAVAILABLE),
+                (modal_errors.DataLossError("d"), Trouble.UNAVAILABLE),
+                (aiohttp.ServerDisconnectedError(), Trouble.UNAVAILABLE),
+                (ValueError("v"), None),
+            )
+        ),
+    ],
+)
+def test_a_refused_spawn_made_no_call_and_a_lost_answer_may_have(
+    error: BaseException, verdict: NoCall | MaybeCall
+) -> None:
+    assert classify_spawn_error(error) == verdict

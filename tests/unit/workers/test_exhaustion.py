@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from modal.exception import ServiceError
 
 from ledger.models import Kind
 from ledger.outcomes import DueCall
@@ -25,6 +26,7 @@ class _Modal:
 
     backlog: int = 1
     announcement_of: Announcement | None = None
+    book_is_away: bool = False
     asked: list[tuple[Kind, str]] = field(default_factory=list)
 
     async def pool(self, gpu: str, *, kind: Kind = Kind.RENDER) -> PoolStats:
@@ -32,6 +34,8 @@ class _Modal:
         return PoolStats(self.backlog, runners=0, running_inputs=0)
 
     async def announcement(self, job_id: str, attempt: int) -> Announcement | None:
+        if self.book_is_away:
+            raise ServiceError("away")
         return self.announcement_of
 
 
@@ -60,7 +64,8 @@ def test_a_run_whose_class_was_named_waits_for_it() -> None:
         (_Modal(), replace(WAITING, now_ms=179_000)),  # not for long enough
         (_Modal(), replace(WAITING, begun_ms=5_000)),  # it has begun
         (_Modal(backlog=0), WAITING),  # nobody waits in its class
-        (_Modal(announcement_of=Announcement("ftjob_1", 1, "fc-1", 5.0, None)), WAITING),  # its hint was lost
+        (_Modal(announcement_of=Announcement("ftjob_1", 1, "fc-1", 5.0, ())), WAITING),  # its hint was lost
+        (_Modal(book_is_away=True), WAITING),  # whether it has begun is not known
     ],
 )
 def test_a_call_that_need_not_wait_goes_on(modal: _Modal, call: DueCall) -> None:

@@ -3,16 +3,20 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from modal import exception as modal_errors
 
 from ledger.models import Kind
 from ledger.outcomes import DueCall, Refused, ToppedUp
-from workers.overflow.calls import Look, StillRunning
+from modal_apps.announce import SUPERSEDED, Announcement, ContainerStart
+from modal_apps.envelope import Envelope, Timings
+from workers.overflow.breaker import Trouble
+from workers.overflow.calls import Answered, Look, NotAsked, Raised, StillRunning
 from workers.overflow.claims import Claims
 from workers.overflow.conclusions import Conclusions
-from workers.overflow.looks import Looks
+from workers.overflow.looks import FETCH_GRACE_S, Looks
 from workers.overflow.pacing import Pace
 from workers.overflow.topups import TopUps
 from workers.resources import Resources
@@ -28,48 +32,84 @@ HALF_DONE = DueCall(
 USED_UP = replace(HALF_DONE, reserved_usd_micros=60_000)
 
 
+#: Silent, and past its deadline.
+OVERDUE = replace(HALF_DONE, now_ms=10**9, hinted_ms=None)
+AWAY = NotAsked(modal_errors.ServiceError("away"))
+
+
 class _Ledger:
-    """Answers for the budget, and notes how attempts failed."""
+    """Answers for the budget, and notes how attempts failed and which calls were adopted."""
 
     def __init__(self, answer: ToppedUp | Refused) -> None:
         self.calls = self.attempts = self
         self.answer = answer
         self.asked: list[int] = []
         self.failed: list[str] = []
+        self.call_may_run: list[bool] = []
+        self.adopted: list[str] = []
 
     def top_up(self, *_: object, reserve_usd_micros: int, **__: object) -> ToppedUp | Refused:
         self.asked.append(reserve_usd_micros)
         return self.answer
 
-    def fail(self, *_: object, cause: object, **__: object) -> object:
+    def fail(self, *_: object, cause: object, call_may_run: bool, **__: object) -> object:
         self.failed.append(str(cause))
+        self.call_may_run.append(call_may_run)
         return None
+
+    def stop_orphan(self, *_: object, call_id: str, **__: object) -> str:
+        self.adopted.append(call_id)
+        return "adopted"
 
 
 class _Modal:
-    """Every call runs."""
+    """Says of every call what it was told; `announced` None: it cannot be asked who announced itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, look: Look, announced: str | None = "") -> None:
+        self.answer = look
+        self.announced = announced
         self.looked_at: list[str] = []
+        self.takes_s = 0.0
 
     async def look(self, call_id: str) -> Look:
         self.looked_at.append(call_id)
-        return StillRunning()
+        await asyncio.sleep(self.takes_s)
+        return self.answer
+
+    async def announcement(self, job_id: str, attempt: int) -> Announcement | None:
+        if self.announced is None:
+            raise modal_errors.ServiceError("away")
+        here = ContainerStart("ta-1", 9.0)
+        return Announcement(job_id, attempt, self.announced, 9.0, (here,)) if self.announced else None
 
 
-def _looked_at(call: DueCall, answer: ToppedUp | Refused) -> tuple[_Ledger, _Modal, Any]:
+class _Gate:
+    """Notes what the breaker is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Trouble]] = []
+
+    def not_asked(self, call_id: str, trouble: Trouble) -> None:
+        self.told.append((call_id, trouble))
+
+    def asked(self, call_id: str) -> None:
+        pass
+
+
+def _looked_at(
+    call: DueCall, answer: ToppedUp | Refused, modal: _Modal | None = None, gate: Any = None
+) -> tuple[_Ledger, _Modal, Any]:
     """Let one call fall due. What the ledger and Modal were asked, and what is given back."""
     settings = Settings()
-    ledger, modal = _Ledger(answer), _Modal()
+    ledger, modal = _Ledger(answer), modal or _Modal(StillRunning())
     claims: Any = Claims(ledger, Pace(0.5, 5, 30, 100))  # type: ignore[arg-type]  # nothing is claimed
     open_ends = Resources(settings, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
 
     async def look() -> None:
         with ThreadPoolExecutor(1) as threads:
             top_ups = TopUps(ledger, settings)  # type: ignore[arg-type]  # the same
-            gate: Any = None  # Modal is never away here
             port: Any = modal
-            looks = Looks(port, claims, Conclusions(open_ends), gate, top_ups, settings, threads)
+            looks = Looks(port, claims, Conclusions(open_ends), gate or _Gate(), top_ups, settings, threads)
             await looks.look(call)
 
     asyncio.run(look())
@@ -98,3 +138,101 @@ def test_its_reservation_is_topped_up_without_asking_modal() -> None:
 def test_before_a_call_is_stopped_for_its_money_modal_is_asked_whether_it_has_ended() -> None:
     ledger, modal, given_back = _looked_at(USED_UP, Refused("month_cap"))
     assert (modal.looked_at, ledger.failed, len(given_back)) == (["fc-1"], ["budget"], 0)
+
+
+def test_a_call_that_cannot_be_asked_about_keeps_its_reservation_ahead_and_is_not_stopped_for_its_money() -> None:
+    # Given a call whose reservation is used up, while Modal is away
+    silent = replace(USED_UP, hinted_ms=None)
+    gate = _Gate()
+    # When it falls due, then it gets more
+    ledger, _, given_back = _looked_at(silent, ToppedUp(120_000), _Modal(AWAY), gate)
+    assert (len(ledger.asked), ledger.failed, len(given_back)) == (1, [], 1)
+    # And the breaker is told why
+    assert gate.told == [("fc-1", Trouble.UNAVAILABLE)]
+    # And where there is no more for it, it goes on nevertheless: nothing is known about it
+    ledger, _, given_back = _looked_at(silent, Refused("month_cap"), _Modal(AWAY))
+    assert (ledger.failed, len(given_back)) == ([], 1)
+
+
+def test_while_modal_is_away_one_look_at_a_time_finds_out_and_all_calls_keep_their_money() -> None:
+    # Given a Modal that lets every look wait, and then answers none; and many calls whose reservations are used up
+    settings = Settings()
+    ledger, modal, claims = _Ledger(ToppedUp(120_000)), _Modal(AWAY), Claims(cast("Any", None), Pace(0.5, 5, 30, 100))
+    open_ends = Resources(settings, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
+    crowd = [replace(USED_UP, call_id=f"fc-{number}", hinted_ms=None) for number in range(40)]
+
+    async def follow() -> list[int]:
+        top_ups: Any = TopUps(cast("Any", ledger), settings)
+        port: Any = modal
+        gate: Any = _Gate()
+        looked_at = []
+        with ThreadPoolExecutor(1) as threads:
+            looks = Looks(port, cast("Any", claims), Conclusions(open_ends), gate, top_ups, settings, threads)
+            for answer in (AWAY, AWAY, StillRunning(), StillRunning()):
+                modal.answer = answer
+                before = len(modal.looked_at)
+                await asyncio.gather(*(looks.look(call) for call in crowd))
+                looked_at.append(len(modal.looked_at) - before)
+        return looked_at
+
+    modal.takes_s = 0.01
+    # When they fall due, again and again
+    first, second, third, fourth = asyncio.run(follow())
+    # Then at first they ask, afterwards one does for all, until it is answered; and all had their money seen to
+    assert first >= settings.follow_concurrency
+    assert (second, third, fourth) == (1, 1, 40)
+    assert (len(ledger.asked), ledger.failed, len(claims._to_give_back)) == (160, [], 160)
+
+
+def test_a_call_that_cannot_be_asked_about_ends_with_its_deadline_and_is_stopped() -> None:
+    ledger, _, given_back = _looked_at(OVERDUE, ToppedUp(0), _Modal(AWAY))
+    assert (ledger.failed, ledger.call_may_run, given_back) == (["timeout"], [True], [])
+
+
+def test_a_result_that_cannot_be_fetched_is_waited_for_a_while_longer() -> None:
+    # Given a call that has ended, and a store of results that is away
+    no_store, gate = _Modal(NotAsked(modal_errors.ExecutionError("503"), has_result=True)), _Gate()
+    # When its deadline is over, it is asked for again, and that is nobody else's trouble
+    ledger, _, given_back = _looked_at(OVERDUE, ToppedUp(0), no_store, gate)
+    assert (ledger.failed, len(given_back), gate.told) == ([], 1, [])
+    # And when that has lasted, its result is lost
+    much_later = replace(OVERDUE, now_ms=OVERDUE.now_ms + round(FETCH_GRACE_S * 1000))
+    ledger, _, given_back = _looked_at(much_later, ToppedUp(0), no_store)
+    assert (ledger.failed, given_back) == (["result_lost"], [])
+
+
+@pytest.mark.parametrize(
+    ("look", "announced", "outcome"),
+    [
+        (Raised(modal_errors.ServiceError("raised by the method")), "fc-1", ("error", False)),
+        (Raised(modal_errors.RemoteError("exit code: 1")), "", ("crash", False)),
+        # That Modal does not know it, is no proof
+        (NotAsked(modal_errors.NotFoundError("n")), "fc-1", ("result_lost", True)),
+        # It has ended, and what it cost cannot be told yet: the job goes on, and whoever stops calls asks again
+        (Raised(modal_errors.RemoteError("exit code: 1")), None, ("crash", True)),
+    ],
+)
+def test_a_call_that_ended_without_an_envelope(look: Look, announced: str | None, outcome: tuple[str, bool]) -> None:
+    silent = replace(HALF_DONE, hinted_ms=None)
+    ledger, _, given_back = _looked_at(silent, ToppedUp(0), _Modal(look, announced))
+    assert (ledger.failed, ledger.call_may_run, given_back) == ([outcome[0]], [outcome[1]], [])
+
+
+LEFT = Answered(Envelope(Timings(1, 2, 3), "ta-1", cold_start=True, peak_memory_bytes=1, error=SUPERSEDED).to_wire())
+
+
+@pytest.mark.parametrize(
+    ("announced", "adopted", "failed"),
+    [
+        ("fc-other", ["fc-other"], []),  # that one works: it is followed
+        (None, [], []),  # which one works cannot be asked: it is asked again
+        ("", [], ["spawn_lost"]),  # none does: the attempt is run again
+    ],
+)
+def test_a_recorded_call_that_left_for_another_is_followed_by_it(
+    announced: str | None, adopted: list[str], failed: list[str]
+) -> None:
+    silent = replace(HALF_DONE, hinted_ms=None)
+    ledger, _, given_back = _looked_at(silent, ToppedUp(0), _Modal(LEFT, announced))
+    assert (ledger.adopted, ledger.failed) == (adopted, failed)
+    assert len(given_back) == (0 if failed else 1)

@@ -1,11 +1,11 @@
-"""How many containers a peak wants, from what a week looked like; and which month a nightly bill is of."""
+"""How many containers a peak wants, from what a week looked like; and which days a nightly bill is of."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 
 from workers.overflow.forecast import Peak, expected_jobs_per_h, hour_of_week, idle_window_s, warm_number
-from workers.overflow.trueup import period_of
+from workers.overflow.trueup import periods_of
 
 HOUR_MS = 3_600_000
 #: Monday, 2026-11-16 00:00 UTC.
@@ -36,16 +36,18 @@ def test_half_of_what_in_house_cannot_take_is_warm_up_to_a_bound(jobs_per_h: flo
 
 
 def test_the_idle_window_follows_the_cold_start_within_what_is_reckoned_with() -> None:
-    assert [idle_window_s(cold_s, most_s=60) for cold_s in (None, 1, 45, 200)] == [None, 15, 45, 60]
+    assert [idle_window_s(cold_s, most_s=60) for cold_s in (1, 45, 200)] == [15, 45, 60]
 
 
-def test_a_bill_is_of_whole_hours_and_in_a_months_first_hours_of_the_month_before() -> None:
-    assert period_of(datetime(2026, 11, 20, 3, 30, tzinfo=UTC)) == (
-        datetime(2026, 11, 1, tzinfo=UTC),
-        datetime(2026, 11, 20, 1, tzinfo=UTC),
-    )
-    assert period_of(datetime(2026, 12, 1, 2, 30, tzinfo=UTC)) == (
-        datetime(2026, 11, 1, tzinfo=UTC),
-        datetime(2026, 12, 1, tzinfo=UTC),
-    )
-    assert period_of(datetime(2026, 12, 1, 3, 5, tzinfo=UTC))[0] == datetime(2026, 12, 1, tzinfo=UTC)
+def _of(*days: tuple[int, int, int]) -> list[datetime]:
+    return [datetime(*day, tzinfo=UTC) for day in days]
+
+
+def test_each_night_the_days_of_this_month_that_are_over_are_compared_and_the_month_before() -> None:
+    before, this = periods_of(date(2026, 11, 20))
+    assert [before.start, before.end] == _of((2026, 10, 1), (2026, 11, 1))
+    assert [this.start, this.end] == _of((2026, 11, 1), (2026, 11, 20))
+    assert (before.month, this.month) == ("2026-10", "2026-11")
+    # On the first there is nothing of this month yet
+    [closed] = periods_of(date(2027, 1, 1))
+    assert [closed.start, closed.end] == _of((2026, 12, 1), (2027, 1, 1))

@@ -28,10 +28,12 @@ def _record(*, deadline_s: float | None = None, **fields: Any) -> JobRecord:
     )  # fmt: skip
 
 
-def _view(*, slots: int = 1, active: int = 0, waiting: int = 0, rendering: int = 0, queued: int = 0) -> ClusterView:
+def _view(
+    *, slots: int = 1, active: int = 0, waiting: int = 0, rendering: int = 0, queued: int = 0, override: str = "auto"
+) -> ClusterView:
     train = KindView(queued=queued, live_slots=slots, active_inhouse=active, waiting_inhouse=waiting)
     render = KindView(live_slots=slots, active_inhouse=rendering)
-    return ClusterView(NOW_MS, {Kind.TRAIN: train, Kind.RENDER: render})
+    return ClusterView(NOW_MS, {Kind.TRAIN: train, Kind.RENDER: render}, override=override)
 
 
 def _policy(**changed: Any) -> TrainPolicy:
@@ -52,6 +54,10 @@ def _policy(**changed: Any) -> TrainPolicy:
         (1100, _view(rendering=1), "slack_used_up", RunOnModal),
         (1100, _view(), "own_gpu_free", RunInhouse),
         (None, _view(slots=0), "no_live_slot", RunOnModal),
+        # The operator's hand: off keeps it, even where no own GPU lives; on spills it, even where one is free
+        (1100, _view(active=1, override="off"), "spill_off", RunInhouse),
+        (None, _view(slots=0, override="off"), "spill_off", RunInhouse),
+        (None, _view(override="on"), "spill_on", RunOnModal),
     ],
 )
 def test_train_waits_for_own_gpus_until_its_slack_is_used_up(
@@ -64,8 +70,11 @@ def test_train_waits_for_own_gpus_until_its_slack_is_used_up(
 def test_a_waiting_job_is_recalled_when_its_slack_is_gone_and_not_before() -> None:
     policy, view = _policy(), _view(active=1, waiting=1)
     assert policy.leaves(_record(deadline_s=1200), view) is None
-    assert policy.leaves(_record(deadline_s=1100), view) == "slack_used_up"
+    leaves = policy.leaves(_record(deadline_s=1100), view)
+    assert leaves is not None
+    assert (leaves[0], leaves[1].gpu) == ("slack_used_up", "L4")
     assert policy.leaves(_record(deadline_s=1100, burst="never"), view) is None
+    assert policy.leaves(_record(deadline_s=1100), replace(view, override="off")) is None
 
 
 def test_what_was_learnt_replaces_the_guess() -> None:
@@ -91,6 +100,10 @@ def test_the_reservation_covers_the_run_its_start_and_its_idle_tail_with_cores_a
         ({"gpu": "H1000"}, "H1000"),
         ({"gpu": "A10:8"}, "A10:8"),
         ({"recipe": "diffusion_transformer", "width": 4096, "depth": 64, "gpu": "L4"}, "L4"),
+        # Counts for which the trainer has no class, and two counts that contradict each other
+        ({"batch_size": 96, "gpus": 3}, "GPUs"),
+        ({"batch_size": 96, "gpu": "L4:3"}, "expected 1, 2, 4 or 8 GPUs"),
+        ({"gpu": "L4", "gpus": 2}, "L4:2"),
     ],
 )
 @pytest.mark.parametrize("burst", ["auto", "never", "always"])
@@ -99,6 +112,60 @@ def test_what_cannot_run_is_refused_before_money_is_spent(fields: dict[str, Any]
     assert isinstance(verdict.decision, Shed), verdict
     assert verdict.decision.code == "invalid_request"
     assert wanted in verdict.decision.message
+    # The same is said where it is submitted
+    assert _policy().refusal(TrainJob.model_validate({**JOB, **fields, "burst": burst})) == verdict.decision.message
+
+
+PATH, BUCKET = "/data/pets", "s3://pictures/pets"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "burst", "rule", "to"),
+    [
+        # What a container cannot read waits for own GPUs, whoever is away
+        (PATH, "auto", "data_is_inhouse", RunInhouse),
+        ("s3://others/pets", "auto", "data_is_inhouse", RunInhouse),
+        (PATH, "never", "burst_never", RunInhouse),
+        (PATH, "always", "does_not_fit", Shed),
+        ("s3://others/pets", "always", "does_not_fit", Shed),
+        (BUCKET, "auto", "no_live_slot", RunOnModal),
+        (BUCKET, "always", "burst_always", RunOnModal),
+    ],
+)
+def test_a_job_goes_only_where_its_data_can_be_read(dataset: str, burst: str, rule: str, to: type) -> None:
+    policy = _policy(sizes=EngineSizes(ALLOWED, data_bucket="pictures"))
+    verdict = policy.decide(_record(dataset=dataset, burst=burst), _view(slots=0))
+    assert (verdict.receipt.rule, type(verdict.decision)) == (rule, to)
+    if isinstance(verdict.decision, Shed):
+        assert dataset in verdict.decision.message
+        assert ("no disk of ours" if dataset == PATH else "OVERSPILL_MODAL_DATA_BUCKET") in verdict.decision.message
+
+
+@pytest.mark.parametrize(
+    ("gpus", "own_gpus", "burst", "rule", "to"),
+    [
+        (2, 1, "auto", "too_few_own_gpus", RunOnModal),
+        (2, 1, "never", "does_not_fit", Shed),
+        (2, 2, "auto", "own_gpu_free", RunInhouse),
+        # Ranks on a CPU are as many as are asked for; of a count that Modal has not, own GPUs may have enough
+        (2, None, "auto", "own_gpu_free", RunInhouse),
+        (4, 4, "never", "burst_never", RunInhouse),
+        (5, 8, "auto", "no_modal_class", RunInhouse),
+        (5, 8, "always", "does_not_fit", Shed),
+    ],
+)
+def test_a_job_that_asks_for_more_gpus_than_a_slot_has_goes_to_modal(
+    gpus: int, own_gpus: int | None, burst: str, rule: str, to: type
+) -> None:
+    verdict = _policy(inhouse_gpus=own_gpus).decide(_record(gpus=gpus, burst=burst), _view())
+    assert (verdict.receipt.rule, type(verdict.decision)) == (rule, to)
+
+
+def test_only_what_own_gpus_can_have_waits_for_them_when_modal_is_refused() -> None:
+    assert _policy().decide(_record(deadline_s=1100), _view(active=1)).otherwise == RunInhouse()
+    for elsewhere in (_record(burst="always"), _record(gpus=2), _outgrown(gpu="L4")):
+        verdict = _policy().decide(elsewhere, _view())
+        assert (type(verdict.decision), verdict.otherwise) == (RunOnModal, None)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +178,22 @@ def test_what_is_wrong_in_itself_is_refused_at_the_door(fields: dict[str, Any]) 
 
 
 def test_a_model_that_fits_nowhere_is_refused_and_one_too_large_for_own_gpus_goes_to_modal() -> None:
-    huge = {"recipe": "diffusion_transformer", "width": 8192, "heads": 8, "depth": 128, "image_size": 64}
+    huge: dict[str, Any] = {
+        "recipe": "diffusion_transformer",
+        "width": 8192,
+        "heads": 8,
+        "depth": 128,
+        "image_size": 64,
+    }
     small_gpus = _policy(inhouse_vram_gib=8.0)
     assert isinstance(small_gpus.decide(_record(**huge), _view()).decision, Shed)
-    large = {"recipe": "diffusion_transformer", "width": 1024, "heads": 8, "depth": 24, "batch_size": 64}
+    large: dict[str, Any] = {
+        "recipe": "diffusion_transformer",
+        "width": 1024,
+        "heads": 8,
+        "depth": 24,
+        "batch_size": 64,
+    }
     verdict = small_gpus.decide(_record(**large), _view())
     assert verdict.receipt.rule == "too_large_for_own_gpus"
 
@@ -126,6 +205,61 @@ def test_after_an_out_of_memory_the_next_class_has_more_memory() -> None:
     assert parse(decision.gpu).vram_gib > 24
 
 
+def _outgrown(*, gpu: str | None = None, inhouse: str | None = None, **fields: Any) -> JobRecord:
+    return replace(_record(**fields), outgrown_gpu=gpu, outgrown_inhouse=inhouse)
+
+
+@pytest.mark.parametrize(
+    ("record", "own_gib", "rule", "above_gib"),
+    [
+        # In-house, on GPUs of which nothing is known: what the allocator says; of known ones: above them
+        (_outgrown(inhouse="cuda"), None, "outgrown_own_gpus", 0),
+        (_outgrown(inhouse="cuda"), 24.0, "outgrown_own_gpus", 24),
+        (replace(_record(gpu="L4"), outgrown_inhouse="cuda"), 24.0, "outgrown_own_gpus", 24),
+        # On Modal: not at home, unless that is known to have more
+        (_outgrown(gpu="L4"), None, "outgrown_own_gpus", 24),
+        (_outgrown(gpu="L4"), 24.0, "outgrown_own_gpus", 24),
+        (_outgrown(gpu="L4"), 80.0, "own_gpu_free", None),
+    ],
+)
+def test_after_an_out_of_memory_no_attempt_is_made_where_memory_is_not_more(
+    record: JobRecord, own_gib: float | None, rule: str, above_gib: float | None
+) -> None:
+    verdict = _policy(inhouse_vram_gib=own_gib).decide(record, _view())
+    assert verdict.receipt.rule == rule
+    if above_gib is None:
+        assert verdict.decision == RunInhouse()
+    else:
+        assert isinstance(verdict.decision, RunOnModal)
+        assert parse(verdict.decision.gpu).vram_gib > above_gib
+
+
+@pytest.mark.parametrize(
+    ("fields", "changed", "said"),
+    [
+        ({"burst": "never"}, {}, "burst: never"),
+        ({"dataset": PATH}, {}, "no disk of ours"),
+        ({}, {"modal": False}, "no Modal class"),
+    ],
+)
+def test_a_job_that_has_outgrown_own_gpus_and_may_not_leave_them_fails_and_says_why(
+    fields: dict[str, Any], changed: dict[str, Any], said: str
+) -> None:
+    decision = _policy(**changed).decide(_outgrown(inhouse="cuda", **fields), _view()).decision
+    assert isinstance(decision, Shed)
+    assert decision.code == "out_of_memory"
+    assert "memory ran out on our own GPUs" in decision.message
+    assert said in decision.message
+
+
+def test_a_host_whose_memory_ran_out_is_tried_again_by_a_job_that_can_go_nowhere_else() -> None:
+    own, away = _outgrown(inhouse="host", burst="never"), _outgrown(inhouse="host")
+    assert _policy().decide(own, _view()).decision == RunInhouse()
+    verdict = _policy(inhouse_vram_gib=24.0).decide(away, _view())
+    assert isinstance(verdict.decision, RunOnModal)
+    assert (verdict.decision.gpu, verdict.otherwise) == ("L4", RunInhouse())
+
+
 class _Fixed:
     """Sizes of a run that lasts so long."""
 
@@ -135,7 +269,10 @@ class _Fixed:
     def run(self, job: TrainJob) -> RunSize:
         return RunSize(job.recipe, self._examples)
 
-    def gpu_class(self, job: TrainJob, *, outgrown: str | None, without: Sequence[str]) -> GpuClass | None:
+    def gpu_class(self, job: TrainJob, *, above_gib: float, without: Sequence[str]) -> GpuClass | None:
+        raise CannotRun("not asked")
+
+    def data_is_kept(self, job: TrainJob) -> str | None:
         raise CannotRun("not asked")
 
     def fits(self, job: TrainJob, vram_gib: float) -> bool:
@@ -158,6 +295,9 @@ def test_a_run_comes_home_when_own_gpus_idle_and_what_is_left_costs_more_than_th
     # Nor when it would be late at home, when the job wants Modal, or when the setting says no
     assert policy.goes_home(_on_modal(deadline_ms=NOW_MS + 60_000), idle, done_ratio=0.1) is None
     assert policy.goes_home(_on_modal(burst=BurstMode.ALWAYS), idle, done_ratio=0.1) is None
+    # Nor where it would be sent away again at once, nor to GPUs that it has outgrown
+    assert policy.goes_home(_on_modal(), replace(idle, override="on"), done_ratio=0.1) is None
+    assert policy.goes_home(_on_modal(outgrown_inhouse="cuda"), idle, done_ratio=0.1) is None
     assert _policy(sizes=_Fixed(360_000), comes_home=False).goes_home(_on_modal(), idle, done_ratio=0.1) is None
 
 

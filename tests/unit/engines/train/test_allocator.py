@@ -6,7 +6,7 @@ from engines.train import allocator
 from engines.train.allocator import GpuOffer, estimate, suggest
 from engines.train.contract import TrainConfig
 from engines.train.errors import DoesNotFit
-from engines.train.sizes import model_size
+from engines.train.sizes import attention_matrix_bytes, model_size
 
 CATALOGUE = [
     GpuOffer("T4", 16, 1, 0.6),
@@ -22,17 +22,20 @@ CONFIGS = [
     TrainConfig(recipe="diffusion_transformer", width=96, depth=4, image_size=16, patch_size=2),
     TrainConfig(recipe="diffusion_transformer", width=64, depth=2, image_size=16, patch_size=4),
     TrainConfig(recipe="diffusion_transformer", width=128, depth=6, image_size=32, patch_size=4),
+    TrainConfig(recipe="diffusion_transformer", width=64, depth=2, heads=8, image_size=32, patch_size=2),
+    TrainConfig(recipe="diffusion_transformer", width=48, depth=2, heads=4, image_size=48, patch_size=2),
 ]
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_parameters_and_activations_are_those_of_the_real_model(config: TrainConfig) -> None:
+def _kept_bytes(config: TrainConfig, *, flash: bool, is_16_bit: bool, count: int = 4) -> tuple[int, int]:
+    """What autograd keeps of one example for the backward pass, and the parameters of the real model."""
     torch = pytest.importorskip("torch", reason="the real model needs the extra `torch`")
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
     from engines.train.recipes.recipe import recipe_for
 
-    # Given the real model, and a batch
     recipe = recipe_for(config, tuple("abcdefghijkl"), None)
-    model, count = recipe.build(), 4
+    model = recipe.build()
     side = config.image_size
     batch = {"images": torch.randn(count, 3, side, side), "labels": torch.zeros(count, dtype=torch.long)}
     batch |= {name: drawn[:count] for name, drawn in recipe.draws(0).items()}
@@ -47,13 +50,37 @@ def test_parameters_and_activations_are_those_of_the_real_model(config: TrainCon
             alive.append(tensor)
         return tensor
 
-    # When autograd keeps what it needs for the backward pass
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        sdpa_kernel(SDPBackend.FLASH_ATTENTION if flash else SDPBackend.MATH),
+        torch.autocast("cpu", torch.bfloat16, enabled=is_16_bit),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
         recipe.loss(model, batch)
+    return sum(kept.values()) // count, sum(weights.numel() for weights in model.parameters())
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_parameters_and_activations_are_those_of_the_real_model(config: TrainConfig) -> None:
+    # Given the real model in fp32, in which a GPU has no flash attention, and what autograd keeps
+    kept_bytes, parameters = _kept_bytes(config, flash=False, is_16_bit=False)
     # Then the parameters are exactly as counted, and the activations within a tenth
     size = model_size(config, classes=12, is_16_bit=False)
-    assert size.parameters == sum(weights.numel() for weights in model.parameters())
-    assert sum(kept.values()) == pytest.approx(count * size.activation_bytes, rel=0.10)
+    assert size.parameters == parameters
+    at_work = 2 * attention_matrix_bytes(config) if config.recipe == "diffusion_transformer" else 0
+    assert kept_bytes == pytest.approx(size.activation_bytes - at_work, rel=0.10)
+
+
+@pytest.mark.parametrize("config", CONFIGS[-2:])
+def test_attention_without_flash_keeps_a_matrix_for_each_head(config: TrainConfig) -> None:
+    # Given what the real model keeps in 16 bits, with flash attention and without
+    flash, plain = (_kept_bytes(config, flash=flash, is_16_bit=True)[0] for flash in (True, False))
+    # When both are estimated: for a GPU that has it, and for a T4 or heads that are too wide
+    sizes = [model_size(config, classes=12, is_16_bit=True, has_flash=has_flash) for has_flash in (True, False)]
+    # Then the difference is the one between the estimates, with what one block holds at work
+    estimated = sizes[1].activation_bytes - sizes[0].activation_bytes - 2 * attention_matrix_bytes(config)
+    assert plain - flash == pytest.approx(estimated, rel=0.05)
+    wide = TrainConfig(recipe="diffusion_transformer", width=512, heads=1)
+    assert model_size(wide, classes=12, is_16_bit=True) == model_size(wide, classes=12, is_16_bit=True, has_flash=False)
 
 
 def test_the_cheapest_class_that_holds_the_run_is_suggested() -> None:

@@ -11,6 +11,7 @@ import pytest
 from engines.train.contract import EventKind, TrainConfig, TrainEvent, TrainOutcome, TrainResult
 from engines.train.errors import (
     CheckpointProblem,
+    DatasetAway,
     DatasetProblem,
     DoesNotFit,
     InvalidTrainConfig,
@@ -107,6 +108,7 @@ def test_an_event_and_a_result_survive_the_wire() -> None:
         InvalidTrainConfig("steps", 0, "more"),
         TorchMissing("No module named 'torch'"),
         DatasetProblem("bad_image", "cats.tar", "cat/1.jpg", "truncated"),
+        DatasetAway("/data", "Input/output error"),
         CheckpointProblem("torn", "/a/step-3", "optimizer.safetensors"),
         VolumeFull("/a", 10, 5, "/a/step-3"),
         OutOfMemory("cuda", 4, None),

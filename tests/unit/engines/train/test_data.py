@@ -1,5 +1,6 @@
 """Any source becomes one prepared set, once; the order of examples is a function of seed and step."""
 
+import errno
 import io
 import pickle
 import tarfile
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from engines.train.data import images, order, prepared, shapes
-from engines.train.errors import DatasetProblem
+from engines.train.errors import DatasetAway, DatasetProblem
 
 
 def _png(colour: tuple[int, int, int]) -> bytes:
@@ -36,8 +37,8 @@ def _folder(root: Path, files: dict[str, bytes]) -> Path:
     return root
 
 
-def _tar(path: Path, files: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as tar:
+def _tar(path: Path, files: dict[str, bytes], mode: str = "w:gz") -> Path:
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]  # one of its modes
         for name, content in files.items():
             info = tarfile.TarInfo(f"pictures/{name}")
             info.size = len(content)
@@ -131,6 +132,127 @@ def test_an_archive_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DatasetProblem) as caught:
         _prepare(str(path), tmp_path / "cache")
     assert caught.value.flaw in ("bad_archive", "bad_image")
+
+
+def _noisy() -> dict[str, bytes]:
+    """Pictures whose bytes do not compress, so that damage anywhere hits one of them or what lies between."""
+    chance = np.random.default_rng(5)
+    files = {}
+    for name in _pictures():
+        out = io.BytesIO()
+        Image.fromarray(chance.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(out, "BMP")
+        files[name] = out.getvalue()
+    return files
+
+
+def _refused(path: Path, cache: Path) -> DatasetProblem:
+    with pytest.raises(DatasetProblem) as caught:
+        _prepare(str(path), cache)
+    assert caught.value.flaw in ("bad_archive", "bad_image")
+    assert not [one for one in cache.glob("*") if not one.name.startswith(".")]
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2", "zip"])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.7, 0.8, 0.9, 0.97])
+def test_an_archive_that_is_damaged_anywhere_is_refused_and_no_part_of_it_trained_on(
+    tmp_path: Path, kind: str, share: float
+) -> None:
+    # Given a compressed archive of which some bytes are others
+    path = tmp_path / f"damaged.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in _noisy().items():
+                archive.writestr(name, content)
+    else:
+        _tar(path, _noisy(), mode=f"w:{kind}")
+    content = bytearray(path.read_bytes())
+    place = int(len(content) * share)
+    content[place : place + 8] = bytes(byte ^ 0x5A for byte in content[place : place + 8])
+    path.write_bytes(content)
+    # When it is prepared, then it is refused as a whole
+    _refused(path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("harm", ["a header", "no end"])
+def test_a_tar_that_does_not_come_to_its_end_is_refused(tmp_path: Path, harm: str) -> None:
+    # Given a plain tar with a header in its midst that is none, or without the blocks that end it
+    path = _tar(tmp_path / "source.tar", _noisy(), mode="w:")
+    content = bytearray(path.read_bytes())
+    with tarfile.open(path) as archive:
+        fifth, last = archive.getmembers()[4], archive.getmembers()[-1]
+    end = last.offset_data + -(-last.size // 512) * 512
+    content[fifth.offset : fifth.offset + 8] = b"damaged!"
+    path.write_bytes(content if harm == "a header" else path.read_bytes()[:end])
+    # When it is prepared, then what could be read is not taken for all
+    assert "breaks off" in _refused(path, tmp_path / "cache").cause
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({6: 1}, "encrypted"), ({8: 9}, "compression"), ({}, "the most")],
+    ids=["encrypted", "deflate64", "too large"],
+)
+def test_an_entry_that_is_not_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[int, int], said: str
+) -> None:
+    # Given a zip whose entries say that they are encrypted, or of a method that nobody reads, or are too large
+    path = _zip(tmp_path / "source.zip", _pictures())
+    content = path.read_bytes()
+    for offset, value in changes.items():
+        for mark, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+            places = [at for at in range(len(content)) if content.startswith(mark, at)]
+            for at in places:
+                content = content[: at + offset + shift] + bytes([value, 0]) + content[at + offset + shift + 2 :]
+    path.write_bytes(content)
+    if not changes:
+        monkeypatch.setattr(images, "LARGEST_ENTRY_BYTES", 50)
+    # When it is prepared, then the first of them is named
+    problem = _refused(path, tmp_path / "cache")
+    assert said in problem.cause
+    assert problem.name == "pictures/dark/0.png"
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "LARGEST_IMAGE_PIXELS", 100)
+    source = _folder(tmp_path / "source", _pictures())
+    assert "12 x 9 pixels" in _refused(source, tmp_path / "cache").cause
+
+
+def test_few_bytes_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_PORTION_BYTES", 100)
+    entries = tuple(images.Entry(str(size), "a", "", size) for size in (40, 50, 20, 300, 1, 1, 1))
+    portions = [[entry.size_bytes for entry in portion] for portion in images._portions(entries, 2)]
+    assert portions == [[40, 50], [20], [300], [1, 1], [1]]
+
+
+@pytest.mark.parametrize(("failures", "number"), [(2, errno.EIO), (99, errno.EIO), (99, errno.EACCES)])
+def test_a_mount_that_fails_for_a_moment_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, number: int
+) -> None:
+    # Given a mounted bucket that does not give a picture, for a moment, for long, or for ever
+    monkeypatch.setattr(images, "_AGAIN_AFTER_S", (0, 0, 0))
+    source = _folder(tmp_path / "source", _pictures())
+    sound, asked = Path.read_bytes, []
+
+    def failing(path: Path) -> bytes:
+        if path.name == "2.png" and len(asked) < failures:
+            asked.append(path)
+            raise OSError(number, "the mount says no")
+        return sound(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    if failures == 2:
+        # When it is prepared, then the picture is asked for again
+        assert len(_prepare(str(source), tmp_path / "cache").train) == 6
+    else:
+        # Then the run ends, and another attempt may go better unless the file system has said no for good
+        with pytest.raises(DatasetAway if number == errno.EIO else DatasetProblem) as caught:
+            _prepare(str(source), tmp_path / "cache")
+        assert caught.value.retryable == (number == errno.EIO)
+        assert len(asked) == (4 if number == errno.EIO else 1)
 
 
 def test_shapes_are_drawn_once_and_never_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

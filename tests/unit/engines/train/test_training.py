@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,14 @@ from engines.train.data.prepared import prepare  # noqa: E402
 from engines.train.errors import (  # noqa: E402
     CheckpointProblem,
     DatasetProblem,
+    OutOfMemory,
     TrainCancelled,
     TrainingDiverged,
     VolumeFull,
 )
 from engines.train.learner import Learner  # noqa: E402
 from engines.train.ranks import ALONE  # noqa: E402
+from engines.train.recipes.diffusion_transformer import DiffusionRecipe  # noqa: E402
 from engines.train.recipes.image_classifier import ClassifierRecipe  # noqa: E402
 from engines.train.recipes.recipe import recipe_for  # noqa: E402
 from tests.support.train_runs import (  # noqa: E402
@@ -70,6 +73,64 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Pat
     }
     assert _digests(runs["one"]) == _digests(runs["again"])
     assert _digests(runs["one"]) != _digests(runs["other"])
+
+
+def test_a_run_whose_evaluation_lacks_memory_keeps_what_it_learnt_and_is_scored_by_the_next(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a run that was not disturbed, and another whose second evaluation finds too little memory
+    config = tiny_transformer(eval_every_steps=6)
+    undisturbed = train(config, context(tmp_path / "undisturbed", cache))
+    sound, looks = DiffusionRecipe.evaluate, iter(range(1, 99))
+
+    def short_of_memory(*given: object) -> object:
+        if next(looks) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return sound(*given)  # type: ignore[arg-type]  # what it was given
+
+    monkeypatch.setattr(DiffusionRecipe, "evaluate", short_of_memory)
+    with pytest.raises(OutOfMemory) as caught:
+        train(config, context(tmp_path / "job", cache))
+    # Then all its steps are saved, without a score
+    last = tmp_path / "job" / "step-12"
+    assert (caught.value.where, caught.value.last_good) == ("cuda", str(last))
+    assert checkpoints.read(last).score is None
+    # When another attempt has more memory
+    heard, committed = Heard(), []
+    again = train(config, context(tmp_path / "job", cache, on_event=heard, on_checkpoint=committed.append))
+    # Then it learns nothing twice, and checkpoint and score are those of the undisturbed run
+    assert (again.steps_run, again.metrics, committed) == (0, undisturbed.metrics, [last])
+    assert [event.step for event in heard.of(EventKind.EVALUATED)] == [12]
+    assert _digests(last) == _digests(undisturbed.checkpoint)
+    assert checkpoints.read(last).score == checkpoints.read(undisturbed.checkpoint).score
+    assert train(config, context(tmp_path / "job", cache, on_event=heard)).metrics == undisturbed.metrics
+    assert len(heard.of(EventKind.EVALUATED)) == 1
+
+
+@pytest.mark.parametrize("config", RECIPES, ids=lambda config: config.recipe)
+def test_an_evaluation_computes_as_training_does_and_takes_no_more_at_once_than_a_part_of_its_batch(
+    tmp_path: Path, cache: Path, config: TrainConfig
+) -> None:
+    # Given the same model, which learns from a batch whole or in four parts, and a judge for the transformer's samples
+    judge = train(tiny_classifier(steps=1), context(tmp_path / "judge", cache)).checkpoint
+    data = prepare(dataset="shapes", data=None, cache=cache, side_px=8, threads=1)
+    found = []
+    for parts, arithmetic in ((1, torch.float32), (4, torch.float32), (4, torch.bfloat16)):
+        cut = replace(config, grad_accumulation=parts)
+        recipe = recipe_for(cut, data.classes, judge if cut.recipe == "diffusion_transformer" else None)
+        learner = Learner(recipe, cut, device=torch.device("cpu"), arithmetic=arithmetic, ranks=ALONE)
+        taken: list[tuple[int, torch.dtype]] = []
+        layer = next(module for module in learner.model.modules() if isinstance(module, torch.nn.Linear))
+        layer.register_forward_hook(lambda _, given, said, taken=taken: taken.append((len(given[0]), said.dtype)))
+        # When it is evaluated
+        with device.deterministic(1), learner.for_evaluation() as model:
+            found.append(recipe.evaluate(model, data.evaluation))
+        # Then no pass took more examples than one of training, and each was computed as training's are
+        assert max(count for count, _ in taken) == 8 // parts
+        assert {kind for _, kind in taken} == {arithmetic}
+    # And the measurements are the same to rounding
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    assert found[2] == pytest.approx(found[0], rel=0.05, abs=0.1)
 
 
 @pytest.mark.parametrize("config", RECIPES, ids=lambda config: config.recipe)
