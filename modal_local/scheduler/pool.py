@@ -50,6 +50,9 @@ class Pool:
     def forget(self) -> None:
         """An input in the queue has been cancelled; the queue is swept when half of it is such."""
         self.cancelled += 1
+        self._sweep()
+
+    def _sweep(self) -> None:
         if self.cancelled > len(self.queue) // 2:
             self.queue = deque(record for record in self.queue if not record.done)
             self.cancelled = 0
@@ -59,6 +62,7 @@ class Pool:
         while self.queue:
             record = self.queue.popleft()
             if not record.done:
+                self._sweep()
                 return record
             self.cancelled -= 1
         return None

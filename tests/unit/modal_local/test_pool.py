@@ -1,6 +1,8 @@
 """A pool's counts stay true, whatever order things happen in."""
 
-from hypothesis import given
+import random
+
+from hypothesis import example, given
 from hypothesis import strategies as st
 from modal_proto import api_pb2
 
@@ -14,6 +16,7 @@ def an_input(number: int) -> InputRecord:
     return InputRecord(f"in-{number}", CALL, number, api_pb2.FunctionInput(), 0.0)
 
 
+@example(["add"] * 5 + ["cancel"] * 3 + ["add"] * 2 + ["cancel"] * 2 + ["take"] * 2, random.Random(0))
 @given(st.lists(st.sampled_from(["add", "cancel", "take"]), max_size=60), st.randoms(use_true_random=False))
 def test_the_backlog_is_what_waits_and_is_not_cancelled(steps: list[str], draw: object) -> None:
     pool = Pool("fu", "ap", PoolSettings(), "de")
