@@ -38,8 +38,8 @@ up: setup ## The whole stack for development, until Ctrl-C
 	@$(BIN)/overspill up
 
 .PHONY: test
-test: setup-tests lint ## Lint, types, import contracts, and every test
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: setup-tests ## Every test, and beside them lint, types and import contracts
+	@bash scripts/test.sh $(BIN)/python
 
 .PHONY: chaos
 chaos: setup ## Kill, stop, cut and slow everything under load (SEED=7 JOBS=1000 FAULTS=200)

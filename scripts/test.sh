@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Every test, and beside them lint, types and import contracts: those want one processor for a minute, while the stacks
+# under test wait for each other. What they said comes last.
+set -u
+python="${1:?expected the interpreter of the virtual environment}"
+said="$(mktemp)"
+make --no-print-directory lint >"$said" 2>&1 &
+lint=$!
+trap 'kill "$lint" 2>/dev/null; wait; rm -f "$said"' EXIT
+
+"$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+tests=$?
+wait "$lint"
+checks=$?
+cat "$said"
+if [ "$tests" -ne 0 ]; then
+  exit "$tests"
+fi
+exit "$checks"
