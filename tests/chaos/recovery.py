@@ -145,11 +145,16 @@ class Standstill:
     pool: str
 
 
+def _of_jobs(ledger: LedgerFacts) -> list[Event]:
+    """(Budgets and warm containers have events, too.)"""
+    return [event for event in ledger.events if event.job_id]
+
+
 def lengths_s(ledger: LedgerFacts) -> list[float]:
     """Seconds from each job's first event to its last, in order."""
     first: dict[str, int] = {}
     last: dict[str, int] = {}
-    for event in ledger.events:
+    for event in _of_jobs(ledger):
         first.setdefault(event.job_id, event.at_ms)
         last[event.job_id] = event.at_ms
     return sorted((last[job_id] - first[job_id]) / 1000 for job_id in first)
@@ -159,7 +164,7 @@ def standstills(ledger: LedgerFacts, count: int) -> list[Standstill]:
     """The longest times between two events of one job, longest first."""
     before: dict[str, Event] = {}
     found = []
-    for event in ledger.events:
+    for event in _of_jobs(ledger):
         earlier = before.get(event.job_id)
         if earlier is not None:
             seconds = (event.at_ms - earlier.at_ms) / 1000
