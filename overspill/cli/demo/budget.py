@@ -21,10 +21,10 @@ from overspill.dev.errors import DevError
 from overspill.dev.stack import Stack
 from workers.settings import Settings
 
-#: A call sets some $0.023 aside (20 s of an H100) and costs less than half of that: the cap lets two run at once, and
-#: a few more one after the other, until what is left is less than one call may cost.
+#: A call sets some $0.023 aside (20 s of an H100) and costs a tenth to a fifth of that, by the machine's speed: the cap
+#: lets a few run, one after the other, until what is left is less than one call may cost.
 SETTINGS = {
-    "OVERSPILL_MONTH_CAP_USD": "0.048",
+    "OVERSPILL_MONTH_CAP_USD": "0.030",
     "OVERSPILL_RENDER_CALL_ESTIMATE_S": "14",
     "OVERSPILL_STOP_MARGIN_S": "4",
     # Whoever may not spill waits for a while, and is then told so.
