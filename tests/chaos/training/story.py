@@ -191,12 +191,12 @@ class _Story:
         told = [self._ledger.desk.attempt(self._job, number).get("outcome", "") for number in self._numbers()]
         return Counter(filter(None, told))
 
-    def _attempts_on_modal(self) -> list[tuple[float, float]]:
-        """When each began and ended, seconds since 1970."""
+    def _attempts_on_modal(self) -> list[float]:
+        """When each was spawned, seconds since 1970."""
         told = [
             self._ledger.desk.attempt(self._job, number) for number in self._numbers() if not self._is_at_home(number)
         ]
-        return [(int(one["spawned_ms"]) / 1000, int(one["ended_ms"]) / 1000) for one in told if "spawned_ms" in one]
+        return [int(one["spawned_ms"]) / 1000 for one in told if "spawned_ms" in one]
 
     def _weights(self, record: JobRecord) -> dict[str, str]:
         assert record.artifact is not None

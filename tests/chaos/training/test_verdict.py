@@ -33,8 +33,7 @@ def test_what_modal_began_again_is_told_from_new_attempts() -> None:
     assert starts(said) == [0, 20, 33, 50]
     # Two attempts: the first was begun three times, and ended with its segment; and one that never began
     first, second = said[0].at, said[-1].at
-    attempts = [(first + 0.4, second - 1.5), (second + 0.4, second + 9), (second + 20, second + 30)]
-    assert begun_again(said, attempts) == 2
+    assert begun_again(said, [first + 0.4, second + 0.4, second + 20]) == 2
 
 
 def test_what_was_said_at_home_comes_in_its_place() -> None:

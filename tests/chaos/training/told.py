@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,13 +48,13 @@ def reached(said: Sequence[Said]) -> int:
     return said[-1].step if said else 0
 
 
-def begun_again(said: Sequence[Said], attempts: Sequence[tuple[float, float]]) -> int:
+def begun_again(said: Sequence[Said], spawned: Sequence[float]) -> int:
     """Of a run's starts in containers, those that no new attempt explains.
 
     Args:
         said: what all its containers have printed.
-        attempts: when each attempt on Modal began and ended, seconds since 1970.
+        spawned: when each attempt on Modal was spawned, seconds since 1970; a start is of the newest before it.
     """
     begun = [one.at for one in said if one.kind == "started"]
-    of_each = [sum(int(began) <= at <= ended for at in begun) for began, ended in attempts]
-    return sum(max(0, number - 1) for number in of_each)
+    of_each = Counter(max((at for at in spawned if int(at) <= start), default=0.0) for start in begun)
+    return sum(number - 1 for number in of_each.values())
