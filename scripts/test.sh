@@ -10,6 +10,9 @@ trap 'kill "$lint" 2>/dev/null; wait; rm -f "$said"' EXIT
 
 "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 tests=$?
+if [ "$tests" -eq 2 ]; then
+  exit 2 # interrupted
+fi
 wait "$lint"
 checks=$?
 cat "$said"

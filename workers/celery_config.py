@@ -83,8 +83,6 @@ def make_celery(settings: Settings, *, set_as_current: bool = False) -> Celery:
         task_send_sent_event=settings.worker_events,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        # A process of the pool that died is given up after so long, seconds (default 10): its result is none of ours.
-        worker_lost_wait=1.0,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_consumer="workers.consumer:CountingConsumer",
         enable_utc=True,

@@ -7,11 +7,11 @@ import structlog
 
 from ledger import Kind, LedgerUnavailable
 from ledger.models import JobRecord
-from ledger.outcomes import Failed, Requeued, Stale
 from ledger.retries import NEVER, Cause
 from workers.artifacts import ArtifactStoreUnavailable
 from workers.delivery import PATIENCE_S, AttemptOf, Delivered, TooLate, deliver
 from workers.execution import Abandoned, Broken, Execution, Finished
+from workers.failures import after_failure
 from workers.leases import LeaseKeeper
 from workers.logs import bound
 from workers.patience import patiently
@@ -116,13 +116,4 @@ def _fail(open_ends: Resources, record: JobRecord, broken: Broken) -> str:
         ),
         for_s=PATIENCE_S,
     )
-    match outcome:
-        case Requeued(nudge):
-            log.info("job.requeued", cause=str(broken.cause))
-            open_ends.nudger.send(nudge)
-            return "requeued"
-        case Failed():
-            log.warning("job.failed", cause=str(broken.cause))
-            return "failed"
-        case Stale():
-            return "too_late"
+    return after_failure(outcome, broken.cause, open_ends.nudger)

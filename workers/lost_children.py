@@ -17,8 +17,8 @@ from celery import signals
 from ledger import LedgerError
 from ledger.models import JobRecord
 from ledger.nudges import INHOUSE_TASK
-from ledger.outcomes import Failed, Requeued, Stale
 from ledger.retries import Cause
+from workers.failures import after_failure
 from workers.logs import bound
 from workers.oom_kills import oom_kills
 from workers.resources import Resources
@@ -92,11 +92,4 @@ class ChildWatch:
             jitter=random.random(),
             where="host" if for_memory else None,
         )
-        match outcome:
-            case Requeued(nudge):
-                log.info("job.requeued", cause=str(cause))
-                self._open_ends.nudger.send(nudge)
-            case Failed():
-                log.warning("job.failed", cause=str(cause))
-            case Stale():
-                pass
+        after_failure(outcome, cause, self._open_ends.nudger)

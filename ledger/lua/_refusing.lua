@@ -28,6 +28,6 @@ end
 -- The limit that keeps a job off Modal, or nil. d: gpu, usd_nanos_per_s, reserve_usd_micros; warm: the idle container
 -- that it would take.
 local function modal_refusal(job, d, caps, warm)
-  return stop_refusal() or dollar_refusal(job, caps, d.reserve_usd_micros, tonumber(job.priority)) 
+  return stop_refusal() or dollar_refusal(job, caps, d.reserve_usd_micros, tonumber(job.priority))
     or burn_refusal(d, caps, warm or kept_container(job.kind, d.gpu))
 end

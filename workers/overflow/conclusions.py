@@ -5,15 +5,17 @@ import random
 import structlog
 
 from ledger.containers import Usage
-from ledger.models import Kind, kind_of
-from ledger.outcomes import DueCall, Failed, Requeued, Stale
+from ledger.models import Kind
+from ledger.outcomes import DueCall
 from ledger.retries import NEVER, Cause
 from modal_apps.announce import Announcement
 from modal_apps.envelope import Envelope
 from modal_apps.gpus import parse as parse_gpu
 from workers.artifacts import ArtifactStoreUnavailable, Uploaded, UploadNotWhole, Video
 from workers.delivery import AttemptOf, deliver
+from workers.failures import after_failure
 from workers.overflow.endings import Ended, Succeeded
+from workers.overflow.orphans import adopt_or_stop
 from workers.overflow.traces import traced
 from workers.overflow.usage import Seen, ended_at, of_announcement, of_envelope
 from workers.resources import Resources
@@ -118,15 +120,7 @@ class Conclusions:
 
     def adopt(self, announced: Announcement) -> bool:
         """Follow the call that announced itself in its attempt's name, in place of the recorded one."""
-        outcome = self._ledger.calls.stop_orphan(
-            announced.job_id,
-            announced.attempt,
-            call_id=announced.call_id,
-            announced_at=announced.announced_at,
-            first_check_s=self._settings.poll_first_s,
-            deadline_s=self._settings.call_deadline_of(kind_of(announced.job_id)),
-        )
-        return outcome == "adopted"
+        return adopt_or_stop(self._ledger, announced, self._settings) == "adopted"
 
     def fail(self, call: DueCall, ended: Ended, usage: Usage | None, *, call_may_run: bool = False) -> None:
         """End an attempt without a result; the job waits for another, or has failed."""
@@ -144,14 +138,7 @@ class Conclusions:
             usage=usage,
             call_may_run=call_may_run,
         )
-        match outcome:
-            case Requeued(nudge):
-                log.info("job.requeued", cause=str(ended.cause))
-                self._open.nudger.send(nudge)
-            case Failed():
-                log.warning("job.failed", cause=str(ended.cause))
-            case Stale():
-                pass
+        after_failure(outcome, ended.cause, self._open.nudger)
 
 
 def _peak_gpu_memory(peak_bytes: int | None, gpu: str) -> dict[str, object]:

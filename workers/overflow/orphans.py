@@ -31,6 +31,18 @@ SWEEP_TIMEOUT_S = 300.0
 _LATER_FOR_EACH_S = 0.004
 
 
+def adopt_or_stop(ledger: Ledger, announcement: Announcement, settings: Settings) -> str:
+    """Have a call that announced itself followed, if its attempt waits for one, else stopped. What the ledger says."""
+    return ledger.calls.stop_orphan(
+        announcement.job_id,
+        announcement.attempt,
+        call_id=announcement.call_id,
+        announced_at=announcement.announced_at,
+        first_check_s=settings.poll_first_s,
+        deadline_s=settings.call_deadline_of(kind_of(announcement.job_id)),
+    )
+
+
 class OrphanSweep:
     """Compares announcements with the ledger, now and then."""
 
@@ -105,15 +117,7 @@ class OrphanSweep:
                 log.warning("orphans.not_compared", error=f"{type(error).__name__}: {error}")
 
     async def _adopt_or_stop(self, announcement: Announcement) -> None:
-        outcome = await asyncio.to_thread(
-            self._ledger.calls.stop_orphan,
-            announcement.job_id,
-            announcement.attempt,
-            call_id=announcement.call_id,
-            announced_at=announcement.announced_at,
-            first_check_s=self._settings.poll_first_s,
-            deadline_s=self._settings.call_deadline_of(kind_of(announcement.job_id)),
-        )
+        outcome = await asyncio.to_thread(adopt_or_stop, self._ledger, announcement, self._settings)
         match outcome:
             case "adopted":
                 log.warning("orphan.adopted")

@@ -19,8 +19,8 @@ import structlog
 from engines.render.errors import InvalidRenderRequest
 from ledger.following import SpawnClaim, SpawnRate
 from ledger.models import JobRecord, Kind
-from ledger.outcomes import Failed, Requeued, Stale
 from ledger.retries import Cause
+from workers.failures import after_failure
 from workers.logs import bound
 from workers.overflow.breaker import Phase, Trouble
 from workers.overflow.calls import ModalCalls
@@ -243,14 +243,7 @@ class Spawner:
                 ),
                 for_s=self._settings.spawn_timeout_s,
             )
-            match outcome:
-                case Requeued(nudge):
-                    log.info("job.requeued", cause=str(cause))
-                    self._open.nudger.send(nudge)
-                case Failed():
-                    log.warning("job.failed", cause=str(cause))
-                case Stale():
-                    pass
+            after_failure(outcome, cause, self._open.nudger)
             return str(cause)
 
         return fail
