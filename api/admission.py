@@ -9,6 +9,7 @@ the ledger's script stays the law, for whoever slips through.
 
 from api.errors import ApiError, Overloaded, QuotaExhausted
 from api.submission import as_submitted
+from infra.settings import Settings
 from ledger import Ledger
 from ledger.budget import BudgetView, ScopeView
 from ledger.decisions import Limits, RunOnModal
@@ -17,7 +18,6 @@ from ledger.refusals import Refusal, is_about_dollars, public_code
 from ledger.stages import Stage
 from workers.dispatch import policy_from
 from workers.overflow.breaker import Breaker, Phase, breaker_from_json
-from workers.settings import Settings
 
 #: Why, in words for whoever asks. Which cap it was is ours to know, but for the caller's own.
 _WORDS = {

@@ -15,13 +15,13 @@ from api.envelope import Envelope
 from api.ledger_threads import LedgerThreads
 from api.outbox import Outbox
 from api.ports import NudgeSender, Signer
+from infra.artifacts import ArtifactStore
+from infra.logs import configure_logging
+from infra.nudging import CeleryNudger
+from infra.settings import Settings
+from infra.settings import settings as settings_from_environment
+from infra.tracing import tracing
 from ledger.store import Ledger
-from workers.artifacts import ArtifactStore
-from workers.logs import configure_logging
-from workers.nudging import CeleryNudger
-from workers.settings import Settings
-from workers.settings import settings as settings_from_environment
-from workers.tracing import tracing
 
 log = structlog.get_logger(__name__)
 

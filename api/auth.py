@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from api.errors import Unauthorized
+from infra.settings import Settings
 from ledger.models import RenderJob
-from workers.settings import Settings
 
 #: Whose jobs they are when no key is asked for.
 OPEN_TENANT = "default"

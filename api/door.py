@@ -10,7 +10,7 @@ from api.auth import KeyRing, authenticate
 from api.ledger_threads import LedgerThreads
 from api.outbox import Outbox
 from api.ports import Signer
-from workers.settings import Settings
+from infra.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ from api.door import Door, Tenant, TheDoor
 from api.errors import Conflict, NotFound, video_not_found
 from api.ports import Variant
 from api.submission import Accepted, submit_once
+from infra.tracing import tracing, valid
 from ledger.desk import Page
 from ledger.errors import JobNotFound
 from ledger.models import JobRecord, Kind
 from ledger.outcomes import AlreadyEnded, Cancelled
 from ledger.states import State
 from ledger.store import Ledger
-from workers.tracing import tracing, valid
 
 log = structlog.get_logger(__name__)
 

@@ -41,6 +41,8 @@ import psutil
 from benchmarks.overflow_follower import modal_of, resources_of
 from benchmarks.overflow_load import Load
 from benchmarks.overflow_watch import Meter, Watch
+from infra.logs import configure_logging
+from infra.settings import MICROS_PER_USD, Settings
 from ledger import BurstMode, Kind, Ledger, RenderJob, State
 from ledger.decisions import RunOnModal
 from ledger.models import JobRecord
@@ -49,13 +51,11 @@ from modal_local.admin_client import AdminClient
 from tests.support.redis_server import running_redis
 from tests.support.simulated_modal import simulated_modal
 from workers.dispatch import Dispatcher, policy_from
-from workers.logs import configure_logging
 from workers.overflow.gate import Gate
 from workers.overflow.orphans import OrphanSweep
 from workers.overflow.shared import breaker_rules
 from workers.overflow.spawner import Spawner
 from workers.resources import Resources
-from workers.settings import MICROS_PER_USD, Settings
 
 ROOT = Path(__file__).parents[1]
 #: Dispatchers that race for the cap, and how many more jobs than fit there are.

@@ -7,18 +7,18 @@ import asyncio
 import contextlib
 import signal
 
+from infra.artifacts import ArtifactStore, Video
+from infra.logs import configure_logging
+from infra.nudging import CeleryNudger
+from infra.settings import Settings
 from ledger import Ledger
 from ledger.models import Artifact
 from ledger.nudges import Nudge
-from workers.artifacts import ArtifactStore, Video
-from workers.logs import configure_logging
-from workers.nudging import CeleryNudger
 from workers.overflow.follower import Follower
 from workers.overflow.gate import Gate
 from workers.overflow.sdk import ModalRenderer
 from workers.overflow.shared import breaker_rules
 from workers.resources import Resources
-from workers.settings import Settings
 
 
 class NoStore(ArtifactStore):

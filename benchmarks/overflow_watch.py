@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from infra.settings import Settings
 from ledger import Ledger
-from workers.settings import Settings
 
 #: It looks so often, seconds.
 EVERY_S = 0.5

@@ -6,8 +6,8 @@ consumes events only, never our queues, so kombu's own transport is good enough 
 
 from flower.views import BaseHandler
 
-from workers.celery_config import make_celery, queue_names
-from workers.settings import settings
+from infra.celery_config import make_celery, queue_names
+from infra.settings import settings
 
 app = make_celery(settings())
 app.conf.broker_transport = None

@@ -10,13 +10,13 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
+from infra.logs import bound
+from infra.retrying import retry_while_unavailable
 from ledger import IdempotencyConflict, Kind, LedgerUnavailable
 from ledger.models import parse_job
 from ledger.outcomes import Submitted
 from workers.dispatch import Dispatcher
 from workers.dropped import message_dropped
-from workers.logs import bound
-from workers.patience import patiently
 from workers.resources import resources
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ def record_and_dispatch(
         return open_ends.ledger.desk.submit(job, source="celery", idempotency_key=f"celery:{task_id}")
 
     try:
-        submitted = patiently(submit, for_s=open_ends.settings.foreign_record_timeout_s)
+        submitted = retry_while_unavailable(submit, for_s=open_ends.settings.foreign_record_timeout_s)
     except IdempotencyConflict as error:
         message_dropped("task_id_reused", task=name, detail=str(error))
         return {"dropped": "task_id_reused"}

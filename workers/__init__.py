@@ -1,21 +1,21 @@
 """Who runs and decides: the Celery app, the dispatchers, the GPU workers, the overflow workers, the reconciler.
 
 What lives here
-    settings, logs, celery_config, app   how a worker process is made
+    app                                  how a worker process is made
     placement/                           the decision: pure functions, no Redis, Celery, Modal, clock or random
     dispatch                             claims queued jobs, asks the policy, commits its decisions
     inhouse, leases                      runs one in-house attempt under a lease that it renews
     execution, rendering, training/      what an attempt does, by the kind of its job
     overflow/                            spawns Modal calls, follows them to their end, stops them
-    delivery, artifacts                  puts a result into S3 and publishes it
+    delivery                             puts a result into S3 and publishes it
     reconcile                            the sweeps that make sure nothing is forgotten
     steps, services                      what runs beside the tasks in a worker process, started and stopped with it
-    broker, nudging, transport, consumer  Celery on Redis as we use it
+    consumer, transport, dropped         messages that cannot be taken
 
 What must hold
     The ledger is asked before anything is done and told after: a process may die between any two lines.
     Workers reach tasks by name only.
 
 Who may come in
-    tasks, api, monitoring and the CLI. Workers import ledger, modal_apps and engines.
+    tasks, api, monitoring and the CLI. Workers import infra, ledger, modal_apps and engines.
 """

@@ -6,12 +6,12 @@ from typing import Any
 import structlog
 from celery import signals
 
+from infra.celery_config import make_celery
+from infra.logs import configure_logging
+from infra.settings import settings
 from ledger import LedgerUnavailable
 from ledger.server import EvictingServer
-from workers.celery_config import make_celery
-from workers.logs import configure_logging
 from workers.resources import resources
-from workers.settings import settings
 from workers.shutdown import stop_request
 from workers.steps import ALL_STEPS
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 import modal
 from modal.types import BillingReportItem
 
-from workers.settings import MICROS_PER_USD, Settings
+from infra.settings import MICROS_PER_USD, Settings
 
 HOUR = timedelta(hours=1)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from infra.settings import Settings
 from ledger import Ledger
 from ledger.budget import BudgetView, ScopeView
 from ledger.nudges import Nudge
@@ -18,7 +19,6 @@ from ledger.retries import Cause
 from ledger.stages import Stage, stage_of
 from modal_apps.gpus import parse
 from workers.placement.stages import to_cancel
-from workers.settings import Settings
 
 log = structlog.get_logger(__name__)
 

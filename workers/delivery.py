@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import structlog
 
+from infra.artifacts import ArtifactStore, Stored, Uploaded, Video
+from infra.retrying import retry_while_unavailable
+from infra.tracing import tracing
 from ledger import Ledger
 from ledger.containers import Usage
 from ledger.models import Artifact
 from ledger.outcomes import Completed, Delivering, Stale
-from workers.artifacts import ArtifactStore, Stored, Uploaded, Video
-from workers.patience import patiently
-from workers.tracing import tracing
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ def deliver(
         UploadNotWhole, KeyError: what the container says that it had put is not there.
         LedgerUnavailable: the ledger stayed away; a later attempt or follower does it again.
     """
-    begun = patiently(lambda: ledger.attempts.begin_delivery(of.job_id, of.attempt), for_s=PATIENCE_S)
+    begun = retry_while_unavailable(lambda: ledger.attempts.begin_delivery(of.job_id, of.attempt), for_s=PATIENCE_S)
     match begun:
         case Stale(state, attempt):
             log.info("delivery.too_late", job_state=state, newest_attempt=attempt)
@@ -64,7 +64,7 @@ def deliver(
             log.info("job.delivering")
     with tracing().span("put into S3", job_id=of.job_id, attempt=of.attempt):
         artifact = _stored(artifacts, of, result)
-    published = patiently(
+    published = retry_while_unavailable(
         lambda: ledger.attempts.complete(
             of.job_id,
             of.attempt,

@@ -5,18 +5,18 @@ from collections.abc import Mapping
 
 import structlog
 
+from infra.logs import bound
+from infra.nudging import CeleryNudger
+from infra.settings import Settings
+from infra.tracing import of_job, tracing
 from ledger import Kind, Ledger
 from ledger.decisions import Receipt
 from ledger.outcomes import ClaimedJob, Held, Placed, PlaceOutcome, Refused, Stale, WasShed
-from workers.logs import bound
-from workers.nudging import CeleryNudger
 from workers.placement.by_kind import PolicyByKind
 from workers.placement.gpu import GpuNeed
 from workers.placement.holding import instead_of_modal
 from workers.placement.policy import Policy, Verdict
 from workers.placement.watermark import WatermarkPolicy
-from workers.settings import Settings
-from workers.tracing import of_job, tracing
 from workers.training.needs import train_policy
 
 log = structlog.get_logger(__name__)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from infra.artifacts import Stored, Uploaded, Video
+from infra.settings import MICROS_PER_USD
 from ledger.retries import Cause
-from workers.artifacts import Stored, Uploaded, Video
-from workers.settings import MICROS_PER_USD
 
 SECONDS_PER_HOUR = 3600
 

@@ -2,9 +2,9 @@
 
 import structlog
 
+from infra.nudging import CeleryNudger
 from ledger.outcomes import Failed, Requeued, Stale
 from ledger.retries import Cause
-from workers.nudging import CeleryNudger
 
 log = structlog.get_logger(__name__)
 

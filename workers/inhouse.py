@@ -5,18 +5,18 @@ from dataclasses import dataclass
 
 import structlog
 
+from infra.artifacts import ArtifactStoreUnavailable
+from infra.logs import bound
+from infra.retrying import retry_while_unavailable
+from infra.tracing import of_job, tracing
 from ledger import Kind, LedgerUnavailable
 from ledger.models import JobRecord
 from ledger.retries import NEVER, Cause
-from workers.artifacts import ArtifactStoreUnavailable
 from workers.delivery import PATIENCE_S, AttemptOf, Delivered, TooLate, deliver
 from workers.execution import Abandoned, Broken, Execution, Finished
 from workers.failures import after_failure
 from workers.leases import LeaseKeeper
-from workers.logs import bound
-from workers.patience import patiently
 from workers.resources import Resources
-from workers.tracing import of_job, tracing
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +72,7 @@ def _conclude(open_ends: Resources, record: JobRecord, lease: LeaseKeeper, execu
         case Finished(result, measurements, cost_usd_micros):
             try:
                 # S3 may be away for a while: the result is kept, and so is the lease, rather than render again.
-                delivered = patiently(
+                delivered = retry_while_unavailable(
                     lambda: deliver(
                         open_ends.ledger,
                         open_ends.artifacts,
@@ -104,7 +104,7 @@ def _conclude(open_ends: Resources, record: JobRecord, lease: LeaseKeeper, execu
 
 def _fail(open_ends: Resources, record: JobRecord, broken: Broken) -> str:
     log.warning("attempt.failed", cause=str(broken.cause), error=broken.message)
-    outcome = patiently(
+    outcome = retry_while_unavailable(
         lambda: open_ends.ledger.attempts.fail(
             record.id,
             record.attempt,

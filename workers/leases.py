@@ -12,10 +12,10 @@ from typing import Self
 
 import structlog
 
+from infra.logs import bound
 from ledger import Ledger, LedgerError
 from ledger.models import JobRecord
 from ledger.outcomes import Lost, Renewed
-from workers.logs import bound
 
 log = structlog.get_logger(__name__)
 

@@ -14,12 +14,12 @@ import structlog
 from billiard.exceptions import WorkerLostError
 from celery import signals
 
+from infra.logs import bound
 from ledger import LedgerError
 from ledger.models import JobRecord
 from ledger.nudges import INHOUSE_TASK
 from ledger.retries import Cause
 from workers.failures import after_failure
-from workers.logs import bound
 from workers.oom_kills import oom_kills
 from workers.resources import Resources
 

@@ -10,10 +10,10 @@ import socket
 import redis
 import structlog
 
+from infra.background import BackgroundService
+from infra.broker import Broker
 from ledger import Kind, LedgerError, nudges
 from ledger.nudges import Nudge
-from workers.background import BackgroundService
-from workers.broker import Broker
 from workers.budget_sweep import cancel_at_stop
 from workers.dispatch import policy_from
 from workers.resources import Resources

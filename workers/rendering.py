@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from engines.render.dit.errors import NoModel
 from engines.render.errors import InvalidRenderRequest, RenderCancelled, RenderOutOfMemory, UnknownEngine
 from engines.render.registry import get_engine
+from infra.artifacts import ArtifactStoreUnavailable, Video
 from ledger.models import TRAINED_MODEL, JobRecord
 from ledger.retries import Cause
-from workers.artifacts import ArtifactStoreUnavailable, Video
 from workers.execution import Abandoned, Broken, Execution, Finished, inhouse_cost_usd_micros
 from workers.gpu_memory import gpu_memory_bytes, peak_gpu_memory
 from workers.leases import LeaseKeeper

@@ -1,8 +1,8 @@
 """From a job in the ledger to what an engine takes."""
 
 from engines.render.contract import RenderRequest
+from infra.settings import Settings
 from ledger.models import TRAINED_MODEL, JobRecord, RenderJob
-from workers.settings import Settings
 
 
 class NoEngine(Exception):

@@ -4,10 +4,10 @@ import os
 import threading
 from dataclasses import dataclass
 
+from infra.artifacts import ArtifactStore
+from infra.nudging import CeleryNudger
+from infra.settings import Settings, settings
 from ledger import Ledger
-from workers.artifacts import ArtifactStore
-from workers.nudging import CeleryNudger
-from workers.settings import Settings, settings
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import structlog
 
+from infra.background import BackgroundService
 from ledger import Kind, Ledger, LedgerError
-from workers.background import BackgroundService
 from workers.overflow.follower import Follower
 
 log = structlog.get_logger(__name__)

@@ -6,9 +6,9 @@ import threading
 
 import structlog
 
+from infra.logs import configure_logging
 from monitoring.exporter.server import Exporter
 from monitoring.exporter.settings import exporter_settings
-from workers.logs import configure_logging
 
 log = structlog.get_logger(__name__)
 

@@ -8,12 +8,12 @@ from typing import Any
 import redis
 import structlog
 
+from infra.broker import PRIORITY_LISTS, list_names
+from infra.celery_config import queue_names
 from ledger import Ledger, LedgerError
 from ledger.measuring import Measurement
 from ledger.server import client_for
 from monitoring.exporter.settings import ExporterSettings
-from workers.broker import PRIORITY_LISTS, list_names
-from workers.celery_config import queue_names
 
 log = structlog.get_logger(__name__)
 

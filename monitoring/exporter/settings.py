@@ -2,7 +2,7 @@
 
 from pydantic import Field, ValidationError
 
-from workers.settings import Settings
+from infra.settings import Settings
 
 
 class ExporterSettings(Settings):

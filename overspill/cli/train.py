@@ -51,8 +51,8 @@ def submit(
 def _checked(path: Path, given: dict[str, Any]) -> TrainJob:
     """The job in a file, with what the command line says over it; what is wrong is said before anything is sent."""
     from engines.train.errors import TrainError  # noqa: PLC0415 - `--help` needs no engine
+    from infra.settings import settings  # noqa: PLC0415
     from modal_apps.training_request import WrongConfigFile, read_config_file  # noqa: PLC0415
-    from workers.settings import settings  # noqa: PLC0415
     from workers.training.needs import train_policy  # noqa: PLC0415
 
     try:

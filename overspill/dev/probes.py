@@ -6,9 +6,9 @@ from typing import Self
 import httpx
 from kombu.exceptions import OperationalError
 
+from infra.celery_config import make_celery
+from infra.settings import Settings
 from ledger import Kind, Ledger, LedgerError
-from workers.celery_config import make_celery
-from workers.settings import Settings
 
 _ANSWER_TIMEOUT_S = 1.0
 

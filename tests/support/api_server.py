@@ -15,11 +15,11 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.ports import NudgeSender, Signer, Variant
+from infra.settings import Settings
 from ledger import Ledger
 from ledger.models import Artifact
 from ledger.nudges import Nudge
 from tests.support.redis_server import RedisServer
-from workers.settings import Settings
 
 KEY, OTHER_KEY = "test-key", "acme-key"
 VIDEO = Artifact(

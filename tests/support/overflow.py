@@ -9,6 +9,9 @@ from typing import Any
 
 import modal
 
+from infra.artifacts import ArtifactStore, Video
+from infra.nudging import CeleryNudger
+from infra.settings import Settings
 from ledger import Ledger
 from ledger.decisions import RunOnModal
 from ledger.models import Artifact, JobRecord
@@ -17,8 +20,6 @@ from modal_local.admin_client import AdminClient
 from tests.support.ledgers import place, submit
 from tests.support.modal_command import run_modal
 from tests.support.waiting import until
-from workers.artifacts import ArtifactStore, Video
-from workers.nudging import CeleryNudger
 from workers.overflow.follower import Follower
 from workers.overflow.gate import Gate
 from workers.overflow.sdk import ModalRenderer
@@ -26,7 +27,6 @@ from workers.overflow.shared import breaker_rules
 from workers.overflow.spawner import Spawner
 from workers.resources import Resources
 from workers.services import FollowerThread
-from workers.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 APP = "overspill-renderer"

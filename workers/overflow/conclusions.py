@@ -4,6 +4,7 @@ import random
 
 import structlog
 
+from infra.artifacts import ArtifactStoreUnavailable, Uploaded, UploadNotWhole, Video
 from ledger.containers import Usage
 from ledger.models import Kind
 from ledger.outcomes import DueCall
@@ -11,7 +12,6 @@ from ledger.retries import NEVER, Cause
 from modal_apps.announce import Announcement
 from modal_apps.envelope import Envelope
 from modal_apps.gpus import parse as parse_gpu
-from workers.artifacts import ArtifactStoreUnavailable, Uploaded, UploadNotWhole, Video
 from workers.delivery import AttemptOf, deliver
 from workers.failures import after_failure
 from workers.overflow.endings import Ended, Succeeded

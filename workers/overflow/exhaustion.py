@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import structlog
 
+from infra.settings import Settings
 from ledger.models import Kind
 from ledger.outcomes import DueCall
 from workers.overflow.calls import ModalCalls
-from workers.settings import Settings
 
 log = structlog.get_logger(__name__)
 

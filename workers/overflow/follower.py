@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from infra.logs import bound
 from ledger import LedgerError
 from ledger.following import Announced
 from ledger.outcomes import DueCall, DueCancel
-from workers.logs import bound
 from workers.overflow.calls import ModalCalls
 from workers.overflow.claims import KEEP_EVERY_S, Claims
 from workers.overflow.conclusions import Conclusions

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from infra.settings import Settings
 from ledger.models import Kind
 from ledger.outcomes import DueCall
 from ledger.retries import Cause
@@ -20,7 +21,6 @@ from workers.overflow.exhaustion import Exhaustion
 from workers.overflow.gate import Gate
 from workers.overflow.pacing import hints_vouch
 from workers.overflow.topups import TopUps, Verdict
-from workers.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 import structlog
 
+from infra.logs import bound
+from infra.settings import Settings
 from ledger import Ledger, LedgerError
 from ledger.following import Announced
 from ledger.models import kind_of
 from modal_apps.announce import Announcement
-from workers.logs import bound
 from workers.overflow.calls import ModalCalls
-from workers.settings import Settings
 
 log = structlog.get_logger(__name__)
 

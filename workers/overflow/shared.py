@@ -2,13 +2,13 @@
 
 from functools import cache
 
+from infra.settings import Settings, settings
 from workers.overflow.breaker import BreakerRules
 from workers.overflow.calls import ModalCalls
 from workers.overflow.gate import Gate
 from workers.overflow.sdk import ModalRenderer
 from workers.overflow.spawner import Spawner
 from workers.resources import resources
-from workers.settings import Settings, settings
 
 
 @cache

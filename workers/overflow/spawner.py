@@ -17,20 +17,20 @@ from typing import TypeVar
 import structlog
 
 from engines.render.errors import InvalidRenderRequest
+from infra.logs import bound
+from infra.retrying import retry_while_unavailable
+from infra.tracing import of_job, tracing
 from ledger.following import SpawnClaim, SpawnRate
 from ledger.models import JobRecord, Kind
 from ledger.retries import Cause
 from workers.failures import after_failure
-from workers.logs import bound
 from workers.overflow.breaker import Phase, Trouble
 from workers.overflow.calls import ModalCalls
 from workers.overflow.endings import MaybeCall, NoCall, classify_spawn_error
 from workers.overflow.gate import Gate
 from workers.overflow.uploads import upload_addresses
-from workers.patience import patiently
 from workers.requests import NoEngine, render_request
 from workers.resources import Resources
-from workers.tracing import of_job, tracing
 from workers.training.spawning import NotSpawned, TrainSpawning
 
 log = structlog.get_logger(__name__)
@@ -174,7 +174,7 @@ class Spawner:
 
     def _record(self, record: JobRecord, claim: SpawnClaim, call_id: str) -> str:
         hints_work = claim.hint_age_s is not None and claim.hint_age_s < HINTS_WORK_S
-        wanted = patiently(
+        wanted = retry_while_unavailable(
             lambda: self._ledger.calls.record_call(
                 record.id,
                 record.attempt,
@@ -220,7 +220,7 @@ class Spawner:
     ) -> list[str]:
         return await self._in(
             threads,
-            lambda: patiently(
+            lambda: retry_while_unavailable(
                 lambda: self._ledger.following.give_back(attempts, reason=reason, pause_s=GIVEN_BACK_PAUSE_S),
                 for_s=self._settings.spawn_timeout_s,
             ),
@@ -231,7 +231,7 @@ class Spawner:
 
         def fail() -> str:
             log.warning("call.not_spawned", cause=str(cause), error=message)
-            outcome = patiently(
+            outcome = retry_while_unavailable(
                 lambda: self._ledger.attempts.fail(
                     record.id,
                     record.attempt,

@@ -6,6 +6,7 @@ import time
 
 import structlog
 
+from infra.settings import Settings
 from ledger import Ledger
 from ledger.outcomes import DueCancel
 from ledger.retries import Cause
@@ -14,7 +15,6 @@ from workers.overflow.calls import ModalCalls
 from workers.overflow.conclusions import Conclusions
 from workers.overflow.endings import AskAgain, Ended, Ending, Pending, Succeeded, classify
 from workers.overflow.usage import MILLISECONDS, Seen
-from workers.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -10,9 +10,9 @@ from enum import Enum, auto
 
 import structlog
 
+from infra.settings import Settings
 from ledger import Ledger
 from ledger.outcomes import DueCall, Refused, Stale, ToppedUp
-from workers.settings import Settings
 
 log = structlog.get_logger(__name__)
 

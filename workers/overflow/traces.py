@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from infra.tracing import inside, of_job, tracing
 from ledger import Ledger
 from ledger.outcomes import DueCall
 from modal_apps.envelope import Envelope
 from workers.overflow.endings import Ended, Succeeded
 from workers.overflow.usage import Seen, ended_at
-from workers.tracing import inside, of_job, tracing
 
 
 @contextmanager

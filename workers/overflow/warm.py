@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from infra.settings import MICROS_PER_USD
 from ledger import Kind
 from ledger.budget import Prewarm
 from ledger.outcomes import Refused
@@ -21,7 +22,6 @@ from workers.overflow.calls import ModalCalls
 from workers.overflow.forecast import Peak, expected_jobs_per_h, idle_window_s, warm_number
 from workers.placement.gpu import GpuNeed
 from workers.resources import Resources
-from workers.settings import MICROS_PER_USD
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ledger.decisions import RunOnModal
 from ledger.models import JobRecord, Kind
 from modal_apps.gpus import CATALOGUE, GpuClass, cheapest, parse
-from workers.placement.prices import PriceList
+from modal_apps.prices import PriceList
 
 
 @dataclass(frozen=True)

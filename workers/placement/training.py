@@ -14,8 +14,8 @@ from ledger.models import BurstMode, JobRecord, Kind, TrainJob, speed_key
 from ledger.states import State
 from ledger.view import ClusterView, KindView
 from modal_apps.gpus import GpuClass, Profile, Resources, parse
+from modal_apps.prices import PriceList
 from workers.placement.policy import Verdict
-from workers.placement.prices import PriceList
 
 INHOUSE = "inhouse"
 #: An estimate of a run's time is reserved with so much on top.

@@ -4,9 +4,9 @@ import datetime as dt
 import importlib.util
 
 from engines.train.contract import TrainConfig
+from infra.settings import Settings
 from ledger.models import NOT_IN_TRAIN_CONFIG, JobRecord, TrainJob
 from workers.requests import NoEngine
-from workers.settings import Settings
 
 #: A job that does not say how many GPUs runs on one; the allocator gives it more where its model needs them.
 _GPUS = 1

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from engines.train.data.addresses import place_in_bucket
 from engines.train.errors import DatasetProblem
-from workers.artifacts import ArtifactStore, ArtifactStoreUnavailable
+from infra.artifacts import ArtifactStore, ArtifactStoreUnavailable
 
 #: Answers that no later try changes: no such bucket or object, or no right to it.
 _FINAL = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)

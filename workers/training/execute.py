@@ -6,10 +6,10 @@ import structlog
 from pydantic import ValidationError
 
 from engines.train.errors import TrainCancelled
+from infra.artifacts import ArtifactStoreUnavailable, Stored
 from ledger.models import JobRecord
 from ledger.retries import Cause
 from modal_apps.training_errors import in_words
-from workers.artifacts import ArtifactStoreUnavailable, Stored
 from workers.execution import Abandoned, Broken, Execution, Finished, inhouse_cost_usd_micros
 from workers.gpu_memory import gpu_memory_bytes, peak_gpu_memory
 from workers.leases import LeaseKeeper

@@ -8,10 +8,10 @@ from typing import Any
 import structlog
 
 from engines.train.errors import CheckpointProblem
+from infra.artifacts import ArtifactStoreUnavailable, Stored
 from ledger import JobNotFound
 from ledger.models import JobRecord, Kind
 from ledger.outcomes import DueCall
-from workers.artifacts import ArtifactStoreUnavailable, Stored
 from workers.resources import Resources
 from workers.training.configs import train_config, train_job
 from workers.training.needs import train_policy

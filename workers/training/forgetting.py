@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from engines.train.contract import RECIPES
-from workers.artifacts import ArtifactStoreUnavailable
+from infra.artifacts import ArtifactStoreUnavailable
 from workers.resources import Resources
 from workers.training.store import CheckpointStore
 

@@ -7,11 +7,11 @@ from typing import Self
 
 import structlog
 
+from infra.logs import bound
 from ledger import LedgerError
 from ledger.models import JobRecord
 from ledger.outcomes import Requeued
 from ledger.retries import Cause
-from workers.logs import bound
 from workers.resources import Resources
 from workers.shutdown import StopRequest
 

@@ -22,12 +22,12 @@ from engines.train.contract import (
 )
 from engines.train.data.addresses import is_in_s3
 from engines.train.errors import CheckpointProblem, InvalidTrainConfig
+from infra.artifacts import ArtifactStoreUnavailable
+from infra.retrying import retry_while_unavailable
 from ledger import LedgerError
 from ledger.models import Artifact, JobRecord, TrainJob, speed_key
 from modal_apps.training_rows import Row, Thinner
-from workers.artifacts import ArtifactStoreUnavailable
 from workers.leases import LeaseKeeper
-from workers.patience import patiently
 from workers.requests import NoEngine
 from workers.resources import Resources
 from workers.shutdown import stop_request
@@ -199,7 +199,7 @@ class _Run:
         return self._lease.is_lost() or self._hand_back.is_given_back()
 
     def _patiently(self, operation: Callable[[], T]) -> T:
-        return patiently(
+        return retry_while_unavailable(
             operation,
             for_s=self._settings.delivery_patience_s,
             away=ArtifactStoreUnavailable,

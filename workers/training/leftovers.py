@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from workers.background import BackgroundService
+from infra.background import BackgroundService
 
 log = structlog.get_logger(__name__)
 

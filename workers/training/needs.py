@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
+from infra.settings import Settings
 from modal_apps.gpus import parse_resources
 from workers.placement.training import TrainNeeds, TrainPolicy
-from workers.settings import Settings
 from workers.training.sizing import EngineSizes
 
 

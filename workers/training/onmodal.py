@@ -17,11 +17,11 @@ import structlog
 from engines.train.checkpoints import read
 from engines.train.contract import TrainOutcome
 from engines.train.errors import CheckpointProblem
+from infra.artifacts import Stored
 from ledger import LedgerError
 from ledger.models import JobRecord, speed_key
 from modal_apps.gpus import parse as parse_gpu
 from modal_apps.training_request import TrainRequest, data_on_modal, folder_on_volume
-from workers.artifacts import Stored
 from workers.resources import Resources
 from workers.training.configs import created_on, train_config, train_job
 from workers.training.inhouse import fetch_classifier

@@ -6,10 +6,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from engines.train.errors import TrainError
+from infra.artifacts import ArtifactStoreUnavailable
 from ledger.models import JobRecord
 from ledger.retries import Cause
 from modal_apps.training_errors import in_words
-from workers.artifacts import ArtifactStoreUnavailable
 from workers.resources import Resources
 from workers.training.execute import TRAIN_CAUSES
 from workers.training.onmodal import SpawnLost, TrainOnModal

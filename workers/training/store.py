@@ -24,8 +24,8 @@ from engines.train import checkpoints
 from engines.train.checkpoints import JOURNAL_FOLDER, METADATA_FILE, Checkpoint, read
 from engines.train.contract import KEEP_LAST_CHECKPOINTS
 from engines.train.errors import CheckpointProblem
+from infra.artifacts import ArtifactStore, ArtifactStoreUnavailable
 from ledger.models import Artifact
-from workers.artifacts import ArtifactStore, ArtifactStoreUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

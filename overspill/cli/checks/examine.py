@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
+from infra.settings import Settings
 from overspill.cli.checks import machine, money, outside, redis
 from overspill.cli.checks.finding import Finding, Health, note, wrong
 from overspill.cli.surroundings import said
-from workers.settings import Settings
 
 
 def examine() -> Iterator[Finding]:

@@ -4,11 +4,11 @@ import platform
 import shutil
 import sys
 
+from infra.settings import Settings
 from overspill.cli.checks.finding import Finding, note, ok, wrong
 from overspill.dev.errors import MissingProgram
 from overspill.dev.redis_service import INSTALL_REDIS
 from overspill.dev.s3_service import find_weed
-from workers.settings import Settings
 
 PYTHON_AT_LEAST = (3, 11)
 ENCODER = "libx264"

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from kombu.exceptions import OperationalError
 
+from infra.artifacts import ArtifactStore, ArtifactStoreUnavailable
+from infra.celery_config import make_celery, queue_names
+from infra.settings import Settings
 from ledger import Kind, Ledger, LedgerError
 from modal_apps.names import RENDERER_CLASS
 from overspill.cli.checks.finding import Finding, note, ok, wrong
-from workers.artifacts import ArtifactStore, ArtifactStoreUnavailable
-from workers.celery_config import make_celery, queue_names
-from workers.settings import Settings
 
 _MODAL_TIMEOUT_S = 15.0
 _CELERY_TIMEOUT_S = 1.5

@@ -6,10 +6,10 @@ from typing import Any
 
 import redis
 
+from infra.settings import Settings
 from ledger import Ledger
 from ledger.server import address_of, client_for
 from overspill.cli.checks.finding import Finding, note, ok, wrong
-from workers.settings import Settings
 
 SERVER_AT_LEAST = (6, 2)  # kombu 5.7's own bound
 _PROMISES = {

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from infra.settings import Settings
 from ledger import Ledger
 from ledger.decisions import Limits
 from ledger.models import JobRecord
@@ -19,7 +20,6 @@ from overspill.cli.records import dollars
 from overspill.cli.surroundings import out
 from overspill.dev.errors import DevError
 from overspill.dev.stack import Stack
-from workers.settings import Settings
 
 #: A call sets some $0.023 aside (20 s of an H100) and costs a tenth to a fifth of that, by the machine's speed: the cap
 #: lets a few run, one after the other, until what is left is less than one call may cost.

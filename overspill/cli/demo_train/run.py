@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from engines.train.evaluate import evaluate
+from infra.artifacts import ArtifactStore
+from infra.settings import Settings
 from ledger import Ledger
 from ledger.models import TRAINED_MODEL, BurstMode, JobRecord, RenderJob, TrainJob
 from ledger.states import State
@@ -18,8 +20,6 @@ from overspill.cli.demo_train.verdict import TrainVerdict
 from overspill.cli.records import how_it_stands
 from overspill.client import Client
 from overspill.dev.stack import Stack
-from workers.artifacts import ArtifactStore
-from workers.settings import Settings
 from workers.training.store import CheckpointStore
 
 _TIMEOUT_S = 600.0

@@ -41,7 +41,7 @@ def budget(context: typer.Context, json: AsJson = False) -> None:
     """See every cap, what is spent, set aside and left. Dollars are Modal's; periods are UTC."""
     if context.invoked_subcommand is not None:
         return
-    from workers.settings import Settings  # noqa: PLC0415 - `--help` needs none of it
+    from infra.settings import Settings  # noqa: PLC0415 - `--help` needs none of it
 
     with mistakes_said(), open_ledger() as ledger:
         limits = Settings().limits
@@ -94,8 +94,8 @@ def true_up(
 
 def _so_far(ledger: "Ledger", now_ms: int) -> "tuple[int, TrueUp]":
     """This month, the present hour included."""
+    from infra.settings import Settings  # noqa: PLC0415
     from workers.billing import billed_this_month  # noqa: PLC0415 - heavy, and only one command needs it
-    from workers.settings import Settings  # noqa: PLC0415
 
     bill = billed_this_month(Settings(), _at(now_ms))
     return bill.usd_micros, ledger.budget.true_up_month_to_date(
@@ -105,9 +105,9 @@ def _so_far(ledger: "Ledger", now_ms: int) -> "tuple[int, TrueUp]":
 
 def _closed(ledger: "Ledger", month: str, now_ms: int) -> "tuple[int, TrueUp]":
     """A month that is over."""
+    from infra.settings import Settings  # noqa: PLC0415
     from ledger.periods import month_end_ms, month_start_ms  # noqa: PLC0415
     from workers.billing import billed_usd_micros  # noqa: PLC0415 - heavy, and only one command needs it
-    from workers.settings import Settings  # noqa: PLC0415
 
     try:
         start_ms, end_ms = month_start_ms(month), month_end_ms(month)

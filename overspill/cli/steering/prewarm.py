@@ -23,8 +23,8 @@ def prewarm(
     json: AsJson = False,
 ) -> None:
     """Keep renderers warm on Modal before a peak. It costs what they cost, whether or not a job comes."""
+    from infra.settings import Settings  # noqa: PLC0415
     from modal_apps.gpus import UnknownGpuClass, parse  # noqa: PLC0415 - `--help` needs none of it
-    from workers.settings import Settings  # noqa: PLC0415
 
     if number is None and (gpu or why):
         fail("expected how many containers, e.g. `overspill prewarm 4 --gpu H100 --for 30m`.", exit_code=2)

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from infra.artifacts import ArtifactStore
+from infra.nudging import CeleryNudger
+from infra.settings import Settings
 from ledger import Kind, Ledger, TrainJob
 from ledger.models import JobRecord
 from ledger.nudges import decide
@@ -22,9 +25,6 @@ from tests.chaos.training.verdict import KILLS, Struck, Verdict
 from tests.support.modal_command import run_modal
 from tests.support.stack import REPOSITORY, running_stack
 from tests.support.waiting import until
-from workers.artifacts import ArtifactStore
-from workers.nudging import CeleryNudger
-from workers.settings import Settings
 
 INTERVAL_STEPS = 20
 RUN: dict[str, Any] = {

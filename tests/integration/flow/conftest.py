@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import boto3
 import pytest
 
+from infra.settings import Settings
 from ledger import Ledger
 from ledger.models import JobRecord
 from ledger.view import ClusterView
 from overspill.dev.stack import Stack, StackOptions
 from tests.support.waiting import until
-from workers.settings import Settings
 
 #: Short, so that a lost lease is found within a test's patience.
 LEASE_S = 4.0

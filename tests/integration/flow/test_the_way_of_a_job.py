@@ -10,11 +10,11 @@ import av
 import openai
 import pytest
 
+from infra.nudging import CeleryNudger
 from ledger import Kind, Pool, RenderJob, State
 from ledger.nudges import decide
 from tests.integration.flow.conftest import Whole
 from tests.support.waiting import until
-from workers.nudging import CeleryNudger
 
 
 def _submit(whole: Whole, **fields: object) -> str:

@@ -10,13 +10,13 @@ import time
 import psutil
 import pytest
 
+from infra.nudging import CeleryNudger
 from ledger import BurstMode, Kind, Pool, RenderJob, State
 from ledger.decisions import Receipt, RunOnModal
 from ledger.nudges import decide
 from ledger.outcomes import Placed
 from tests.integration.flow.conftest import LEASE_S, Whole
 from tests.support.waiting import until
-from workers.nudging import CeleryNudger
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -8,6 +8,8 @@ import pytest
 import redis
 import trustme
 
+from infra.nudging import CeleryNudger
+from infra.settings import Settings
 from ledger import Ledger, LedgerFull, LedgerSettings, LedgerUnavailable, State
 from ledger.decisions import RunInhouse
 from ledger.models import Artifact, Kind, RenderJob
@@ -17,8 +19,6 @@ from ledger.server import EvictingServer
 from tests.support.ledgers import place, submit
 from tests.support.redis_server import RedisServer, free_port, running_redis
 from tests.support.waiting import until
-from workers.nudging import CeleryNudger
-from workers.settings import Settings
 
 
 def test_tls(tmp_path: Path) -> None:

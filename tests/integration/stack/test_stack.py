@@ -12,6 +12,7 @@ import av
 import httpx
 import pytest
 
+from infra.celery_config import queue_names
 from ledger import Kind, LedgerSettings, State
 from ledger.store import Ledger
 from overspill.cli.checks.finding import Health
@@ -23,7 +24,6 @@ from tests.support.chromium import page_after_scripts
 from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.stack import REPOSITORY, overspill_command, processes_of
 from tests.support.waiting import until
-from workers.celery_config import queue_names
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -12,15 +12,15 @@ import pytest
 
 pytest.importorskip("torch", reason="train jobs need torch: `make setup-tests`")
 
+from infra.artifacts import ArtifactStore
+from infra.nudging import CeleryNudger
+from infra.settings import Settings
 from ledger import Kind, Ledger, TrainJob
 from ledger.models import JobRecord
 from ledger.nudges import decide
 from overspill.dev.stack import Stack
 from tests.support.stack import REPOSITORY, running_stack
 from tests.support.waiting import until
-from workers.artifacts import ArtifactStore
-from workers.nudging import CeleryNudger
-from workers.settings import Settings
 
 #: Short, so that a lost lease is found within a test's patience.
 LEASE_S = 3.0

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from infra.artifacts import ArtifactStore
+from infra.settings import Settings
 from ledger import Ledger
 from ledger.nudges import Nudge
 from overspill.dev.s3_service import S3Service
 from tests.support.ledgers import fresh_ledger
 from tests.support.redis_server import RedisServer
-from workers.artifacts import ArtifactStore
 from workers.resources import Resources
-from workers.settings import Settings
 
 
 @dataclass

@@ -6,9 +6,9 @@ import urllib.request
 import boto3
 import pytest
 
+from infra.artifacts import ArtifactStore, ArtifactStoreUnavailable, Video
 from ledger.models import Artifact
 from overspill.dev.s3_service import S3Service
-from workers.artifacts import ArtifactStore, ArtifactStoreUnavailable, Video
 from workers.resources import Resources
 
 VIDEO = Video(mp4=b"\x00\x00\x00\x18ftypisom" + b"v" * 5000, thumbnail_webp=b"RIFF....WEBP", sha256="0" * 64)

@@ -9,11 +9,11 @@ from typing import Any
 import modal
 import pytest
 
+from infra.settings import Settings
 from modal_local.services.billing import BillingService
 from modal_local.services.environments import EnvironmentService
 from tests.support.storage_server import StorageServer, storage_server
 from workers.billing import billed_this_month, billed_usd_micros
-from workers.settings import Settings
 
 #: The middle of a month that is over.
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)

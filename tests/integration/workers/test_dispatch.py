@@ -1,9 +1,9 @@
 """Dispatch on a real ledger: decisions are committed with receipts; a hard limit turns Modal into a hold."""
 
+from infra.broker import Broker
 from ledger import Kind, Ledger, State, TrainJob
 from tests.integration.workers.conftest import RecordingNudger, settings_for
 from tests.support.ledgers import move_clock, submit
-from workers.broker import Broker
 from workers.dispatch import Dispatcher
 from workers.reconcile import Reconciler
 from workers.resources import Resources

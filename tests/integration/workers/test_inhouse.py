@@ -2,13 +2,13 @@
 
 import threading
 
+from infra.artifacts import ArtifactStore
 from ledger import Kind, Ledger, State
 from ledger.decisions import RunInhouse
 from overspill.dev.s3_service import S3Service
 from tests.integration.workers.conftest import RecordingNudger, settings_for
 from tests.support.ledgers import place, submit
 from tests.support.waiting import until
-from workers.artifacts import ArtifactStore
 from workers.execution import inhouse_cost_usd_micros
 from workers.inhouse import run_next
 from workers.resources import Resources

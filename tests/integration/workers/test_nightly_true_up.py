@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from infra.settings import Settings
 from ledger import Ledger
 from ledger.containers import ContainerUse, Usage
 from ledger.decisions import RunOnModal
@@ -15,7 +16,6 @@ from ledger.models import Artifact
 from tests.support.ledgers import move_clock, place, submit
 from workers.overflow import trueup
 from workers.overflow.trueup import NightlyTrueUp
-from workers.settings import Settings
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=1, sha256="0")
 #: A thousand micro-dollars a second.

@@ -8,12 +8,12 @@ import boto3
 import pytest
 from modal.exception import ServiceError
 
+from infra.artifacts import ArtifactStore
 from ledger import Ledger, State
 from overspill.dev.s3_service import S3Service
 from tests.integration.workers.conftest import settings_for
 from tests.support.modal_local import start_modal_local
 from tests.support.overflow import Plane, client_of, deploy_renderer
-from workers.artifacts import ArtifactStore
 from workers.overflow import sdk
 from workers.overflow.calls import Answered, NotAsked
 

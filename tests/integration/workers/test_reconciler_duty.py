@@ -3,8 +3,8 @@
 import pytest
 import redis
 
+from infra.broker import Broker
 from ledger.store import Ledger
-from workers.broker import Broker
 from workers.reconcile import DUTY, Reconciler
 from workers.resources import Resources
 

@@ -14,6 +14,7 @@ pytest.importorskip("torch", reason="train jobs need torch: `make setup-tests`")
 
 from engines.train import checkpoints
 from engines.train.errors import DatasetProblem
+from infra.artifacts import ArtifactStore
 from ledger import Kind, Ledger, State, TrainJob
 from ledger.decisions import Limits, Receipt, RunInhouse
 from ledger.models import JobRecord
@@ -24,7 +25,6 @@ from tests.support.ledgers import move_clock
 from tests.support.modal_local import start_modal_local
 from tests.support.overflow import client_of
 from tests.support.waiting import until
-from workers.artifacts import ArtifactStore
 from workers.inhouse import run_next
 from workers.resources import Resources
 from workers.shutdown import StopRequest
@@ -223,7 +223,7 @@ def test_a_deployment_that_does_not_train_says_so(trainer: Resources, ledger: Le
 
 
 def test_what_is_forgotten_leaves_nothing_in_s3(trainer: Resources, ledger: Ledger) -> None:
-    from workers.broker import Broker
+    from infra.broker import Broker
     from workers.reconcile import Reconciler
 
     job_id = _place(ledger)

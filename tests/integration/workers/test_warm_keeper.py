@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from infra.settings import Settings
 from ledger import Kind, Ledger
 from tests.integration.workers.conftest import settings_for
 from tests.support.ledgers import move_clock, submit
@@ -18,7 +19,6 @@ from workers.overflow.forecast import hour_of_week
 from workers.overflow.gate import Gate
 from workers.overflow.shared import breaker_rules
 from workers.overflow.warm import WarmKeeper
-from workers.settings import Settings
 
 ROUND_S = 30.0
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from api.auth import KeyRing, authenticate, key_ring
 from api.errors import Unauthorized
-from workers.settings import Settings
+from infra.settings import Settings
 
 # Machines differ: what is checked is the outcome, never how fast it was found.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

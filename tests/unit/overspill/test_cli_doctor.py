@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import redis
 
+from infra.settings import Settings
 from ledger.decisions import Limits
+from modal_apps.prices import PriceList
 from overspill.cli.checks import machine, money, outside
 from overspill.cli.checks import redis as redis_checks
 from overspill.cli.checks.finding import Finding, Health
 from tests.support.ledgers import MODAL, ROOMY, fresh_ledger, place, submit
 from tests.support.redis_server import RedisServer
-from workers.placement.prices import PriceList
-from workers.settings import Settings
 
 NOWHERE = "redis://127.0.0.1:1/0"
 

@@ -6,16 +6,16 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
+from infra.settings import Settings
 from ledger.decisions import Hold, Limits, Shed
 from ledger.models import Kind
 from ledger.outcomes import LiveCall
 from ledger.stages import Stage
 from ledger.view import MoneyView
 from modal_apps.gpus import UnknownGpuClass, parse
+from modal_apps.prices import NoPrice, PriceList
 from workers.placement.holding import instead_of_modal
-from workers.placement.prices import NoPrice, PriceList
 from workers.placement.stages import may_spill, stage_of_view, to_cancel
-from workers.settings import Settings
 
 LIMITS = Limits(month_cap_usd_micros=1000, max_modal_attempts=1, drain_ratio=0.9, drain_priority=7)
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from modal.exception import ServiceError
 
+from infra.settings import Settings
 from ledger.models import Kind
 from ledger.outcomes import DueCall
 from modal_apps.announce import Announcement
 from workers.overflow.calls import PoolStats
 from workers.overflow.exhaustion import Exhaustion
-from workers.settings import Settings
 
 WAITING = DueCall(
     job_id="ftjob_1", attempt=1, kind=Kind.TRAIN, gpu="L4", call_id="fc-1", now_ms=200_000, spawned_ms=0,

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from infra.settings import Settings
 from ledger.following import Release, Shares, StoredBreaker
 from ledger.models import Kind
 from ledger.outcomes import DueCall, DueCalls
@@ -15,7 +16,6 @@ from workers.overflow.calls import Look, StillRunning
 from workers.overflow.follower import Follower
 from workers.overflow.gate import Gate
 from workers.resources import Resources
-from workers.settings import Settings
 
 CALLS = [
     DueCall(

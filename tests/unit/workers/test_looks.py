@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from modal import exception as modal_errors
 
+from infra.settings import Settings
 from ledger.models import Kind
 from ledger.outcomes import DueCall, Refused, ToppedUp
 from modal_apps.announce import SUPERSEDED, Announcement, ContainerStart
@@ -20,7 +21,6 @@ from workers.overflow.looks import FETCH_GRACE_S, Looks
 from workers.overflow.pacing import Pace
 from workers.overflow.topups import TopUps
 from workers.resources import Resources
-from workers.settings import Settings
 
 #: Half done after 40 s of work, and said so a second ago; its reservation covers an hour.
 HALF_DONE = DueCall(

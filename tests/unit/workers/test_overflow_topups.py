@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from infra.settings import Settings
 from ledger.models import Kind
 from ledger.outcomes import DueCall, Refused, ToppedUp
 from workers.overflow.topups import Terms, TopUps, Verdict, covered_s, wanted_usd_micros
-from workers.settings import Settings
 
 # A dollar at a milli-dollar a second: 1,000 s, of which 100 are for the tail and the stop
 CALL = DueCall(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from modal import exception as modal_errors
 
+from infra.settings import Settings
 from ledger.containers import Usage
 from ledger.models import Kind
 from ledger.outcomes import DueCancel
@@ -15,7 +16,6 @@ from workers.overflow.calls import Look, NotAsked, Raised, StillRunning
 from workers.overflow.conclusions import Conclusions
 from workers.overflow.stops import ASKED_FOR_S, LONGEST_CALL_S, Stops
 from workers.resources import Resources
-from workers.settings import Settings
 
 #: Spawned at 100 s; its stop is taken up at 160 s; its deadline is at 700 s.
 CANCEL = DueCancel(

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+from infra.settings import TRAIN_MAX_ATTEMPTS, Settings
 from ledger.models import Kind
 from ledger.nudges import decide
 from ledger.outcomes import DueCall, Requeued
@@ -10,7 +11,6 @@ from ledger.retries import RULES, Cause
 from modal_apps.envelope import Envelope, Timings
 from workers.overflow.conclusions import Conclusions
 from workers.overflow.endings import Succeeded
-from workers.settings import TRAIN_MAX_ATTEMPTS, Settings
 
 CALL = DueCall(
     "ftjob_" + "0" * 32, 3, Kind.TRAIN, "L4", "fc-1", now_ms=10_000, spawned_ms=1_000, call_deadline_ms=99_000

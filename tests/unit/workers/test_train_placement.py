@@ -307,9 +307,9 @@ def test_where_nothing_trains_a_job_is_told_so_in_house() -> None:
 
 
 def test_a_render_with_a_trained_model_stays_where_pytorch_is() -> None:
+    from infra.settings import Settings
     from ledger.models import RenderJob
     from workers.dispatch import policy_from
-    from workers.settings import Settings
 
     job = RenderJob(prompt="a red circle", model="dit:ftjob_" + "0" * 32, burst=BurstMode.ALWAYS)
     record = replace(_record(), kind=Kind.RENDER, spec=job.model_dump_json(), burst=job.burst)

@@ -8,8 +8,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from workers import tracing
-from workers.tracing import ENDPOINT_VARIABLE, Off, OpenTelemetry, inside, of_job, valid
+from infra import tracing
+from infra.tracing import ENDPOINT_VARIABLE, Off, OpenTelemetry, inside, of_job, valid
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -1,7 +1,7 @@
 """Looks into Celery's queues on Redis: how many messages wait, over all of a queue's priority lists."""
 
+from infra.settings import Settings
 from ledger.server import client_for
-from workers.settings import Settings
 
 #: Kombu keeps four lists per queue: the bare name for priority 0, and these (kombu/transport/redis.py `_q_for_pri`).
 _SEPARATOR = "\x06\x16"

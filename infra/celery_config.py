@@ -9,10 +9,10 @@ from urllib.parse import quote
 from celery import Celery
 from kombu import Queue
 
+from infra.settings import Settings
 from ledger.models import Kind
 from ledger.nudges import OVERFLOW_QUEUE
 from ledger.server import is_sentinel, parse_sentinel
-from workers.settings import Settings
 
 #: Where a bare `send_task` without a queue lands; dispatchers consume it too.
 DEFAULT_QUEUE = "celery"

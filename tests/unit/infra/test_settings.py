@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from workers import settings as module
-from workers.settings import Settings
+from infra import settings as module
+from infra.settings import Settings
 
 
 def test_keys_belong_to_tenants() -> None:

@@ -9,12 +9,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import SettingsError
 
+from infra.overflow_settings import OverflowSettings
 from ledger.decisions import Limits
 from ledger.models import Kind
 from modal_apps.gpus import Profile, parse_resources
 from modal_apps.gpus import parse as parse_gpu
-from workers.overflow_settings import OverflowSettings
-from workers.placement.prices import NANOS_PER_USD, SECONDS_PER_HOUR, PriceList
+from modal_apps.prices import NANOS_PER_USD, SECONDS_PER_HOUR, PriceList
 
 MICROS_PER_USD = 1_000_000
 #: A training call may take so much longer than its segment: a last evaluation, its save and its commit, seconds.

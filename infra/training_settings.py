@@ -11,7 +11,7 @@ from modal_apps.names import TRAINER_APP
 
 
 class TrainingSettings(LedgerSettings):
-    """Read from `OVERSPILL_...` as part of workers/settings.py."""
+    """Read from `OVERSPILL_...` as part of infra/settings.py."""
 
     train_engine: Literal["auto", "torch", "off"] = Field(
         default="auto", description="`auto`: train where torch is installed; `off`: a train job ends as `no_engine`."

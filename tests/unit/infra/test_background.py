@@ -1,6 +1,6 @@
 """A background service starts, is ready, stops, and may be stopped twice or unstarted."""
 
-from workers.background import BackgroundService
+from infra.background import BackgroundService
 
 
 class _Counts(BackgroundService):

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from workers.settings import Settings
+from infra.settings import Settings
 
 _SECRET_NAMES = re.compile(r"(password|passwd|secret|token|api_?key|authorization|credential)", re.IGNORECASE)
 _PASSWORD_IN_ADDRESS = re.compile(r"(\w+://[^:/@\s]*:)[^@\s/]+@")

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import structlog
 
+from infra.artifacts import ArtifactStoreUnavailable
 from ledger import LedgerUnavailable
-from workers.artifacts import ArtifactStoreUnavailable
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -19,7 +19,7 @@ LONGEST_WAIT_S = 5.0
 Away = LedgerUnavailable | ArtifactStoreUnavailable
 
 
-def patiently(
+def retry_while_unavailable(
     operation: Callable[[], T],
     *,
     for_s: float,

@@ -4,14 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from infra.training_settings import TrainingSettings
 from ledger.models import Kind
 from ledger.stages import DRAIN_RATIO
 from modal_apps.names import RENDERER_APP
-from workers.training_settings import TrainingSettings
 
 
 class OverflowSettings(TrainingSettings):
-    """Read from `OVERSPILL_...` as part of workers/settings.py."""
+    """Read from `OVERSPILL_...` as part of infra/settings.py."""
 
     modal_app: str = Field(default=RENDERER_APP, description="Name of the deployed Modal app.")
     modal_environment: str | None = Field(default=None, description="Modal environment; None: the token's default.")

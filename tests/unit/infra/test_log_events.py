@@ -10,7 +10,7 @@ from ledger.states import TRANSITIONS
 REPOSITORY = Path(__file__).parents[3]
 PAGE = (REPOSITORY / "docs" / "logs.md").read_text(encoding="utf-8")
 #: The rooms that run in production. (modal_local is a tool of development, and logs for itself.)
-ROOMS = ("api", "ledger", "monitoring", "overspill", "tasks", "workers")
+ROOMS = ("api", "infra", "ledger", "monitoring", "overspill", "tasks", "workers")
 EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 #: Names that one method of a logger goes by.

@@ -1,6 +1,6 @@
 """Logs never carry a secret."""
 
-from workers.logs import hide_secrets
+from infra.logs import hide_secrets
 
 
 def test_values_with_secret_names_and_passwords_in_addresses_are_blanked() -> None:

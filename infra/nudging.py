@@ -3,9 +3,9 @@
 import structlog
 from kombu.exceptions import OperationalError
 
+from infra.celery_config import make_celery
+from infra.settings import Settings
 from ledger.nudges import Nudge
-from workers.celery_config import make_celery
-from workers.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from infra.retrying import retry_while_unavailable
 from ledger import LedgerUnavailable
-from workers.patience import patiently
 
 
 class _Clock:
@@ -25,7 +25,7 @@ def test_it_answers_as_soon_as_the_ledger_does() -> None:
             raise LedgerUnavailable("h", "away")
         return "done"
 
-    assert patiently(third_time, for_s=60, wait=clock.wait, clock=lambda: clock.now) == "done"
+    assert retry_while_unavailable(third_time, for_s=60, wait=clock.wait, clock=lambda: clock.now) == "done"
     assert clock.waits == [0.2, 0.4]
 
 
@@ -36,13 +36,13 @@ def test_it_gives_up_when_the_time_is_over_or_the_attempt_is_lost() -> None:
         raise LedgerUnavailable("h", "away")
 
     with pytest.raises(LedgerUnavailable):
-        patiently(never, for_s=10, wait=clock.wait, clock=lambda: clock.now)
+        retry_while_unavailable(never, for_s=10, wait=clock.wait, clock=lambda: clock.now)
     assert 5 < clock.now <= 10
     with pytest.raises(LedgerUnavailable):
-        patiently(never, for_s=10, give_up=lambda: True, wait=clock.wait, clock=lambda: clock.now)
+        retry_while_unavailable(never, for_s=10, give_up=lambda: True, wait=clock.wait, clock=lambda: clock.now)
     assert clock.now <= 10
 
 
 def test_other_errors_are_not_waited_for() -> None:
     with pytest.raises(ZeroDivisionError):
-        patiently(lambda: 1 // 0, for_s=10, wait=lambda _: pytest.fail("waited"))
+        retry_while_unavailable(lambda: 1 // 0, for_s=10, wait=lambda _: pytest.fail("waited"))

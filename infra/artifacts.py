@@ -12,9 +12,9 @@ import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.settings import Settings
 from ledger.models import Artifact
 from modal_apps.uploads import UploadAddress
-from workers.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

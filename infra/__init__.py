@@ -1,0 +1,15 @@
+"""What every process of the control plane needs, whatever its role: settings, logs, traces, S3, Celery's broker.
+
+What lives here
+    settings, overflow_settings, training_settings   every setting, declared once
+    logs, tracing                                    what a process tells about itself
+    artifacts                                        objects in S3
+    broker, celery_config, nudging, transport        Celery on Redis as we use it
+    background, retrying                             a service in a thread; an operation that is tried again
+
+What must hold
+    Nothing here decides about a job. A module here may be imported by any role.
+
+Who may come in
+    workers, tasks, api, monitoring and the CLI. It imports ledger and modal_apps only.
+"""
