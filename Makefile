@@ -16,7 +16,7 @@ setup: $(SETUP_STAMP) ## Virtual environment, pinned packages, redis-server
 	@bash scripts/setup.sh --check
 
 .PHONY: setup-tests
-setup-tests: setup # What only tests need: PyTorch, Prometheus, Alertmanager, Chromium
+setup-tests: setup # What only tests need: PyTorch, Prometheus, Alertmanager, Chromium, ffprobe
 	@bash scripts/setup.sh --tests
 	@bash scripts/setup.sh --torch
 
@@ -37,9 +37,17 @@ demo-train: setup ## Train, be struck, go on, and render a video with what was t
 up: setup ## The whole stack for development, until Ctrl-C
 	@$(BIN)/overspill up
 
+.PHONY: check
+check: setup ## Lint, types, import contracts and the unit tests, in about a minute and a half
+	@bash scripts/test.sh $(BIN)/python tests/unit -m "not long"
+
 .PHONY: test
-test: setup-tests ## Every test, and beside them lint, types and import contracts
-	@bash scripts/test.sh $(BIN)/python
+test: setup-tests ## Lint, types, import contracts, and every test but those of test-long
+	@bash scripts/test.sh $(BIN)/python -m "not long"
+
+.PHONY: test-long
+test-long: setup-tests ## What takes long and proves a corner: the short chaos form, training by hand
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
 
 .PHONY: chaos
 chaos: setup ## Kill, stop, cut and slow everything under load (SEED=7 JOBS=1000 FAULTS=200)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets a fresh machine up: a virtual environment with the pinned packages, and redis-server. Safe to run again.
 #   --check   only make sure that redis-server is still there
-#   --tests   make sure of what the tests and the development stack's monitoring add: Prometheus, Alertmanager, Chromium
+#   --tests   make sure of what the tests and the development stack's monitoring add: Prometheus, Alertmanager, Chromium, ffprobe
 #   --torch   add PyTorch, for train jobs; it is an extra, for it weighs hundreds of megabytes
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -75,6 +75,7 @@ ensure_test_programs() {
   command -v promtool >/dev/null 2>&1 || missing+=(prometheus)
   command -v amtool >/dev/null 2>&1 || missing+=(prometheus-alertmanager)
   command -v chromium >/dev/null 2>&1 || missing+=(chromium)
+  command -v ffprobe >/dev/null 2>&1 || missing+=(ffmpeg)
   [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}" ||
     say "could not install ${missing[*]}: the tests that need them will be skipped"
 }

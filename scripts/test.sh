@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Every test, and beside them lint, types and import contracts: those want one processor for a minute, while the stacks
-# under test wait for each other. What they said comes last.
+# Tests, and beside them lint, types and import contracts: those want one processor for a minute, while the stacks under
+# test wait for each other. What they said comes last. The first argument is the interpreter, the rest is for pytest.
 set -u
 python="${1:?expected the interpreter of the virtual environment}"
+shift
 said="$(mktemp)"
 make --no-print-directory lint >"$said" 2>&1 &
 lint=$!
 trap 'kill "$lint" 2>/dev/null; wait; rm -f "$said"' EXIT
 
-"$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+"$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
 tests=$?
 if [ "$tests" -eq 2 ]; then
   exit 2 # interrupted

@@ -5,6 +5,7 @@ against Modal itself, which costs money.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,10 @@ _MODAL_ACCOUNT = ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "MODAL_ENVIRONMENT")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Scrub the environment before anything of ours or Modal's is imported."""
+    """Scrub the environment before anything of ours or Modal's is imported, and the dispositions of signals."""
+    # A script that starts the suite in the background ignores SIGINT, and every process below it would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     against_modal = config.getoption("markexpr") == "modal_conformance" and "MODAL_SERVER_URL" not in os.environ
     for name in list(os.environ):
         if name.startswith(_FOREIGN) and not (against_modal and name in _MODAL_ACCOUNT):

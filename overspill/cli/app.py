@@ -14,6 +14,7 @@ from overspill.cli.steering.calls import calls
 from overspill.cli.steering.cost import cost
 from overspill.cli.steering.prewarm import prewarm
 from overspill.cli.steering.spill import spill
+from overspill.cli.stopping import hear_interrupts
 from overspill.cli.surroundings import FAILED, INTERRUPTED, adopt_running_stack, err
 from overspill.cli.top import top
 from overspill.cli.train import app as train_app
@@ -77,6 +78,7 @@ def modal(context: typer.Context) -> None:
 
 def main() -> None:
     """Entry of the command `overspill`."""
+    hear_interrupts()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # whoever reads us through a pipe reads along
     try:

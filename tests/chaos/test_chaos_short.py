@@ -11,6 +11,7 @@ from tests.chaos.run import Options, run
 SEED = 3
 
 
+@pytest.mark.long
 @pytest.mark.chaos
 @pytest.mark.timeout(240)
 def test_whatever_dies_an_accepted_job_ends_once() -> None:

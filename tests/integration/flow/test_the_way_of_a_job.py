@@ -75,7 +75,7 @@ def test_a_process_with_only_celery_enqueues(whole: Whole) -> None:
         f"""
         import sys
         sys.path.append({sysconfig.get_path("purelib")!r})
-        for ours in ("ledger", "workers", "overspill", "tasks"):
+        for ours in ("ledger", "infra", "workers", "overspill", "tasks"):
             try:
                 __import__(ours)
             except ModuleNotFoundError:

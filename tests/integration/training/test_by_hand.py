@@ -23,6 +23,8 @@ from tests.support.modal_local import ModalLocalProcess, start_modal_local
 from tests.support.stack import REPOSITORY
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.long
+
 TINY: dict[str, Any] = {
     "recipe": "image_classifier", "batch_size": 8, "checkpoint_every_steps": 20, "image_size": 8, "width": 8,
     "depth": 1, "eval_examples": 24, "warmup_steps": 2, "steps": 100_000, "eval_every_steps": 20,

@@ -30,7 +30,7 @@ def counted_in_lua() -> set[str]:
 def counted_in_python() -> set[str]:
     """Names that a worker tallies, observes or notes."""
     found = set()
-    for room in ("workers", "tasks", "api", "overspill", "ledger", "engines"):
+    for room in ("workers", "infra", "tasks", "api", "overspill", "ledger", "engines"):
         for path in (ROOT / room).rglob("*.py"):
             found |= set(re.findall(r"\.(?:tally|observe|gauge)\(\s*\"(\w+)\"", path.read_text()))
     return found

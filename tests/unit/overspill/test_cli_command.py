@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,23 @@ def test_the_first_signal_interrupts_and_the_second_hurries() -> None:
     assert hurried == ["at once"]
     # and afterwards signals are what they were
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_command_started_in_the_background_can_be_interrupted() -> None:
+    # given a shell that ignores SIGINT, as one does for its background commands
+    program = """
+import signal
+from overspill.cli.app import main
+try:
+    main()
+except SystemExit:
+    print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+    # when the command runs below it
+    shell = ["sh", "-c", 'trap "" INT; exec "$0" -c "$1" --help', sys.executable, program]
+    ended = subprocess.run(shell, capture_output=True, text=True, timeout=60, check=True)
+    # then SIGINT interrupts it all the same
+    assert ended.stdout.rstrip().endswith("True")
 
 
 def test_nothing_interrupts_the_stop_itself() -> None:
