@@ -5,8 +5,10 @@ the prefix `x_`. The four states of the API have no `cancelled`: such a job is `
 every client understands.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
+from ledger.errors import RecordUnreadable
 from ledger.models import JobRecord, RenderJob
 from ledger.states import State
 
@@ -64,14 +66,20 @@ def video(record: JobRecord) -> dict[str, object]:
 
 
 def video_list(records: Sequence[JobRecord], *, has_more: bool) -> dict[str, object]:
-    """A page. The client's next page begins after `last_id`."""
+    """A page. The client's next page begins after `last_id`. What this version cannot read is left out."""
     return {
         "object": "list",
-        "data": [video(record) for record in records],
+        "data": list(_readable_videos(records)),
         "first_id": records[0].id if records else None,
         "last_id": records[-1].id if records else None,
         "has_more": has_more,
     }
+
+
+def _readable_videos(records: Sequence[JobRecord]) -> Iterator[dict[str, object]]:
+    for record in records:
+        with suppress(RecordUnreadable):
+            yield video(record)
 
 
 def deletion(record_id: str, state: State) -> dict[str, object]:

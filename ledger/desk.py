@@ -83,6 +83,7 @@ class Desk:
             burst=job.burst,
             spec=job.model_dump_json(),
             digest=job.digest(),
+            first_digest=job.first_digest(),
             source=source,
             deadline_s=job.deadline_s,
             idempotency_key=idempotency_key,

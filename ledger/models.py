@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from ledger.errors import RecordUnreadable
 from ledger.states import PUBLIC_STATUS, TERMINAL, Pool, State
 
 #: Longest prompt, in characters (the Videos API's own bound).
@@ -86,6 +87,14 @@ WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
 FiniteNumber = Annotated[float, AfterValidator(_finite)]
 
 
+#: The rule by which `digest` is made. Raise it when the same request would give another digest than before.
+DIGEST_VERSION = 2
+
+
+def _sha256(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 class _Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_max_length=PROMPT_MAX_CHARS)
 
@@ -99,9 +108,17 @@ class _Job(BaseModel):
     )
 
     def digest(self) -> str:
-        """A digest of everything that was asked for: equal digests ask for the same job."""
-        body = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(body.encode()).hexdigest()
+        """A digest of what was sent: equal digests ask for the same job.
+
+        Fields at their default are left out, so that a field which a later version adds changes no digest of a request
+        that does not use it. The digest carries the version of this rule.
+        """
+        asked = {"kind": self.model_dump(mode="json")["kind"], **self.model_dump(mode="json", exclude_defaults=True)}
+        return f"{DIGEST_VERSION}:{_sha256(asked)}"
+
+    def first_digest(self) -> str:
+        """The digest of version 1, which covers defaults too: records from before version 2 carry it."""
+        return _sha256(self.model_dump(mode="json"))
 
 
 #: Before the id of a train job, as the model of a render: the video is sampled from what that job has trained.
@@ -208,6 +225,21 @@ def parse_job(kind: Kind, fields: Mapping[str, Any]) -> Job:
             return TrainJob.model_validate(fields)
 
 
+def read_job(kind: Kind, fields: object) -> Job:
+    """Read what was stored as a job of `kind`: a field that only another version knows is left out.
+
+    What callers send is strict (`parse_job`). What is stored was checked when it came in, perhaps by a newer version.
+
+    Raises:
+        pydantic.ValidationError: a field is missing or out of its bounds.
+    """
+    match kind:
+        case Kind.RENDER:
+            return RenderJob.model_validate(fields, extra="ignore")
+        case Kind.TRAIN:
+            return TrainJob.model_validate(fields, extra="ignore")
+
+
 _ID_PREFIXES: Mapping[Kind, str] = {Kind.RENDER: "video_", Kind.TRAIN: "ftjob_"}
 
 
@@ -283,8 +315,16 @@ class JobRecord:
 
     @property
     def job(self) -> Job:
-        """What was asked for."""
-        return parse_job(self.kind, json.loads(self.spec))
+        """What was asked for.
+
+        Raises:
+            RecordUnreadable: what is stored is no job that this version knows.
+        """
+        try:
+            return read_job(self.kind, json.loads(self.spec))
+        except (ValueError, RecursionError) as error:
+            why = " ".join(str(error).split())[:300]
+            raise RecordUnreadable(self.id, f"the spec is no job of this kind: {why}") from error
 
     def log_context(self) -> dict[str, object]:
         """What every log line about this job carries."""

@@ -39,7 +39,17 @@ class Placing:
     def claim_queued(self, kind: Kind, *, limit: int, lease_s: float) -> list[ClaimedJob]:
         """Take up to `limit` queued jobs of a kind, by priority and age; ours for `lease_s` seconds."""
         answer = self._runner.call("claim_queued", kind=kind, limit=limit, lease_ms=int(lease_s * 1000))
-        return [ClaimedJob(record_from_fields(row), int(row["claim"])) for row in answer["jobs"] or []]
+        claimed: list[ClaimedJob] = []
+        for row in answer["jobs"] or []:
+            try:
+                claimed.append(ClaimedJob(record_from_fields(row), int(row["claim"])))
+            except (KeyError, ValueError, TypeError) as error:
+                self.quarantine(row["id"], reason=f"a field is missing or wrong ({error!r})")
+        return claimed
+
+    def quarantine(self, job_id: str, *, reason: str) -> None:
+        """Take a job out of every queue, for its record cannot be read; the reason is kept with its id."""
+        self._runner.call("quarantine", id=job_id, why=reason[:500])
 
     def view(self) -> ClusterView:
         """One consistent picture of everything that a decision may look at."""

@@ -13,6 +13,7 @@ import structlog
 from infra.background import BackgroundService
 from infra.broker import Broker
 from ledger import Kind, LedgerError, nudges
+from ledger.errors import RecordUnreadable
 from ledger.nudges import Nudge
 from workers.budget_sweep import cancel_at_stop
 from workers.dispatch import policy_from
@@ -102,7 +103,15 @@ class Reconciler(BackgroundService):
         policy = train_policy(self._open.settings, training.speeds())
         view = self._open.ledger.placing.view()
         for record in waiting:
-            leaving = policy.leaves(record, view)
+            try:
+                leaving = policy.leaves(record, view)
+            except RecordUnreadable as error:
+                log.error("job.quarantined", job_id=record.id, reason=error.reason)  # noqa: TRY400 - it says it all
+                self._open.ledger.placing.quarantine(record.id, reason=error.reason)
+                continue
+            except Exception:
+                log.exception("job.not_decided", job_id=record.id)
+                continue
             if leaving is None:
                 continue
             rule, decision = leaving

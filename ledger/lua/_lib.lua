@@ -242,7 +242,7 @@ local function enter(job)
   elseif TERMINAL[s] then
     redis.call('ZADD', K('done:' .. job.kind), whole(now_ms), id)
   elseif job.pool == 'inhouse' then
-    redis.call('ZADD', K('active:inhouse:' .. job.kind), whole(now_ms), id)
+    redis.call('ZADD', K('active:inhouse:' .. job.kind), whole(tonumber(job.started_ms or '') or now_ms), id)
   end
 end
 

@@ -1,7 +1,8 @@
 --[[ Accept a job, or give back the one that its idempotency key already stands for.
 Without a key, a request that says that it was sent before (is_retry) gets the job of its first try: the tenant's newest
 with this digest, within the window. One that does not say so is always a new job, so two equal wishes are two jobs.
-a: id, kind, tenant, priority, burst, spec (JSON text), digest, source, deadline_s?, idempotency_key?, idempotency_ttl_s,
+a: id, kind, tenant, priority, burst, spec (JSON text), digest, source, first_digest (by the rule of older records),
+   deadline_s?, idempotency_key?, idempotency_ttl_s,
    is_retry, retry_window_s, traceparent? (where the caller's trace goes on)
 -> created | existing | conflict, id ]]
 local idem = not is_null(a.idempotency_key) and K('idempotency:' .. a.tenant .. ':' .. a.idempotency_key) or nil
@@ -11,7 +12,7 @@ local known = (idem and redis.call('GET', idem)) or (again and a.is_retry and re
 if known then
   local digest = redis.call('HGET', job_key(known), 'digest')
   if digest then
-    return reply({ outcome = digest == a.digest and 'existing' or 'conflict', id = known })
+    return reply({ outcome = (digest == a.digest or digest == a.first_digest) and 'existing' or 'conflict', id = known })
   end
 end
 local job = { id = a.id, kind = a.kind, tenant = a.tenant, priority = whole(a.priority), burst = a.burst, spec = a.spec,

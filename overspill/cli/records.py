@@ -1,5 +1,6 @@
 """What is said of a job: in a row, in a sentence, as JSON. Pure."""
 
+from ledger.errors import RecordUnreadable
 from ledger.models import JobRecord, RenderJob, TrainJob
 from ledger.states import Pool, State
 
@@ -40,8 +41,16 @@ def as_json(record: JobRecord) -> dict[str, object]:
         "error": {"code": record.error_code, "message": record.error_message} if record.error_code else None,
         "cost_usd_micros": record.cost_usd_micros,
         "artifact": {"bucket": record.artifact.bucket, "key": record.artifact.key} if record.artifact else None,
-        "request": record.job.model_dump(mode="json"),
+        "request": _request(record),
     }
+
+
+def _request(record: JobRecord) -> dict[str, object] | None:
+    """What was asked for; None: this version cannot read it."""
+    try:
+        return record.job.model_dump(mode="json")
+    except RecordUnreadable:
+        return None
 
 
 def place(record: JobRecord) -> str:
@@ -62,7 +71,11 @@ def short(job_id: str) -> str:
 
 def summary(record: JobRecord) -> str:
     """What it is about, on one line: the prompt of a render, the recipe of a training run."""
-    match record.job:
+    try:
+        job = record.job
+    except RecordUnreadable:
+        return "(written by another version)"
+    match job:
         case RenderJob(prompt=prompt):
             return " ".join(prompt.split())
         case TrainJob(recipe=recipe, steps=steps):

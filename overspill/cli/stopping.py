@@ -11,8 +11,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def hear_interrupts() -> None:
     """Make SIGINT interrupt this process, even if whoever started it ignored the signal.
 
-    A shell starts background commands with SIGINT ignored, and that is inherited: Ctrl-C and `kill -INT` would do nothing
-    here, nor in the processes that this one starts.
+    A shell starts background commands with SIGINT ignored, and that is inherited: Ctrl-C and `kill -INT` would do
+    nothing here, nor in the processes that this one starts.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

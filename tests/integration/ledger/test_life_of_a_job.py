@@ -309,3 +309,41 @@ def test_every_key_shares_one_hash_tag(ledger: Ledger) -> None:
     keys = list(ledger.client.scan_iter("*"))
     assert keys
     assert all(key.startswith("{") and "}:" in key for key in keys)
+
+
+def test_an_idempotency_key_survives_an_upgrade(ledger: Ledger) -> None:
+    # Given a job whose digest a version wrote that covered defaults too
+    job = RenderJob(prompt="a red ball", seconds=8)
+    first = ledger.desk.submit(job, source="client", idempotency_key="k")
+    ledger.client.hset(f"{ledger.prefix}:job:{first.job_id}", "digest", job.first_digest())
+    # When its client tries again after the upgrade, then it gets its job
+    assert ledger.desk.submit(job, source="client", idempotency_key="k").job_id == first.job_id
+    # And another request with that key is still refused
+    with pytest.raises(IdempotencyConflict):
+        ledger.desk.submit(RenderJob(prompt="a red ball", seconds=9), source="client", idempotency_key="k")
+
+
+def test_a_digest_covers_what_was_sent_and_not_the_defaults() -> None:
+    # Given a version that knows one optional field more
+    class Newer(RenderJob):
+        negative_prompt: str | None = None
+
+    asked = {"prompt": "a red ball", "seconds": "4"}
+    # When both digest the same request, then the digests are equal, however its defaults were spelled
+    assert Newer.model_validate(asked).digest() == RenderJob.model_validate(asked).digest()
+    assert RenderJob(prompt="a red ball").digest() == RenderJob.model_validate(asked).digest()
+    # And a request that uses the field is another one
+    assert Newer(prompt="a red ball", negative_prompt="rain").digest() != RenderJob(prompt="a red ball").digest()
+    assert RenderJob(prompt="a red ball", tenant="acme").digest() != RenderJob(prompt="a red ball").digest()
+
+
+def test_delivery_keeps_the_time_at_which_the_attempt_started(ledger: Ledger) -> None:
+    # Given a job that runs in-house
+    job_id = submit(ledger)
+    place(ledger, RunInhouse())
+    ledger.attempts.start_inhouse(Kind.RENDER, worker="g", lease_s=60, usd_nanos_per_s=0)
+    started = ledger.client.zscore(f"{ledger.prefix}:active:inhouse:render", job_id)
+    # When it delivers five seconds later, then the score is still when it started
+    move_clock(ledger, 5)
+    ledger.attempts.begin_delivery(job_id, 1)
+    assert ledger.client.zscore(f"{ledger.prefix}:active:inhouse:render", job_id) == started

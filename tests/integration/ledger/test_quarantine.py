@@ -20,6 +20,7 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
     "an unknown kind": ("paint", lambda ledger, key: ledger.client.hset(key, "kind", "paint")),
     "an unknown burst": ("perhaps", lambda ledger, key: ledger.client.hset(key, "burst", "perhaps")),
     "no JSON": ("artifact", lambda ledger, key: ledger.client.hset(key, "artifact", "{")),
+    "no artifact": ("field is missing", lambda ledger, key: ledger.client.hset(key, "artifact", "[1]")),
     "another type": (
         "another type", lambda ledger, key: (ledger.client.delete(key), ledger.client.rpush(key, "x")),
     ),

@@ -1,10 +1,17 @@
 """Dispatch on a real ledger: decisions are committed with receipts; a hard limit turns Modal into a hold."""
 
+import json
+
+import pytest
+
 from infra.broker import Broker
 from ledger import Kind, Ledger, State, TrainJob
+from ledger.models import JobRecord
+from ledger.view import ClusterView
 from tests.integration.workers.conftest import RecordingNudger, settings_for
 from tests.support.ledgers import move_clock, submit
 from workers.dispatch import Dispatcher
+from workers.placement.policy import Verdict
 from workers.reconcile import Reconciler
 from workers.resources import Resources
 
@@ -93,3 +100,74 @@ def test_a_train_job_that_may_not_go_to_modal_waits_for_own_gpus_and_goes_when_i
     assert rich.run(Kind.TRAIN) == {"placed_modal": 1}
     assert [nudge.queue for nudge in nudger.sent] == ["overflow"]
     reconciler.stop()
+
+
+def _damage_spec(ledger: Ledger, job_id: str, spec: str) -> None:
+    ledger.client.hset(f"{ledger.prefix}:job:{job_id}", "spec", spec)
+
+
+def test_a_job_that_a_newer_client_wrote_is_placed_like_the_others(ledger: Ledger) -> None:
+    # Given a slot, and a first job whose spec has a field that this version does not know
+    ledger.attempts.slot_lives([Kind.RENDER], worker="g", lease_s=60)
+    newer, other = submit(ledger, priority=9), submit(ledger)
+    spec = json.loads(ledger.desk.get(newer).spec)
+    _damage_spec(ledger, newer, json.dumps({**spec, "negative_prompt": "rain"}))
+    dispatcher, _ = _dispatcher(ledger)
+    # When they are decided about, then both are placed, and what is known of the first is read
+    assert dispatcher.run(Kind.RENDER) == {"placed_inhouse": 2}
+    assert ledger.desk.get(newer).job.model_dump()["prompt"] == "a red ball"
+    assert ledger.desk.get(other).state is State.PLACED
+
+
+@pytest.mark.parametrize(
+    "spec", ["{", "[]", "null", '{"prompt": 7}', '{"prompt": "x", "seconds": 1e99}', "[" * 100_000]
+)
+def test_a_spec_that_cannot_be_read_is_set_aside_alone(ledger: Ledger, spec: str) -> None:
+    # Given a first job whose spec is no job, and a healthy one behind it
+    ledger.attempts.slot_lives([Kind.RENDER], worker="g", lease_s=60)
+    broken, healthy = submit(ledger, priority=9), submit(ledger)
+    _damage_spec(ledger, broken, spec)
+    dispatcher, _ = _dispatcher(ledger)
+    # When they are decided about, then the healthy one is placed, and the other is in quarantine with its reason
+    assert dispatcher.run(Kind.RENDER) == {"quarantined": 1, "placed_inhouse": 1}
+    assert ledger.desk.get(healthy).state is State.PLACED
+    assert "spec" in ledger.desk.quarantined()[broken]
+    # And it does not come again
+    move_clock(ledger, 60)
+    assert dispatcher.run(Kind.RENDER) == {}
+
+
+def test_an_error_about_one_job_does_not_stop_those_behind_it(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a policy that raises about the first of two jobs
+    ledger.attempts.slot_lives([Kind.RENDER], worker="g", lease_s=60)
+    first, second = submit(ledger, priority=9), submit(ledger)
+    dispatcher, _ = _dispatcher(ledger)
+    decide = dispatcher._policy.decide
+
+    def faulty(record: JobRecord, view: ClusterView) -> Verdict:
+        if record.id == first:
+            raise ZeroDivisionError
+        return decide(record, view)
+
+    monkeypatch.setattr(type(dispatcher._policy), "decide", lambda _, record, view: faulty(record, view))
+    # When they are decided about, then the second is placed, and the first waits for its claim to lapse
+    assert dispatcher.run(Kind.RENDER) == {"not_decided": 1, "placed_inhouse": 1}
+    assert ledger.desk.get(second).state is State.PLACED
+    assert ledger.desk.get(first).state is State.QUEUED
+
+
+def test_a_waiting_train_job_that_cannot_be_read_does_not_end_the_sweep(ledger: Ledger) -> None:
+    # Given a train job that waits for own GPUs, whose spec is broken by then
+    ledger.attempts.slot_lives([Kind.TRAIN], worker="g", lease_s=60)
+    job_id = ledger.desk.submit(TrainJob(recipe="image_classifier", steps=10), source="client").job_id
+    dispatcher, nudger = _dispatcher(ledger)
+    assert dispatcher.run(Kind.TRAIN) == {"placed_inhouse": 1}
+    _damage_spec(ledger, job_id, "{")
+    # When the reconciler sweeps, then its last step is reached, and the job is in quarantine
+    settings = settings_for(ledger)
+    open_ends = Resources(settings=settings, ledger=ledger, artifacts=None, nudger=nudger)  # type: ignore[arg-type]
+    reconciler = Reconciler(open_ends, Broker(settings))
+    reconciler.sweep()
+    reconciler.stop()
+    assert job_id in ledger.desk.quarantined()
+    assert ledger.client.hexists(f"{ledger.prefix}:gauges", "duty_done|duty=reconciler")

@@ -123,3 +123,11 @@ def test_the_wait_follows_what_is_known() -> None:
 def test_a_train_job_is_no_video() -> None:
     with pytest.raises(TypeError, match="render"):
         video(replace(WAITING, kind=Kind.TRAIN, spec=TrainJob(recipe="image_classifier").model_dump_json()))
+
+
+def test_a_listing_leaves_out_what_this_version_cannot_read() -> None:
+    # given a page of two, of which another version wrote one
+    page = video_list([replace(WAITING, id="video_new", spec="{"), WAITING], has_more=False)
+    # when it is shown / then the other is there, and the next page begins where it would have
+    assert [entry["id"] for entry in page["data"]] == [WAITING.id]  # type: ignore[attr-defined]
+    assert page["first_id"] == "video_new"
