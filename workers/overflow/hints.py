@@ -47,6 +47,17 @@ def noted(hint: CallHint) -> Hint:
     )
 
 
+def _all_noted(hints: Sequence[CallHint]) -> list[Hint]:
+    """The same for many; one that cannot be read is dropped."""
+    good: list[Hint] = []
+    for hint in hints:
+        try:
+            good.append(noted(hint))
+        except (ArithmeticError, TypeError, ValueError) as error:
+            log.warning("hints.dropped", job_id=hint.job_id, error=f"{type(error).__name__}: {error}")
+    return good
+
+
 class HintDrain:
     """Drains this follower's share of the hints. Of one event loop."""
 
@@ -129,9 +140,9 @@ class HintDrain:
 
     async def _note(self, hints: Sequence[CallHint]) -> None:
         try:
-            strangers = await asyncio.to_thread(self._ledger.following.note_hints, [noted(hint) for hint in hints])
-        except LedgerError as error:
-            log.info("hints.not_noted", number=len(hints), error=str(error))
+            strangers = await asyncio.to_thread(self._ledger.following.note_hints, _all_noted(hints))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next batch is another one
+            log.info("hints.not_noted", number=len(hints), error=f"{type(error).__name__}: {error}")
             return
         if strangers:
             self._on_strangers(strangers)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,3 +68,17 @@ def test_what_was_drained_is_noted_before_a_follower_leaves(monkeypatch: pytest.
     asyncio.run(drain_and_stop())
     # Then the ledger knows
     assert (ledger.noted, ends) == ([("video_1", "done")], ["told"])
+
+
+def test_a_hint_that_cannot_be_read_is_dropped_and_the_others_are_noted() -> None:
+    # Given a batch with a result of impossible size
+    ledger: Any = _Ledger()
+    queue: Any = _Queue()
+    drain = HintDrain(
+        ledger, queue, Claims(ledger, Pace(0.5, 5, 30, 100)), owner="f",
+        on_ends=lambda: None, on_strangers=lambda _: None,
+    )  # fmt: skip
+    # When it is noted
+    asyncio.run(drain._note([replace(SAID, job_id="video_0", result_bytes=10**400), SAID]))
+    # Then the ledger knows the other one
+    assert ledger.noted == [("video_1", "done")]
