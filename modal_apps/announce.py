@@ -106,5 +106,5 @@ def parse_entry(key: object, entry: Any) -> Announcement | None:
     try:
         containers = tuple(ContainerStart(str(name), float(at)) for name, at in entry.get("containers", ()))
         return Announcement(job_id, int(attempt), entry["call_id"], float(entry.get("announced_at") or 0), containers)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return None

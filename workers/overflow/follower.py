@@ -94,7 +94,7 @@ class Follower:
             self._ledger, self._calls, claims, owner=self._owner, on_ends=awake.set, on_strangers=on_strangers
         )
         background = [
-            asyncio.create_task(drain.run()),
+            asyncio.create_task(self._again_and_again(drain.run, TEND_EVERY_S)),
             asyncio.create_task(self._again_and_again(tender.tend, TEND_EVERY_S)),
             asyncio.create_task(self._again_and_again(orphans.if_due, TEND_EVERY_S)),
             *(asyncio.create_task(self._again_and_again(duty.run, duty.every_s)) for duty in self._duties()),

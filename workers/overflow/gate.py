@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 _TRIES = 8
 #: Looks that fail at one moment are one trouble: they are told so often at most, seconds.
 _LOOKS_EVERY_S = 1.0
+#: So many calls that could not be asked about are remembered; the oldest are forgotten first.
+REMEMBERED = 10_000
 
 
 class Gate:
@@ -40,7 +42,7 @@ class Gate:
         self._seen = Phase.CLOSED
         self._quiet_until: dict[Trouble, float] = {}
         self._looks_quiet_until = float("-inf")
-        self._not_asked_about: set[str] = set()
+        self._not_asked_about: dict[str, None] = {}
 
     @property
     def seen(self) -> Phase:
@@ -79,13 +81,15 @@ class Gate:
             if call_id in self._not_asked_about or now < self._looks_quiet_until:
                 return
             self._looks_quiet_until = now + _LOOKS_EVERY_S
-            self._not_asked_about.add(call_id)
+            self._not_asked_about[call_id] = None
+            if len(self._not_asked_about) > REMEMBERED:
+                del self._not_asked_about[next(iter(self._not_asked_about))]
         self.failed(trouble)
 
     def asked(self, call_id: str) -> None:
         """Modal was asked about a call, and answered."""
         with self._lock:
-            self._not_asked_about.discard(call_id)
+            self._not_asked_about.pop(call_id, None)
 
     def succeeded(self) -> None:
         """A spawn was answered."""

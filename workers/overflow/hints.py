@@ -6,7 +6,8 @@ lost on the way costs time only: each call is polled too.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -25,6 +26,8 @@ _RENEWALS = 3
 POLL_S, POLL_ITEMS = 20.0, 500
 #: Pause after Modal could not be asked, seconds.
 AWAY_S = 5.0
+#: Pause before work that raised is begun again, seconds.
+AGAIN_S = 0.5
 #: Pause between two takes of a partition, seconds, by how many the last one brought: many hints come in few batches.
 GATHER_S, GATHER_MANY_S, MANY = 0.05, 0.4, 5
 #: What all partitions have brought is noted together so often, seconds.
@@ -45,6 +48,17 @@ def noted(hint: CallHint) -> Hint:
         peak_gpu_memory_bytes=hint.peak_gpu_memory_bytes,
         look_in_s=delay_s if hint.what == "done" else 0.0,
     )
+
+
+def _all_noted(hints: Sequence[CallHint]) -> list[Hint]:
+    """The same for many; one that cannot be read is dropped."""
+    good: list[Hint] = []
+    for hint in hints:
+        try:
+            good.append(noted(hint))
+        except (ArithmeticError, TypeError, ValueError) as error:
+            log.warning("hints.dropped", job_id=hint.job_id, error=f"{type(error).__name__}: {error}")
+    return good
 
 
 class HintDrain:
@@ -73,7 +87,7 @@ class HintDrain:
 
     async def run(self) -> None:
         """Keep the share, and a drain on each partition of it, until cancelled."""
-        noting = asyncio.create_task(self._note_all())
+        noting = asyncio.create_task(self._supervised(self._note_all))
         try:
             while True:
                 with contextlib.suppress(LedgerError):
@@ -85,7 +99,8 @@ class HintDrain:
             await asyncio.gather(noting, *self._drains.values(), return_exceptions=True)
             self._drains.clear()
             if self._taken:  # they are in no queue any more
-                await self._note(self._taken)
+                left, self._taken = self._taken, []
+                await self._note(left)
 
     def leave(self) -> None:
         """Let the others have the share at once."""
@@ -102,7 +117,16 @@ class HintDrain:
             # Its long poll may yet bring hints, which are as good from here as from the next one.
             self._drains.pop(number).cancel()
         for number in mine - set(self._drains):
-            self._drains[number] = asyncio.create_task(self._drain(number))
+            self._drains[number] = asyncio.create_task(self._supervised(partial(self._drain, number)))
+
+    async def _supervised(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Begin work again whenever it raises."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("hints.stumbled")
+            await asyncio.sleep(AGAIN_S)
 
     async def _drain(self, partition: int) -> None:
         while True:
@@ -129,9 +153,9 @@ class HintDrain:
 
     async def _note(self, hints: Sequence[CallHint]) -> None:
         try:
-            strangers = await asyncio.to_thread(self._ledger.following.note_hints, [noted(hint) for hint in hints])
-        except LedgerError as error:
-            log.info("hints.not_noted", number=len(hints), error=str(error))
+            strangers = await asyncio.to_thread(self._ledger.following.note_hints, _all_noted(hints))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next batch is another one
+            log.info("hints.not_noted", number=len(hints), error=f"{type(error).__name__}: {error}")
             return
         if strangers:
             self._on_strangers(strangers)

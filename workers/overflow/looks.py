@@ -30,6 +30,8 @@ FETCH_GRACE_S = 600.0
 #: When so many looks in a row were not answered, Modal is away, and one look at a time finds out when it is back. Each
 #: may take half a minute then, and who waits for one sees to no other call's money.
 AWAY_AFTER = 10
+#: Attempts of train jobs that are ended at once, each in a thread: what they left may take minutes to bring home.
+SALVAGES_AT_ONCE = 4
 
 
 class Looks:
@@ -51,6 +53,7 @@ class Looks:
         self._gate = gate
         self._settings = settings
         self._deliverers = deliverers
+        self._salvagers = ThreadPoolExecutor(SALVAGES_AT_ONCE, thread_name_prefix="salvage")
         self._exhaustion = Exhaustion(calls, settings, conclusions.train.may_move)
         self._top_ups = top_ups
         self._at_once = asyncio.Semaphore(settings.follow_concurrency)
@@ -198,7 +201,12 @@ class Looks:
         await self._stopped_by_us(call, Ended(Cause.BUDGET, message))
 
     async def _stopped_by_us(self, call: DueCall, ended: Ended) -> None:
-        await asyncio.to_thread(self._conclusions.fail, call, ended, None, call_may_run=True)
+        context = contextvars.copy_context()
+        threads = self._salvagers if call.kind is Kind.TRAIN else None
+        with self._claims.kept(call):
+            await asyncio.get_running_loop().run_in_executor(
+                threads, lambda: context.run(self._conclusions.fail, call, ended, None, call_may_run=True)
+            )
 
 
 #: Levels: Modal being away is told for each call; a token that is refused is told once, by the gate.

@@ -101,10 +101,17 @@ class OrphanSweep:
         )
         settled = [one for one, standing in zip(page, standings, strict=True) if standing == "settled"]
         for start in range(0, len(settled), REMOVALS_AT_ONCE):
-            await asyncio.gather(*(self._calls.forget(one) for one in settled[start : start + REMOVALS_AT_ONCE]))
+            await asyncio.gather(*(self._forget(one) for one in settled[start : start + REMOVALS_AT_ONCE]))
         for one, standing in zip(page, standings, strict=True):
             if standing == "stranger":
                 await self._settle_one(one)
+
+    async def _forget(self, announcement: Announcement) -> None:
+        """Remove it, now or in the next sweep. One entry's trouble is not another's."""
+        try:
+            await self._calls.forget(announcement)
+        except Exception as error:  # noqa: BLE001 - the SDK raises many types
+            log.warning("orphans.not_compared", job_id=announcement.job_id, error=f"{type(error).__name__}: {error}")
 
     async def _settle_one(self, announcement: Announcement) -> None:
         """Adopt it or have it stopped. One entry's trouble is not another's."""

@@ -20,6 +20,7 @@ from engines.render.errors import InvalidRenderRequest
 from infra.logs import bound
 from infra.retrying import retry_while_unavailable
 from infra.tracing import of_job, tracing
+from ledger import LedgerError
 from ledger.following import SpawnClaim, SpawnRate
 from ledger.models import JobRecord, Kind
 from ledger.retries import Cause
@@ -89,7 +90,12 @@ class Spawner:
             parent = of_job(record.id, record.traceparent)
             facts = {"job_id": record.id, "attempt": record.attempt, "gpu": record.gpu}
             with bound(**record.log_context(), gpu=record.gpu), tracing().span("spawn", parent=parent, **facts) as span:
-                outcome = await self._spawn(record, claim, threads)
+                try:
+                    outcome = await self._spawn(record, claim, threads)
+                except Exception:
+                    # One spawn's trouble is not another's; the claim lapses, and the ledger sees to the attempt.
+                    log.exception("spawn.stumbled")
+                    outcome = "stumbled"
                 span.note(outcome=outcome)
             tally[outcome] += 1
 
@@ -139,6 +145,13 @@ class Spawner:
             return await self._not_spawned(record, error, threads)
         except (NoEngine, InvalidRenderRequest) as error:
             return await self._in(threads, self._failing(record, Cause.INVALID_REQUEST, str(error)))
+        except LedgerError:
+            raise
+        except Exception as error:
+            # Nothing was sent to Modal: no call exists, whatever went wrong here.
+            log.exception("spawn.not_prepared")
+            message = f"the spawn could not be prepared: {type(error).__name__}: {error}"
+            return await self._in(threads, self._failing(record, Cause.ERROR, message))
         try:
             call_id = await start()
         except Exception as error:  # noqa: BLE001 - the SDK raises many types; each is classified

@@ -3,7 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from ledger.following import StoredBreaker
+from workers.overflow import gate as gate_module
 from workers.overflow.breaker import BreakerRules, Phase, Trouble
 from workers.overflow.gate import Gate
 
@@ -62,3 +65,15 @@ def test_a_refused_token_opens_it_at_once() -> None:
     _, gate = _gate()
     gate.not_asked("fc-1", Trouble.TOKEN_REFUSED)
     assert gate.seen is Phase.OPEN
+
+
+def test_what_it_remembers_of_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a gate that remembers three calls
+    monkeypatch.setattr(gate_module, "REMEMBERED", 3)
+    shared, gate = _gate()
+    # When ten cannot be asked about, one after the other
+    for number in range(10):
+        shared.now_s += 60
+        gate.not_asked(f"fc-{number}", Trouble.UNAVAILABLE)
+    # Then it remembers the newest three
+    assert list(gate._not_asked_about) == ["fc-7", "fc-8", "fc-9"]

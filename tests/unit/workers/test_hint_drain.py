@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,3 +68,54 @@ def test_what_was_drained_is_noted_before_a_follower_leaves(monkeypatch: pytest.
     asyncio.run(drain_and_stop())
     # Then the ledger knows
     assert (ledger.noted, ends) == ([("video_1", "done")], ["told"])
+
+
+def test_a_hint_that_cannot_be_read_is_dropped_and_the_others_are_noted() -> None:
+    # Given a batch with a result of impossible size
+    ledger: Any = _Ledger()
+    queue: Any = _Queue()
+    drain = HintDrain(
+        ledger, queue, Claims(ledger, Pace(0.5, 5, 30, 100)), owner="f",
+        on_ends=lambda: None, on_strangers=lambda _: None,
+    )  # fmt: skip
+    # When it is noted
+    asyncio.run(drain._note([replace(SAID, job_id="video_0", result_bytes=10**400), SAID]))
+    # Then the ledger knows the other one
+    assert ledger.noted == [("video_1", "done")]
+
+
+def test_noting_goes_on_after_it_has_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a follower whose ears for ends raise once
+    monkeypatch.setattr(hints, "AGAIN_S", 0.0)
+    monkeypatch.setattr(hints, "NOTE_EVERY_S", 0.0)
+    ledger: Any = _Ledger()
+    told: list[str] = []
+
+    async def two_batches() -> None:
+        first, second = asyncio.Event(), asyncio.Event()
+
+        def on_ends() -> None:
+            told.append("told")
+            first.set()
+            if len(told) == 1:
+                raise RuntimeError("once")
+            second.set()
+
+        queue: Any = _Queue()
+        drain = HintDrain(
+            ledger, queue, Claims(ledger, Pace(0.5, 5, 30, 100)), owner="f",
+            on_ends=on_ends, on_strangers=lambda _: None,
+        )  # fmt: skip
+        running = asyncio.create_task(drain.run())
+        await first.wait()
+        # When another hint comes
+        drain._taken.append(SAID)
+        drain._has_taken.set()
+        # Then it is noted, too
+        async with asyncio.timeout(3):
+            await second.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(two_batches())
+    assert len(ledger.noted) == 2

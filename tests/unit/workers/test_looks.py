@@ -1,6 +1,7 @@
 """When Modal is asked about a call that fell due, and when what the call says of itself is enough."""
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, cast
@@ -236,3 +237,24 @@ def test_a_recorded_call_that_left_for_another_is_followed_by_it(
     ledger, _, given_back = _looked_at(silent, ToppedUp(0), _Modal(LEFT, announced))
     assert (ledger.adopted, ledger.failed) == (adopted, failed)
     assert len(given_back) == (0 if failed else 1)
+
+
+def test_salvage_runs_in_a_pool_of_its_own_inside_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a train call past its deadline
+    seen: list[tuple[str, int]] = []
+    kept: list[Claims] = []
+    made = Claims.__init__
+
+    def remembered(self: Claims, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        kept.append(self)
+
+    def salvage(_: object, call: DueCall) -> None:
+        seen.append((threading.current_thread().name.split("_")[0], len(kept[0]._concluding)))
+
+    monkeypatch.setattr(Claims, "__init__", remembered)
+    monkeypatch.setattr("workers.training.following.TrainFollowing.salvage", salvage)
+    # When it is stopped
+    ledger, _, _ = _looked_at(replace(OVERDUE, job_id="train_1", kind=Kind.TRAIN), ToppedUp(1))
+    # Then what it left was brought home by a thread of that pool, while its claim was renewed
+    assert (seen, ledger.failed) == ([("salvage", 1)], ["timeout"])
