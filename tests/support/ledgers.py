@@ -29,7 +29,7 @@ def fresh_ledger(url: str, **settings: object) -> Iterator[Ledger]:
 
 def move_clock(ledger: Ledger, by_s: float) -> None:
     """Let the ledger's clock jump."""
-    ledger.client.hincrby(f"{ledger.prefix}:meta", "clock_offset_ms", int(by_s * 1000))
+    ledger.client.hincrby(f"{ledger.prefix}:meta", "clock_offset_ms", round(by_s * 1000))
 
 
 def submit(ledger: Ledger, **fields: object) -> str:
