@@ -103,12 +103,13 @@ class Desk:
     def was_accepted(self, job: Job, *, idempotency_key: str | None, is_retry: bool) -> bool:
         """Whether `submit` would give an older job back (or complain of the key), instead of accepting a new one."""
         if idempotency_key is not None:
-            key = f"{self._prefix}:idempotency:{job.tenant}:{idempotency_key}"
+            keys = [f"{self._prefix}:idempotency:{job.tenant}:{idempotency_key}"]
         elif is_retry:
-            key = f"{self._prefix}:retry:{job.tenant}:{job.digest()}"
+            digests = (job.digest(), job.first_digest())
+            keys = [f"{self._prefix}:retry:{job.tenant}:{digest}" for digest in digests]
         else:
             return False
-        return bool(self._runner.guarded(lambda: self._runner.client.exists(key)))
+        return bool(self._runner.guarded(lambda: self._runner.client.exists(*keys)))
 
     def get(self, job_id: str) -> JobRecord:
         """How a job stands.

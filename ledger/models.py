@@ -98,6 +98,7 @@ def _sha256(fields: Mapping[str, Any]) -> str:
 class _Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_max_length=PROMPT_MAX_CHARS)
 
+    kind: Kind
     tenant: str = Field(
         default="default", pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Who pays and whose share it is."
     )
@@ -113,8 +114,8 @@ class _Job(BaseModel):
         Fields at their default are left out, so that a field which a later version adds changes no digest of a request
         that does not use it. The digest carries the version of this rule.
         """
-        asked = {"kind": self.model_dump(mode="json")["kind"], **self.model_dump(mode="json", exclude_defaults=True)}
-        return f"{DIGEST_VERSION}:{_sha256(asked)}"
+        asked = self.model_dump(mode="json", exclude_defaults=True)
+        return f"{DIGEST_VERSION}:{_sha256({**asked, 'kind': self.kind})}"
 
     def first_digest(self) -> str:
         """The digest of version 1, which covers defaults too: records from before version 2 carry it."""

@@ -10,6 +10,7 @@ What lives here
     delivery                             puts a result into S3 and publishes it
     reconcile                            the sweeps that make sure nothing is forgotten
     steps, services                      what runs beside the tasks in a worker process, started and stopped with it
+    isolation                            one job's trouble stops no other
     consumer, transport, dropped         messages that cannot be taken
 
 What must hold

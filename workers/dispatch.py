@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 
 import structlog
 
@@ -9,10 +10,10 @@ from infra.logs import bound
 from infra.nudging import CeleryNudger
 from infra.settings import Settings
 from infra.tracing import of_job, tracing
-from ledger import Kind, Ledger, LedgerError
+from ledger import Kind, Ledger
 from ledger.decisions import Receipt
-from ledger.errors import RecordUnreadable
 from ledger.outcomes import ClaimedJob, Held, Placed, PlaceOutcome, Refused, Stale, WasShed
+from workers.isolation import isolated
 from workers.placement.by_kind import PolicyByKind
 from workers.placement.gpu import GpuNeed
 from workers.placement.holding import instead_of_modal
@@ -79,29 +80,10 @@ class Dispatcher:
             for job in claimed:
                 parent = of_job(job.record.id, job.record.traceparent)
                 with bound(**job.record.log_context()), tracing().span("decide", parent=parent, kind=kind) as span:
-                    decided = self._isolated(job)
+                    decided = str(isolated(self._ledger, job.record, partial(self._decide, job)))
                     span.note(job_id=job.record.id, decided=decided)
                 tally[decided] += 1
         return dict(tally)
-
-    def _isolated(self, claimed: ClaimedJob) -> str:
-        """Decide about one job. What is wrong with it alone must not stop those behind it.
-
-        Raises:
-            LedgerError: the ledger is away, which is no job's own trouble.
-        """
-        try:
-            return self._decide(claimed)
-        except RecordUnreadable as error:
-            log.error("job.quarantined", reason=error.reason)  # noqa: TRY400 - the sentence says it all
-            self._ledger.placing.quarantine(claimed.record.id, reason=error.reason)
-            return "quarantined"
-        except LedgerError:
-            raise
-        except Exception:
-            # It is claimed again when this claim has lapsed, after all that wait now.
-            log.exception("job.not_decided")
-            return "not_decided"
 
     def _decide(self, claimed: ClaimedJob) -> str:
         verdict = self._policy.decide(claimed.record, self._ledger.placing.view())

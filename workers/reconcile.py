@@ -6,6 +6,7 @@ Every sweep is bounded, and harmless if two processes should run it at once: eac
 import os
 import random
 import socket
+from functools import partial
 
 import redis
 import structlog
@@ -13,10 +14,10 @@ import structlog
 from infra.background import BackgroundService
 from infra.broker import Broker
 from ledger import Kind, LedgerError, nudges
-from ledger.errors import RecordUnreadable
 from ledger.nudges import Nudge
 from workers.budget_sweep import cancel_at_stop
 from workers.dispatch import policy_from
+from workers.isolation import Skipped, isolated
 from workers.resources import Resources
 from workers.training.forgetting import Forgetting
 from workers.training.needs import train_policy
@@ -103,16 +104,8 @@ class Reconciler(BackgroundService):
         policy = train_policy(self._open.settings, training.speeds())
         view = self._open.ledger.placing.view()
         for record in waiting:
-            try:
-                leaving = policy.leaves(record, view)
-            except RecordUnreadable as error:
-                log.error("job.quarantined", job_id=record.id, reason=error.reason)  # noqa: TRY400 - it says it all
-                self._open.ledger.placing.quarantine(record.id, reason=error.reason)
-                continue
-            except Exception:
-                log.exception("job.not_decided", job_id=record.id)
-                continue
-            if leaving is None:
+            leaving = isolated(self._open.ledger, record, partial(policy.leaves, record, view))
+            if leaving is None or isinstance(leaving, Skipped):
                 continue
             rule, decision = leaving
             if training.recall(record, decision, limits=limits, reason=rule):

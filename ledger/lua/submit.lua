@@ -7,7 +7,10 @@ a: id, kind, tenant, priority, burst, spec (JSON text), digest, source, first_di
 -> created | existing | conflict, id ]]
 local idem = not is_null(a.idempotency_key) and K('idempotency:' .. a.tenant .. ':' .. a.idempotency_key) or nil
 local again = not idem and a.retry_window_s > 0 and K('retry:' .. a.tenant .. ':' .. a.digest) or nil
-local known = (idem and redis.call('GET', idem)) or (again and a.is_retry and redis.call('GET', again))
+-- (A job that an older version accepted is found by the digest of that version.)
+local again_first = again and K('retry:' .. a.tenant .. ':' .. a.first_digest)
+local known = (idem and redis.call('GET', idem))
+  or (again and a.is_retry and (redis.call('GET', again) or redis.call('GET', again_first)))
   or (redis.call('EXISTS', job_key(a.id)) == 1 and a.id) or nil
 if known then
   local digest = redis.call('HGET', job_key(known), 'digest')

@@ -154,8 +154,12 @@ class HintDrain:
     async def _note(self, hints: Sequence[CallHint]) -> None:
         try:
             strangers = await asyncio.to_thread(self._ledger.following.note_hints, _all_noted(hints))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next batch is another one
-            log.info("hints.not_noted", number=len(hints), error=f"{type(error).__name__}: {error}")
+        except LedgerError as error:
+            log.info("hints.not_noted", number=len(hints), error=str(error))
+            return
+        except Exception:
+            # Whatever it is, the next batch is another one.
+            log.exception("hints.not_noted", number=len(hints))
             return
         if strangers:
             self._on_strangers(strangers)

@@ -323,6 +323,19 @@ def test_an_idempotency_key_survives_an_upgrade(ledger: Ledger) -> None:
         ledger.desk.submit(RenderJob(prompt="a red ball", seconds=9), source="client", idempotency_key="k")
 
 
+def test_a_retry_without_a_key_survives_an_upgrade(ledger: Ledger) -> None:
+    # Given a job that an older version accepted, under the digest of that version
+    job = RenderJob(prompt="a red ball", seconds=8)
+    first = ledger.desk.submit(job, source="client", retry_window_s=60)
+    key = f"{ledger.prefix}:retry:default:"
+    ledger.client.rename(key + job.digest(), key + job.first_digest())
+    ledger.client.hset(f"{ledger.prefix}:job:{first.job_id}", "digest", job.first_digest())
+    # When its client says after the upgrade that it sent this before, then it gets its job
+    assert ledger.desk.was_accepted(job, idempotency_key=None, is_retry=True)
+    again = ledger.desk.submit(job, source="client", is_retry=True, retry_window_s=60)
+    assert (again.job_id, again.created) == (first.job_id, False)
+
+
 def test_a_digest_covers_what_was_sent_and_not_the_defaults() -> None:
     # Given a version that knows one optional field more
     class Newer(RenderJob):
