@@ -110,8 +110,8 @@ class Run:
 
     def __init__(self, settings: Settings, followers: list[psutil.Process], load: Load, admin_url: str) -> None:
         self.settings = settings
-        self.open_ends: Resources = resources_of(settings)
-        self.ledger = self.open_ends.ledger
+        self.resources: Resources = resources_of(settings)
+        self.ledger = self.resources.ledger
         self.followers = followers
         self.load = load
         self.admin = AdminClient(admin_url)
@@ -184,7 +184,7 @@ class Run:
         tally: Counter[str] = Counter()
 
         def dispatch(_: int) -> dict[str, int]:
-            return Dispatcher(self.ledger, self.open_ends.nudger, self.settings).run(Kind.RENDER)
+            return Dispatcher(self.ledger, self.resources.nudger, self.settings).run(Kind.RENDER)
 
         with ThreadPoolExecutor(DISPATCHERS) as threads:
             for one in threads.map(dispatch, range(DISPATCHERS)):
@@ -194,7 +194,7 @@ class Run:
     def spawn(self) -> int:
         """Spawn all that was placed."""
         tally: Counter[str] = Counter()
-        spawner = Spawner(self.open_ends, self.modal, Gate(self.ledger, breaker_rules(self.settings)))
+        spawner = Spawner(self.resources, self.modal, Gate(self.ledger, breaker_rules(self.settings)))
         while self.ledger.client.zcard(f"{self.ledger.prefix}:waiting:modal"):
             tally.update(spawner.run(worker="benchmark"))
         return tally["spawned"]

@@ -53,8 +53,8 @@ async def follow() -> None:
     """Follow until SIGTERM."""
     settings = Settings()
     configure_logging(settings)
-    open_ends = resources_of(settings)
-    follower = Follower(open_ends, modal_of(settings), Gate(open_ends.ledger, breaker_rules(settings)))
+    resources = resources_of(settings)
+    follower = Follower(resources, modal_of(settings), Gate(resources.ledger, breaker_rules(settings)))
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, follower.wake_and_stop)
     print("ready", flush=True)

@@ -77,7 +77,7 @@ class Plane:
 
     settings: Settings
     ledger: Ledger
-    open_ends: Resources
+    resources: Resources
     modal: ModalRenderer
     gate: Gate
     admin: AdminClient
@@ -96,12 +96,12 @@ class Plane:
                 **fields,
             }
         )
-        open_ends = Resources(settings, ledger, artifacts or NoStore(settings), NoNudger(settings))
+        resources = Resources(settings, ledger, artifacts or NoStore(settings), NoNudger(settings))
         renderer = ModalRenderer(
             app_name=app, environment=None, max_result_bytes=settings.max_result_bytes, client=client
         )
         gate = Gate(ledger, breaker_rules(settings))
-        return cls(settings, ledger, open_ends, renderer, gate, AdminClient(environment["MODAL_LOCAL_ADMIN_URL"]))
+        return cls(settings, ledger, resources, renderer, gate, AdminClient(environment["MODAL_LOCAL_ADMIN_URL"]))
 
     def placed(self, prompt: str, *, gpu: str = "H100", reserve_usd_micros: int = 1_000_000) -> str:
         """A job that is placed on Modal and waits for its spawn."""
@@ -112,12 +112,12 @@ class Plane:
 
     def spawn(self) -> dict[str, int]:
         """Spawn all that waits."""
-        return Spawner(self.open_ends, self.modal, self.gate).run(worker="test")
+        return Spawner(self.resources, self.modal, self.gate).run(worker="test")
 
     @contextmanager
     def following(self) -> Iterator[None]:
         """A follower at work."""
-        service = FollowerThread(Follower(self.open_ends, self.modal, self.gate))
+        service = FollowerThread(Follower(self.resources, self.modal, self.gate))
         service.start()
         try:
             assert service.ready(10)

@@ -8,7 +8,7 @@ from workers.overflow.calls import ModalCalls
 from workers.overflow.gate import Gate
 from workers.overflow.sdk import ModalRenderer
 from workers.overflow.spawner import Spawner
-from workers.resources import resources
+from workers.resources import shared_resources
 
 
 @cache
@@ -33,11 +33,11 @@ def breaker_rules(values: Settings) -> BreakerRules:
 @cache
 def gate() -> Gate:
     """What this process sees of the breaker that all share."""
-    return Gate(resources().ledger, breaker_rules(settings()))
+    return Gate(shared_resources().ledger, breaker_rules(settings()))
 
 
 @cache
 def spawner() -> Spawner:
     """The process's one spawner: nudges that come while it works join it."""
-    open_ends = resources()
+    open_ends = shared_resources()
     return Spawner(open_ends, modal_calls(), gate())

@@ -24,7 +24,7 @@ from ledger import LedgerError
 from ledger.following import SpawnClaim, SpawnRate
 from ledger.models import JobRecord, Kind
 from ledger.retries import Cause
-from workers.failures import after_failure
+from workers.attempt.ending import after_failure
 from workers.overflow.breaker import Phase, Trouble
 from workers.overflow.calls import ModalCalls
 from workers.overflow.endings import MaybeCall, NoCall, classify_spawn_error

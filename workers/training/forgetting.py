@@ -40,13 +40,13 @@ class Forgetting:
 
     def __init__(
         self,
-        open_ends: Resources,
+        resources: Resources,
         volume: "CheckpointVolume | None" = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings = open_ends.settings
-        self._store = CheckpointStore(open_ends.artifacts)
+        self._settings = resources.settings
+        self._store = CheckpointStore(resources.artifacts)
         self._clock = clock
         self._volume = volume or self._volume_in_use()
         self._left: list[str] = []

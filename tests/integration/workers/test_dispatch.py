@@ -77,7 +77,7 @@ def test_a_held_job_is_not_held_past_its_deadline(ledger: Ledger) -> None:
 
 
 def test_a_train_job_that_may_not_go_to_modal_waits_for_own_gpus_and_goes_when_it_may(
-    ledger: Ledger, open_ends: Resources
+    ledger: Ledger, resources: Resources
 ) -> None:
     # Given no budget for Modal, and no own GPU that is alive
     job = TrainJob(recipe="image_classifier", deadline_s=60)
@@ -89,7 +89,7 @@ def test_a_train_job_that_may_not_go_to_modal_waits_for_own_gpus_and_goes_when_i
     assert (receipt["rule"], receipt["signals"]["wanted"]) == ("month_budget", "no_live_slot")
     # And sweeps leave it there while spilling is off, though its slack is used up
     ledger.budget.set_override("off", who="ann", why="prices")
-    reconciler = Reconciler(open_ends, Broker(open_ends.settings))
+    reconciler = Reconciler(resources, Broker(resources.settings))
     reconciler.sweep()
     assert ledger.desk.get(job_id).state is State.PLACED
     # And take it away when nothing keeps it off Modal any more
@@ -165,8 +165,8 @@ def test_a_waiting_train_job_that_cannot_be_read_does_not_end_the_sweep(ledger: 
     _damage_spec(ledger, job_id, "{")
     # When the reconciler sweeps, then its last step is reached, and the job is in quarantine
     settings = settings_for(ledger)
-    open_ends = Resources(settings=settings, ledger=ledger, artifacts=None, nudger=nudger)  # type: ignore[arg-type]
-    reconciler = Reconciler(open_ends, Broker(settings))
+    resources = Resources(settings=settings, ledger=ledger, artifacts=None, nudger=nudger)  # type: ignore[arg-type]
+    reconciler = Reconciler(resources, Broker(settings))
     reconciler.sweep()
     reconciler.stop()
     assert job_id in ledger.desk.quarantined()

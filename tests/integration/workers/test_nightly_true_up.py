@@ -72,8 +72,8 @@ def bill(monkeypatch: pytest.MonkeyPatch) -> _Bill:
 
 
 def _nightly(ledger: Ledger, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> NightlyTrueUp:
-    open_ends: Any = _Open(Settings(), ledger)
-    return NightlyTrueUp(open_ends, now=now)
+    resources: Any = _Open(Settings(), ledger)
+    return NightlyTrueUp(resources, now=now)
 
 
 def _used_40_s(ledger: Ledger, at: datetime) -> None:

@@ -400,7 +400,7 @@ def test_a_token_that_is_revoked_stops_spills_and_says_so_and_all_goes_on_when_i
 def test_a_wish_for_warm_containers_is_kept_paid_for_and_given_back(ledger: Ledger, cloud: SimulatedModal) -> None:
     # Given an operator's wish for three warm containers of a class
     plane = _plane(ledger, cloud)
-    keeper = WarmKeeper(plane.open_ends, plane.modal, render_need(plane.settings), every_s=30)
+    keeper = WarmKeeper(plane.resources, plane.modal, render_need(plane.settings), every_s=30)
     ledger.budget.set_prewarm(3, gpu="H200", for_s=60, who="op", why="a launch")
     # When the keeper goes round
     asyncio.run(keeper.keep())
@@ -412,7 +412,7 @@ def test_a_wish_for_warm_containers_is_kept_paid_for_and_given_back(ledger: Ledg
     assert spent == pytest.approx(3 * 30 * rate / 1000, rel=0.01)
     # When the wish is taken back, another keeper (the first one died) gives them back
     ledger.budget.set_prewarm(0, gpu="H200", for_s=60, who="op", why="over")
-    asyncio.run(WarmKeeper(plane.open_ends, plane.modal, render_need(plane.settings), every_s=30).keep())
+    asyncio.run(WarmKeeper(plane.resources, plane.modal, render_need(plane.settings), every_s=30).keep())
     assert ledger.warming.kept() == {}
     assert ledger.placing.view().money.spent_usd_micros == spent
     assert ledger.audit(plane.settings.limits) == []

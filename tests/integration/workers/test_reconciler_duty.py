@@ -15,9 +15,9 @@ def done(ledger: Ledger) -> int | None:
     return gauge.at_ms if gauge is not None else None
 
 
-def test_a_sweep_that_raises_is_not_a_sweep(ledger: Ledger, open_ends: Resources) -> None:
+def test_a_sweep_that_raises_is_not_a_sweep(ledger: Ledger, resources: Resources) -> None:
     # given a reconciler that has the duty, and a ledger over which its sweep cannot come to an end
-    reconciler = Reconciler(open_ends, Broker(open_ends.settings))
+    reconciler = Reconciler(resources, Broker(resources.settings))
     overdue = f"{ledger.prefix}:nudges:overflow"
     ledger.client.set(overdue, "no index")
     # when it sweeps / then the duty is its own, and nothing says that it was done
@@ -38,8 +38,8 @@ def test_a_sweep_that_raises_is_not_a_sweep(ledger: Ledger, open_ends: Resources
     assert done(ledger) == swept_ms
 
 
-def test_who_has_not_the_duty_does_not_say_that_it_was_done(ledger: Ledger, open_ends: Resources) -> None:
+def test_who_has_not_the_duty_does_not_say_that_it_was_done(ledger: Ledger, resources: Resources) -> None:
     # given a duty that another has / when this one's turn comes / then it says nothing
     assert ledger.sweeps.lead(DUTY, owner="another", lease_s=60)
-    Reconciler(open_ends, Broker(open_ends.settings)).sweep()
+    Reconciler(resources, Broker(resources.settings)).sweep()
     assert done(ledger) is None

@@ -25,7 +25,7 @@ from tests.support.ledgers import move_clock
 from tests.support.modal_local import start_modal_local
 from tests.support.overflow import client_of
 from tests.support.waiting import until
-from workers.inhouse import run_next
+from workers.attempt.runner import run_next
 from workers.resources import Resources
 from workers.shutdown import StopRequest
 from workers.training.configs import created_on
@@ -68,8 +68,8 @@ def _place_next(ledger: Ledger) -> None:
     assert isinstance(placed, Placed)
 
 
-def _weights(open_ends: Resources, record: JobRecord, folder: Path) -> bytes:
-    store = CheckpointStore(open_ends.artifacts)
+def _weights(resources: Resources, record: JobRecord, folder: Path) -> bytes:
+    store = CheckpointStore(resources.artifacts)
     checkpoint = store.fetch_newest(record.id, folder)
     assert checkpoint is not None
     return b"".join((checkpoint.path / name).read_bytes() for name in sorted(checkpoint.metadata["files"]))

@@ -50,9 +50,9 @@ class Keeping:
     def on(cls, ledger: Ledger, modal: ToldModal | None = None, **fields: Any) -> "Keeping":
         """A keeper whose settings are `fields`."""
         settings, told = settings_for(ledger, **fields), modal or ToldModal()
-        open_ends: Any = type("Open", (), {"ledger": ledger, "settings": settings})
+        resources: Any = type("Open", (), {"ledger": ledger, "settings": settings})
         port: Any = told
-        return cls(ledger, told, WarmKeeper(open_ends, port, render_need(settings), every_s=ROUND_S))
+        return cls(ledger, told, WarmKeeper(resources, port, render_need(settings), every_s=ROUND_S))
 
     def round(self) -> None:
         """One round."""

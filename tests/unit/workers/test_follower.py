@@ -78,9 +78,9 @@ def test_it_looks_at_everything_again_in_a_second_loop() -> None:
     # Given a follower that may ask Modal one thing at a time, so that looks queue up
     ledger = _Ledger()
     values = Settings.model_validate({"follow_concurrency": 1})
-    open_ends = Resources(values, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
+    resources = Resources(values, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
     gate = Gate(ledger, BreakerRules())  # type: ignore[arg-type]  # the same
-    follower = Follower(open_ends, _Modal(), gate)  # type: ignore[arg-type]  # only looks are made
+    follower = Follower(resources, _Modal(), gate)  # type: ignore[arg-type]  # only looks are made
 
     async def one_run() -> None:
         running = asyncio.create_task(follower.run())

@@ -104,13 +104,13 @@ def _looked_at(
     settings = Settings()
     ledger, modal = _Ledger(answer), modal or _Modal(StillRunning())
     claims: Any = Claims(ledger, Pace(0.5, 5, 30, 100))  # type: ignore[arg-type]  # nothing is claimed
-    open_ends = Resources(settings, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
+    resources = Resources(settings, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
 
     async def look() -> None:
         with ThreadPoolExecutor(1) as threads:
             top_ups = TopUps(ledger, settings)  # type: ignore[arg-type]  # the same
             port: Any = modal
-            looks = Looks(port, claims, Conclusions(open_ends), gate or _Gate(), top_ups, settings, threads)
+            looks = Looks(port, claims, Conclusions(resources), gate or _Gate(), top_ups, settings, threads)
             await looks.look(call)
 
     asyncio.run(look())
@@ -159,7 +159,7 @@ def test_while_modal_is_away_one_look_at_a_time_finds_out_and_all_calls_keep_the
     # Given a Modal that lets every look wait, and then answers none; and many calls whose reservations are used up
     settings = Settings()
     ledger, modal, claims = _Ledger(ToppedUp(120_000)), _Modal(AWAY), Claims(cast("Any", None), Pace(0.5, 5, 30, 100))
-    open_ends = Resources(settings, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
+    resources = Resources(settings, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
     crowd = [replace(USED_UP, call_id=f"fc-{number}", hinted_ms=None) for number in range(40)]
 
     async def follow() -> list[int]:
@@ -168,7 +168,7 @@ def test_while_modal_is_away_one_look_at_a_time_finds_out_and_all_calls_keep_the
         gate: Any = _Gate()
         looked_at = []
         with ThreadPoolExecutor(1) as threads:
-            looks = Looks(port, cast("Any", claims), Conclusions(open_ends), gate, top_ups, settings, threads)
+            looks = Looks(port, cast("Any", claims), Conclusions(resources), gate, top_ups, settings, threads)
             for answer in (AWAY, AWAY, StillRunning(), StillRunning()):
                 modal.answer = answer
                 before = len(modal.looked_at)

@@ -10,7 +10,7 @@ from tasks.nudges import run_inhouse
 from tasks.render import render
 from tests.integration.workers.conftest import RecordingNudger
 from tests.support.ledgers import place, submit
-from workers.lost_children import ChildWatch
+from workers.attempt.monitor import WorkerProcessMonitor
 from workers.resources import Resources
 
 DIED = "Worker exited prematurely: signal 9 (SIGKILL) Job: 3."
@@ -25,10 +25,10 @@ def _started(ledger: Ledger, nudge_id: str) -> str:
     return job_id
 
 
-def test_only_what_the_dead_process_had_is_given_up(open_ends: Resources, ledger: Ledger) -> None:
+def test_only_what_the_dead_process_had_is_given_up(resources: Resources, ledger: Ledger) -> None:
     # given two slots of one worker at work
     lost, other = _started(ledger, "nudge-1"), _started(ledger, "nudge-2")
-    watch = ChildWatch(open_ends, kills=lambda: 0)
+    watch = WorkerProcessMonitor(resources, kills=lambda: 0)
     # when the process that took the first nudge dies; and one that had none, and the first once more
     for nudge_id in ("nudge-1", "nudge-3", "nudge-1"):
         watch.give_up(nudge_id, DIED, for_memory=False)
@@ -38,15 +38,15 @@ def test_only_what_the_dead_process_had_is_given_up(open_ends: Resources, ledger
     assert ledger.desk.attempt(lost, 1)["outcome"] == "crash"
     assert DIED in ledger.desk.attempt(lost, 1)["message"]
     assert ledger.desk.get(other).state is State.RUNNING
-    nudger = open_ends.nudger
+    nudger = resources.nudger
     assert isinstance(nudger, RecordingNudger)
     assert nudger.sent == [decide(Kind.RENDER)]
 
 
-def test_a_process_that_the_kernel_killed_for_memory_ran_out_of_it(open_ends: Resources, ledger: Ledger) -> None:
+def test_a_process_that_the_kernel_killed_for_memory_ran_out_of_it(resources: Resources, ledger: Ledger) -> None:
     # given a worker in whose group of processes none was killed yet
     kills = iter([0, 1])
-    watch = ChildWatch(open_ends, kills=lambda: next(kills))
+    watch = WorkerProcessMonitor(resources, kills=lambda: next(kills))
     job_id = _started(ledger, "nudge-1")
     watch.start()
     # when Celery says that a process died, and the kernel counts one more
@@ -63,10 +63,10 @@ def test_a_process_that_the_kernel_killed_for_memory_ran_out_of_it(open_ends: Re
     assert counters["out_of_memory_total|gpu=inhouse|kind=render|pool=inhouse|where=host"] == 1
 
 
-def test_errors_of_tasks_are_none_of_its_business(open_ends: Resources, ledger: Ledger) -> None:
+def test_errors_of_tasks_are_none_of_its_business(resources: Resources, ledger: Ledger) -> None:
     # given a watch, and an attempt
     job_id = _started(ledger, "nudge-1")
-    watch = ChildWatch(open_ends)
+    watch = WorkerProcessMonitor(resources)
     watch.start()
     # when a task raises, and a process that took another kind of message dies
     try:
