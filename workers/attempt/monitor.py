@@ -52,7 +52,8 @@ class Watched:
         moved_s: when its last beat was seen, by the clock of rounds.
         beats: how many.
         renew_at_s: when its lease is due, by the monotonic clock.
-        is_over: it has ended, though its process could not be killed.
+        is_lost: the ledger says that it is not its process's any more; its lease is left alone.
+        is_over: it has ended, or its process has.
     """
 
     generation: int
@@ -60,6 +61,7 @@ class Watched:
     moved_s: float
     beats: int
     renew_at_s: float
+    is_lost: bool = False
     is_over: bool = False
 
     def see(self, view: SlotView, now_s: float) -> str | None:
@@ -140,27 +142,30 @@ class WorkerProcessMonitor(BackgroundService):
             del self._watched[index]
         for view in views:
             with bound(job_id=view.of.job_id, attempt=view.of.attempt, kind=str(view.kind)):
-                self._attend(view, now_s)
+                try:
+                    self._attend(view, now_s)
+                except Exception:  # one attempt's trouble is no other's
+                    log.exception("attempt.not_attended")
 
     def _attend(self, view: SlotView, now_s: float) -> None:
-        if not _is_ours(view.process_id):
-            self._table.clear(view)  # Celery tells what it died of; here, its lease is no longer renewed
-            return
         watched = self._watched.get(view.index)
         if watched is None or watched.generation != view.generation:
             due_s = now_s + self._lease_s / RENEWALS_PER_LEASE
             watched = Watched(view.generation, self._awake_s, self._awake_s, view.beats, due_s)
             self._watched[view.index] = watched
+        # Celery tells what a process died of; here, its lease is no longer renewed.
+        watched.is_over = watched.is_over or not _is_ours(view.process_id)
         if watched.is_over:
             return
         reason = watched.see(view, self._awake_s)
         if reason is not None:
             watched.is_over = self._end_hung(view, reason)
-        elif now_s >= watched.renew_at_s:
+        elif now_s >= watched.renew_at_s and not watched.is_lost:
             watched.renew_at_s = now_s + self._lease_s / RENEWALS_PER_LEASE
-            self._renew(view)
+            watched.is_lost = not self._renew(view)
 
-    def _renew(self, view: SlotView) -> None:
+    def _renew(self, view: SlotView) -> bool:
+        """Keep an attempt's lease. False: the attempt is lost."""
         try:
             outcome = self._resources.ledger.attempts.renew(
                 view.of.job_id, view.of.attempt, lease_s=self._lease_s, progress=view.progress
@@ -168,13 +173,14 @@ class WorkerProcessMonitor(BackgroundService):
         except LedgerError as error:
             # No loss: the work goes on, and the fencing token decides at the end.
             log.warning("lease.not_renewed", error=str(error))
-            return
+            return True
         match outcome:
             case Renewed():
-                return
+                return True
             case Lost(state, attempt):
                 log.warning("lease.lost", job_state=state, newest_attempt=attempt)
                 self._table.mark_lost(view)
+                return False
 
     def _end_hung(self, view: SlotView, reason: str) -> bool:
         """Kill the process of an attempt that hangs, and end the attempt. False: it has gone on meanwhile."""
@@ -188,7 +194,6 @@ class WorkerProcessMonitor(BackgroundService):
                 del self._hung[view.of]
                 return False
             log.error("attempt.hung", reason=reason, killed=True)
-            self._table.clear(view)
         self._in_background(self._tell_hung, view.of, view.kind, reason)
         return True
 

@@ -40,7 +40,7 @@ def kill_tree(process_id: int, *, parent_id: int, confirm: Callable[[], bool]) -
             process.resume()
         return False
     for descendant in _stopped_descendants(process):
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.Error):
             descendant.kill()
     with suppress(psutil.NoSuchProcess):
         process.kill()
@@ -65,7 +65,7 @@ def _stopped_descendants(process: psutil.Process) -> list[psutil.Process]:
         if not new:
             break
         for one in new:
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.Error):  # one that is not ours to stop (setuid) keeps no other from its end
                 one.suspend()
             found[one.pid] = one
     return list(found.values())

@@ -170,22 +170,21 @@ class SlotTable:
 
     def views(self) -> list[SlotView]:
         """Every attempt that runs now."""
-        found = (self.view(index) for index in range(self._slots) if self.read(index, _Field.GENERATION))
+        found = map(self.view, range(self._slots))
         return [view for view in found if view is not None]
 
     def view(self, index: int) -> SlotView | None:
         """One slot's attempt; None: none runs there, or it changed while it was read."""
         generation = self.read(index, _Field.GENERATION)
+        if not generation:
+            return None
         begin = index * _SLOT_BYTES + _TEXT_AT
         text = bytes(self._memory[begin : begin + self.read(index, _Field.LENGTH)])
         words = [self.read(index, field) for field in _Field]
         seconds = [self._seconds[index * _WORDS + field] for field in (_Field.PATIENCE_S, _Field.WALL_S)]
-        if not generation or generation != self.read(index, _Field.GENERATION):
+        if generation != self.read(index, _Field.GENERATION):
             return None
-        try:
-            job_id, attempt, kind = json.loads(text)
-        except ValueError:
-            return None
+        job_id, attempt, kind = json.loads(text)
         return SlotView(
             index=index,
             generation=generation,
@@ -202,11 +201,6 @@ class SlotTable:
     def mark_lost(self, view: SlotView) -> None:
         """Tell the process of an attempt that it is not its own any more."""
         self.write(view.index, _Field.LOST, view.generation)
-
-    def clear(self, view: SlotView) -> None:
-        """The process of an attempt is dead: nobody else will release its slot."""
-        if self.read(view.index, _Field.GENERATION) == view.generation:
-            self.write(view.index, _Field.GENERATION, 0)
 
     def is_watched(self) -> bool:
         """Whether the main process, which renews leases, is still this process's parent, or is itself."""
