@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tests.chaos.bill import Bill
 from tests.chaos.injector import Strike
 from tests.chaos.observations import TERMINAL, JobFacts, LedgerFacts, ModalFacts, ObjectFacts
-from tests.chaos.plan import Door, Plan, PlannedJob
+from tests.chaos.plan import Door, Fault, Plan, PlannedJob
 from tests.chaos.submitter import Receipt
 
 _END_EVENTS = frozenset(f"job.{state}" for state in TERMINAL)
@@ -119,6 +119,14 @@ def unknown_calls(evidence: Evidence) -> list[str]:
         row["call_id"] for job in evidence.ledger.jobs.values() for row in job.attempts.values() if "call_id" in row
     }
     return [call["call_id"] for call in evidence.modal.calls if call["call_id"] not in known]
+
+
+def hung(evidence: Evidence) -> tuple[int, int]:
+    """How many jobs' engines were made to hang in-house, and how many of these have an attempt that ended for it."""
+    jobs = {job_id for s in evidence.strikes if s.planned.fault is Fault.HANG_ENGINE for job_id in s.jobs}
+    rows = {job_id: evidence.ledger.jobs[job_id].attempts.values() for job_id in jobs if job_id in evidence.ledger.jobs}
+    ended = [job_id for job_id, found in rows.items() if any(row.get("outcome") == "timeout" for row in found)]
+    return len(jobs), len(ended)
 
 
 def leftovers(evidence: Evidence) -> list[str]:

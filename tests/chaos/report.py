@@ -63,6 +63,8 @@ def fact_table(evidence: Evidence) -> Table:
     table.add_row("renders", _counted(checks.outcomes(evidence.ledger, "render")))
     table.add_row("train jobs", _counted(checks.outcomes(evidence.ledger, "train")))
     table.add_row("attempts in-house", _counted({o: n for (pool, o), n in attempts.items() if pool == "inhouse"}))
+    hung, timed_out = checks.hung(evidence)
+    table.add_row("engines that hung, and ended as `timeout`", f"{timed_out} of {hung}")
     table.add_row("attempts on Modal", _counted({o: n for (pool, o), n in attempts.items() if pool == "modal"}))
     table.add_row("objects left over by lost attempts and older checkpoints", str(len(checks.leftovers(evidence))))
     unknown = checks.unknown_calls(evidence)
