@@ -1,6 +1,6 @@
 """What other services enqueue with a bare `send_task`: validated, written into the ledger, decided about.
 
-Until the ledger has it, such a message has Celery's own weaker guarantee: a worker that dies with it in hand loses it.
+Until the ledger has it, such a message has Celery's own weaker guarantee: a worker that dies meanwhile loses it.
 `overspill.submit()` and the HTTP API have no such gap.
 """
 

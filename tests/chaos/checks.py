@@ -69,7 +69,7 @@ def judge(evidence: Evidence) -> Verdict:
         Check("Modal calls or containers leaked", not leaked, str(len(leaked))),
         _all_ended(evidence.ledger),
         *_artifacts(evidence),
-        _leftovers(evidence),
+        _unreferenced(evidence),
         _reservations(evidence.ledger),
         Check("audit() is empty, every time", not evidence.audit, _audited(evidence)),
         Check(
@@ -129,7 +129,7 @@ def hung(evidence: Evidence) -> tuple[int, int]:
     return len(jobs), len(ended)
 
 
-def leftovers(evidence: Evidence) -> list[str]:
+def unreferenced_objects(evidence: Evidence) -> list[str]:
     """Keys of objects that no completed job points to."""
     pointed = set()
     for job in evidence.ledger.jobs.values():
@@ -241,13 +241,13 @@ def _whole(
     )
 
 
-def _leftovers(evidence: Evidence) -> Check:
+def _unreferenced(evidence: Evidence) -> Check:
     """Objects of attempts that lost may lie about; of an attempt that won, or of no job that is known, none may.
 
     A run's other checkpoints, and the files of the last one, belong to it.
     """
     wrong: list[str] = []
-    found = leftovers(evidence)
+    found = unreferenced_objects(evidence)
     for key in found:
         kind, job_id, attempt, *_ = [*key.split("/"), "", ""]
         job = evidence.ledger.jobs.get(job_id)

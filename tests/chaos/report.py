@@ -66,7 +66,7 @@ def fact_table(evidence: Evidence) -> Table:
     hung, timed_out = checks.hung(evidence)
     table.add_row("engines that hung, and ended as `timeout`", f"{timed_out} of {hung}")
     table.add_row("attempts on Modal", _counted({o: n for (pool, o), n in attempts.items() if pool == "modal"}))
-    table.add_row("objects left over by lost attempts and older checkpoints", str(len(checks.leftovers(evidence))))
+    table.add_row("objects of lost attempts, and older checkpoints", str(len(checks.unreferenced_objects(evidence))))
     unknown = checks.unknown_calls(evidence)
     table.add_row("Modal calls that the ledger never knew", f"{len(unknown)} of {len(evidence.modal.calls)}")
     table.add_row("S3 puts that happened and were answered with a failure", str(evidence.s3_answers_lost))

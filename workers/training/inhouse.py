@@ -113,7 +113,7 @@ class _Run:
         """Have the newest checkpoint of any attempt in the folder, be it from here, another host or Modal."""
         for old in self.folder.parent.glob(f"{self._record.id}.*"):
             shutil.rmtree(old, ignore_errors=True)
-        fetched = self._patiently(lambda: self._store.fetch_newest(self._record.id, self.folder))
+        fetched = self._from_store(lambda: self._store.fetch_newest(self._record.id, self.folder))
         log.info("training.begins", from_step=fetched.step if fetched else 0)
 
     def context(self, job: TrainJob) -> TrainContext:
@@ -140,8 +140,8 @@ class _Run:
 
     def finish(self, result: TrainResult) -> Trained:
         """Have the last checkpoint in S3 for certain."""
-        stored = self._patiently(lambda: self._store.put(self._record.id, self._record.attempt, result.checkpoint))
-        artifact = self._patiently(lambda: self._store.artifact(stored))
+        stored = self._from_store(lambda: self._store.put(self._record.id, self._record.attempt, result.checkpoint))
+        artifact = self._from_store(lambda: self._store.artifact(stored))
         if result.examples_per_s > 0:
             self._tell([], speed=(speed_key(self._config.recipe, INHOUSE), 1 / result.examples_per_s))
         self._tell([])
@@ -161,10 +161,10 @@ class _Run:
         dataset = self._config.dataset
         if not is_in_s3(dataset):
             return None
-        return self._patiently(lambda: fetch_dataset(self._resources.artifacts, dataset, self._cache))
+        return self._from_store(lambda: fetch_dataset(self._resources.artifacts, dataset, self._cache))
 
     def _classifier(self, job_id: str) -> Path:
-        return self._patiently(lambda: fetch_classifier(self._store, job_id, self._cache))
+        return self._from_store(lambda: fetch_classifier(self._store, job_id, self._cache))
 
     def _on_event(self, event: TrainEvent) -> None:
         if event.kind is EventKind.STARTED:
@@ -181,7 +181,7 @@ class _Run:
 
     def _on_checkpoint(self, folder: Path) -> None:
         """Mirror it before training goes on: what is not in S3 is lost with this host."""
-        stored = self._patiently(lambda: self._store.put(self._record.id, self._record.attempt, folder))
+        stored = self._from_store(lambda: self._store.put(self._record.id, self._record.attempt, folder))
         self._store.prune(self._record.id)
         self._tell([])
         log.info("checkpoint.mirrored", step=stored.step)
@@ -201,7 +201,7 @@ class _Run:
         """Whether the attempt is not ours any more."""
         return self._heartbeat.is_lost() or self._drain.has_requeued()
 
-    def _patiently(self, operation: Callable[[], T]) -> T:
+    def _from_store(self, operation: Callable[[], T]) -> T:
         with self._heartbeat.paused():  # S3 has its own timeouts, and our patience with it is bounded
             return retry_while_unavailable(
                 operation,
