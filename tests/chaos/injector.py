@@ -31,6 +31,10 @@ _SILENCE_S = 3.0
 #: A process that hangs is killed well before, seconds; else it goes on.
 _LONGEST_HANG_S = 90.0
 _LOOK_AGAIN_S = 0.1
+#: Between the ledger's word that an attempt has begun and its engine's beginning, seconds.
+_AT_WORK_AFTER_S = 0.05
+#: From a pool process's begin until the death of the one before has been told, seconds.
+_PREDECESSOR_TOLD_S = 5.0
 #: A user cancels one of so many newest jobs.
 _NEWEST = 12
 
@@ -159,11 +163,12 @@ class Injector:
 
     def _stop(self, role: str, step: PlannedFault) -> Strike:
         name = self._victims.name(role, step.victim)
-        self._victims.process(name)
-        jobs = self._jobs_on(name)
-        at_ms = now_ms()
-        self._victims.stop_for(name, step.lasts_s)
-        return Strike(step, name, at_ms, jobs=jobs)
+        with self._locks[name]:
+            self._victims.process(name)
+            jobs = self._jobs_on(name)
+            at_ms = now_ms()
+            self._victims.stop_for(name, step.lasts_s)
+            return Strike(step, name, at_ms, jobs=jobs)
 
     def _hang_engine(self, step: PlannedFault) -> Strike:
         """Stop a pool process amid an attempt, until it is killed for that, or its attempt has ended otherwise."""
@@ -171,8 +176,10 @@ class Injector:
 
         def strike() -> tuple[Strike, psutil.Process] | None:
             jobs, child = self._jobs_on(name), self._victims.child(name)
-            if not jobs or child is None:
+            # A process that has just begun has not the attempt that is still its predecessor's.
+            if not jobs or child is None or time.time() - child.create_time() < _PREDECESSOR_TOLD_S:
                 return None
+            time.sleep(_AT_WORK_AFTER_S)
             at_ms = now_ms()
             child.suspend()
             # It may have gone on to its delivery or to the next attempt just before.
@@ -181,14 +188,15 @@ class Injector:
             child.resume()
             return None
 
-        found, child = wait_for(lambda: _unless_gone(strike))
-        until = time.monotonic() + _LONGEST_HANG_S
-        try:
-            while child.is_running() and self._jobs_on(name) == found.jobs and time.monotonic() < until:
-                time.sleep(_LOOK_AGAIN_S)
-        finally:
-            _unless_gone(child.resume)
-        return found
+        with self._locks[name]:
+            found, child = wait_for(lambda: _unless_gone(strike))
+            until = time.monotonic() + _LONGEST_HANG_S
+            try:
+                while child.is_running() and self._jobs_on(name) == found.jobs and time.monotonic() < until:
+                    time.sleep(_LOOK_AGAIN_S)
+            finally:
+                _unless_gone(child.resume)
+            return found
 
     def _are_running(self, jobs: tuple[str, ...]) -> bool:
         try:
