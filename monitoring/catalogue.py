@@ -143,6 +143,8 @@ _ATTEMPTS = (
            ("gpu", "kind", "pool"), source=Source.LEDGER, counts="placements_total"),
     _counter("attempts_total", "Attempts ended: completed, cancelled, or the cause of their failure.",
              "gpu", "kind", "outcome", "pool"),
+    _counter("hangs_total", "In-house attempts that hung: which of their clocks ran out.",
+             "clock", "kind", zeros={"clock": ("start", "progress", "wall", "delivery"), "kind": _KINDS}),
     _counter("train_restarts_total", "Runs started once more within their attempt: their container was taken.",
              "pool", zeros={"pool": _POOLS}),
     _counter("train_steps_repeated_total", "Training steps done again: a run went on from an earlier checkpoint.",

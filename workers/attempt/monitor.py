@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import psutil
@@ -42,6 +43,35 @@ ROUND_S = 0.2
 LONGEST_ROUND_S = 5.0
 
 
+class Clock(StrEnum):
+    """Which of an attempt's clocks ran out."""
+
+    START = "start"
+    PROGRESS = "progress"
+    WALL = "wall"
+    DELIVERY = "delivery"
+
+
+@dataclass(frozen=True)
+class Overrun:
+    """An attempt has hung: the clock that ran out, and its length, seconds."""
+
+    clock: Clock
+    after_s: float
+
+    def __str__(self) -> str:
+        """In words."""
+        match self.clock:
+            case Clock.START:
+                return f"no progress for {self.after_s:g} s since its start"
+            case Clock.PROGRESS:
+                return f"no progress for {self.after_s:g} s since its last progress"
+            case Clock.WALL:
+                return f"its wall clock of {self.after_s:g} s ran out"
+            case Clock.DELIVERY:
+                return f"its delivery took longer than {self.after_s:g} s"
+
+
 @dataclass
 class Watched:
     """What the monitor has seen of one attempt. Times are seconds, by clocks of its own.
@@ -64,18 +94,17 @@ class Watched:
     is_lost: bool = False
     is_over: bool = False
 
-    def see(self, view: SlotView, now_s: float) -> str | None:
-        """Why an attempt has hung by `now_s`, on the clock of rounds; None: it keeps within its clocks."""
+    def see(self, view: SlotView, now_s: float) -> Overrun | None:
+        """Whether an attempt has hung by `now_s`, on the clock of rounds; None: it keeps within its clocks."""
         if view.beats != self.beats:
             self.beats, self.moved_s = view.beats, now_s
         if now_s - self.began_s > view.wall_s:
-            return f"its wall clock of {view.wall_s:g} s ran out"
+            return Overrun(Clock.WALL, view.wall_s)
         if now_s - self.moved_s <= view.patience_s:
             return None
         if view.phase is Phase.DELIVERING:
-            return f"its delivery took longer than {view.patience_s:g} s"
-        since = "since its last progress" if view.beats else "since its start"
-        return f"no progress for {view.patience_s:g} s {since}"
+            return Overrun(Clock.DELIVERY, view.patience_s)
+        return Overrun(Clock.PROGRESS if view.beats else Clock.START, view.patience_s)
 
 
 class WorkerProcessMonitor(BackgroundService):
@@ -107,7 +136,7 @@ class WorkerProcessMonitor(BackgroundService):
         self._awake_s = 0.0
         self._watched: dict[int, Watched] = {}
         #: Why attempts were killed, until the ledger knows.
-        self._hung: dict[AttemptOf, str] = {}
+        self._hung: dict[AttemptOf, Overrun] = {}
         self._telling: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -157,9 +186,9 @@ class WorkerProcessMonitor(BackgroundService):
         watched.is_over = watched.is_over or not _is_ours(view.process_id)
         if watched.is_over:
             return
-        reason = watched.see(view, self._awake_s)
-        if reason is not None:
-            watched.is_over = self._end_hung(view, reason)
+        overrun = watched.see(view, self._awake_s)
+        if overrun is not None:
+            watched.is_over = self._end_hung(view, overrun)
         elif now_s >= watched.renew_at_s and not watched.is_lost:
             watched.renew_at_s = now_s + self._lease_s / RENEWALS_PER_LEASE
             watched.is_lost = not self._renew(view)
@@ -182,19 +211,19 @@ class WorkerProcessMonitor(BackgroundService):
                 self._table.mark_lost(view)
                 return False
 
-    def _end_hung(self, view: SlotView, reason: str) -> bool:
+    def _end_hung(self, view: SlotView, overrun: Overrun) -> bool:
         """Kill the process of an attempt that hangs, and end the attempt. False: it has gone on meanwhile."""
         if view.process_id == os.getpid():
             # No pool of processes: killing this one would end everything else in it.
-            log.error("attempt.hung", reason=reason, killed=False)
+            log.error("attempt.hung", reason=str(overrun), killed=False)
             self._table.mark_lost(view)
         else:
-            self._hung[view.of] = reason  # first: Celery may report the death before the next line is over
+            self._hung[view.of] = overrun  # first: Celery may report the death before the next line is over
             if not kill_tree(view.process_id, parent_id=os.getpid(), confirm=lambda: self._still_hangs(view)):
                 del self._hung[view.of]
                 return False
-            log.error("attempt.hung", reason=reason, killed=True)
-        self._in_background(self._tell_hung, view.of, view.kind, reason)
+            log.error("attempt.hung", reason=str(overrun), killed=True)
+        self._in_background(self._tell_hung, view.of, view.kind, overrun)
         return True
 
     def _still_hangs(self, view: SlotView) -> bool:
@@ -202,8 +231,12 @@ class WorkerProcessMonitor(BackgroundService):
         again = self._table.view(view.index)
         return again is not None and (again.generation, again.beats) == (view.generation, view.beats)
 
-    def _tell_hung(self, of: AttemptOf, kind: Kind, reason: str) -> None:
-        self._fail(of, kind, _timeout(of, reason))
+    def _tell_hung(self, of: AttemptOf, kind: Kind, overrun: Overrun) -> None:
+        self._fail(of, kind, _timeout(of, overrun))
+        try:
+            self._resources.ledger.tally("hangs_total", f"clock={overrun.clock}|kind={kind}")
+        except LedgerError as error:
+            log.warning("attempt.hang_not_counted", error=str(error))
 
     def _on_failure(self, *, sender: Any = None, task_id: str = "", exception: object = None, **_: Any) -> None:
         if not isinstance(exception, WorkerLostError) or sender.name != INHOUSE_TASK:
@@ -229,8 +262,8 @@ class WorkerProcessMonitor(BackgroundService):
             return
         if record is not None:
             of = AttemptOf(record.id, record.attempt)
-            reason = self._hung.get(of)
-            failure = _crash(of, died, for_memory=for_memory) if reason is None else _timeout(of, reason)
+            overrun = self._hung.get(of)
+            failure = _crash(of, died, for_memory=for_memory) if overrun is None else _timeout(of, overrun)
             self._fail(of, record.kind, failure)
 
     def _fail(self, of: AttemptOf, kind: Kind, failure: Failure) -> None:
@@ -249,8 +282,8 @@ class WorkerProcessMonitor(BackgroundService):
         thread.start()
 
 
-def _timeout(of: AttemptOf, reason: str) -> Failure:
-    return Failure(Cause.TIMEOUT, f"attempt {of.attempt} hung and was stopped: {reason}")
+def _timeout(of: AttemptOf, overrun: Overrun) -> Failure:
+    return Failure(Cause.TIMEOUT, f"attempt {of.attempt} hung and was stopped: {overrun}")
 
 
 def _crash(of: AttemptOf, died: str, *, for_memory: bool) -> Failure:

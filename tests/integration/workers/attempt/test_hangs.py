@@ -143,6 +143,7 @@ def test_an_engine_that_hangs_is_killed_and_another_attempt_completes(gpu: GpuWo
     counters = gpu.ledger.counters()
     assert counters["attempts_total|gpu=inhouse|kind=render|outcome=timeout|pool=inhouse"] == 1
     assert not [name for name in counters if "outcome=crash" in name]
+    assert counters["hangs_total|clock=progress|kind=render"] == 1
 
 
 def test_a_job_that_always_hangs_fails_as_timeout_and_takes_what_it_started_with_it(

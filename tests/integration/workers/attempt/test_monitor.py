@@ -19,7 +19,7 @@ from tasks.nudges import run_inhouse
 from tasks.render import render
 from tests.integration.workers.conftest import RecordingNudger
 from tests.support.ledgers import place, submit
-from workers.attempt.monitor import WorkerProcessMonitor
+from workers.attempt.monitor import Clock, Overrun, WorkerProcessMonitor
 from workers.attempt.slots import SlotTable, _Field
 from workers.delivery import AttemptOf
 from workers.resources import Resources
@@ -191,7 +191,7 @@ def test_a_process_that_went_on_at_the_last_moment_lives(hung: Hung, ledger: Led
     (view,) = hung.monitor._table.views()
     # when it was looked at before its last beat, and is stopped after it
     hung.monitor._table.write(0, _Field.BEATS, 1)
-    assert not hung.monitor._end_hung(view, "no progress")
+    assert not hung.monitor._end_hung(view, Overrun(Clock.START, 20))
     # then it goes on
     hung.rounds(2)
     assert hung.process.is_alive()

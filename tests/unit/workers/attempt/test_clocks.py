@@ -9,7 +9,7 @@ from infra.settings import Settings
 from ledger import BurstMode, Kind, State
 from ledger.models import JobRecord
 from workers.attempt.heartbeat import Clocks, Heartbeat, clocks_for
-from workers.attempt.monitor import Watched
+from workers.attempt.monitor import Clock, Overrun, Watched
 from workers.attempt.slots import Phase, SlotTable, SlotView
 from workers.delivery import AttemptOf
 
@@ -30,24 +30,24 @@ def test_the_progress_clock_starts_again_with_each_beat() -> None:
     for beats in range(9):
         assert watched.see(replace(VIEW, beats=beats), beats * 10.0) is None
     assert watched.see(replace(VIEW, beats=8), 90.0) is None
-    assert watched.see(replace(VIEW, beats=8), 90.1) == "no progress for 10 s since its last progress"
+    assert watched.see(replace(VIEW, beats=8), 90.1) == Overrun(Clock.PROGRESS, 10)
 
 
 def test_before_the_first_progress_it_is_the_start_that_takes_too_long() -> None:
-    assert _watched().see(VIEW, 10.1) == "no progress for 10 s since its start"
+    assert _watched().see(VIEW, 10.1) == Overrun(Clock.START, 10)
 
 
 def test_the_wall_clock_never_rests() -> None:
     paused = replace(VIEW, patience_s=math.inf)
     assert _watched().see(paused, 100.0) is None
-    assert _watched().see(paused, 100.1) == "its wall clock of 100 s ran out"
+    assert _watched().see(paused, 100.1) == Overrun(Clock.WALL, 100)
 
 
 def test_a_delivery_has_one_bound() -> None:
     delivering = replace(VIEW, phase=Phase.DELIVERING, beats=1, patience_s=60, wall_s=math.inf)
     watched = _watched()
     assert watched.see(delivering, 200.0) is None
-    assert watched.see(delivering, 260.1) == "its delivery took longer than 60 s"
+    assert watched.see(delivering, 260.1) == Overrun(Clock.DELIVERY, 60)
 
 
 def test_only_a_share_that_grows_is_progress_of_a_render_and_a_pause_rests_the_clock() -> None:
