@@ -7,18 +7,17 @@ from typing import Annotated
 
 import typer
 
-from overspill.cli import demo, doctor, jobs, up
-from overspill.cli.demo_train import demo_train
-from overspill.cli.steering.budget import app as budget_app
-from overspill.cli.steering.calls import calls
-from overspill.cli.steering.cost import cost
-from overspill.cli.steering.prewarm import prewarm
-from overspill.cli.steering.spill import spill
-from overspill.cli.stopping import hear_interrupts
-from overspill.cli.surroundings import FAILED, INTERRUPTED, adopt_running_stack, err
+from overspill.cli import doctor, jobs, up
+from overspill.cli.budget import app as budget_app
+from overspill.cli.calls import calls
+from overspill.cli.cost import cost
+from overspill.cli.spill import prewarm, spill
 from overspill.cli.top import top
 from overspill.cli.train import app as train_app
 from overspill.cli.why import why
+from overspill.demo.command import demo, demo_budget, demo_train
+from overspill.terminal.console import FAILED, INTERRUPTED, adopt_running_stack, err
+from overspill.terminal.stop_signals import accept_interrupts
 
 app = typer.Typer(
     name="overspill",
@@ -31,7 +30,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def _surroundings(
+def _choose_stack(
     context: typer.Context,
     state: Annotated[Path, typer.Option(envvar="OVERSPILL_STATE", help="Folder of the stack that `up` runs.")] = Path(
         ".overspill"
@@ -47,8 +46,8 @@ def _surroundings(
 
 
 app.command(short_help="Run everything on this machine, until Ctrl-C.")(up.up)
-app.command(short_help="See a burst spill over to Modal, in a minute.")(demo.demo)
-app.command("demo-budget", short_help="See a budget run out: jobs held, then refused, never over.")(demo.demo_budget)
+app.command(short_help="See a burst spill over to Modal, in a minute.")(demo)
+app.command("demo-budget", short_help="See a budget run out: jobs held, then refused, never over.")(demo_budget)
 app.command("demo-train", short_help="See a run survive a kill, and a video made with what it trained.")(demo_train)
 app.command(short_help="Have a video rendered.")(jobs.submit)
 app.add_typer(train_app, name="train", short_help="Have a model trained, and see how it goes.")
@@ -78,7 +77,7 @@ def modal(context: typer.Context) -> None:
 
 def main() -> None:
     """Entry of the command `overspill`."""
-    hear_interrupts()
+    accept_interrupts()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # whoever reads us through a pipe reads along
     try:
@@ -86,8 +85,8 @@ def main() -> None:
     except typer.Abort:
         code = INTERRUPTED
     except typer.TyperException as error:
-        said = error.format_message() if hasattr(error, "format_message") else str(error)
-        err.print(f"overspill: {said}", markup=False)
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        err.print(f"overspill: {message}", markup=False)
         code = getattr(error, "exit_code", FAILED)
     except KeyboardInterrupt:
         code = INTERRUPTED

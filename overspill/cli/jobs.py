@@ -12,19 +12,21 @@ from rich.text import Text
 from ledger.models import JobRecord, Kind
 from ledger.outcomes import AlreadyEnded, Cancelled
 from ledger.states import State
-from overspill.cli import curves
-from overspill.cli.records import STATE_STYLES, age_s, as_json, dollars, how_it_stands, place, summary
-from overspill.cli.surroundings import (
+from overspill.cli.options import AsJson, JobId
+from overspill.terminal import curves
+from overspill.terminal.console import (
     FAILED,
     UNBOUNDED,
     err,
     fail,
-    mistakes_said,
     open_ledger,
     out,
     print_json,
-    whole_lines,
+    report_errors,
+    unwrapped,
 )
+from overspill.terminal.records import STATE_STYLES, age_s, as_json, how_it_stands, place, summary
+from overspill.terminal.text import dollars
 
 if TYPE_CHECKING:
     from ledger import Ledger
@@ -36,9 +38,6 @@ _PAGE = 100
 #: Below this width of the terminal, only the first columns are shown.
 _WIDE_ENOUGH = 110
 _NARROW_COLUMNS = 5
-
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `submit` printed it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
 def submit(
@@ -58,7 +57,7 @@ def submit(
     """Have a video rendered; prints the job's id."""
     from overspill.client import Client  # noqa: PLC0415 - `--help` needs no Redis
 
-    with mistakes_said(), Client() as client:
+    with report_errors(), Client() as client:
         job_id = client.submit(
             prompt=prompt,
             seconds=seconds,
@@ -93,7 +92,7 @@ def list_jobs(
     if quarantined:
         _list_quarantined(in_json=json)
         return
-    with mistakes_said():
+    with report_errors():
         records, now_ms = _newest(kind, state, limit)
     if json:
         print_json([as_json(record) for record in records])
@@ -101,13 +100,13 @@ def list_jobs(
     if not records:
         err.print(f"no {kind} job{f' is {state}' if state else ''} yet", markup=False)
         return
-    console = whole_lines()
+    console = unwrapped()
     console.print(_table(records, now_ms, width=console.width))
 
 
 def _list_quarantined(*, in_json: bool) -> None:
     """What was put aside, and why."""
-    with mistakes_said(), open_ledger() as ledger:
+    with report_errors(), open_ledger() as ledger:
         found = ledger.desk.quarantined()
     if in_json:
         print_json([{"id": job_id, "reason": reason} for job_id, reason in sorted(found.items())])
@@ -161,7 +160,7 @@ def _table(records: list[JobRecord], now_ms: int, *, width: int) -> Table:
 
 def watch(job: JobId, json: AsJson = False) -> None:
     """Show a job's progress until it ends; exit code 0 only if it completed."""
-    with mistakes_said():
+    with report_errors():
         record = follow(job)
         if json:
             print_json(as_json(record))
@@ -204,7 +203,7 @@ def _curve(ledger: "Ledger", job_id: str) -> str:
 
 def cancel(job: JobId, json: AsJson = False) -> None:
     """End a job, from whatever state; a GPU that works on it stops."""
-    with mistakes_said(), open_ledger() as ledger:
+    with report_errors(), open_ledger() as ledger:
         outcome = ledger.desk.cancel(job)
     match outcome:
         case Cancelled(was):

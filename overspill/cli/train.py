@@ -8,10 +8,11 @@ import typer
 
 from ledger.models import Kind, TrainJob
 from ledger.states import State
-from overspill.cli import curves
-from overspill.cli.jobs import AsJson, JobId, follow
-from overspill.cli.records import as_json
-from overspill.cli.surroundings import FAILED, WRONG_USAGE, fail, mistakes_said, open_ledger, print_json
+from overspill.cli.jobs import follow
+from overspill.cli.options import AsJson, JobId
+from overspill.terminal import curves
+from overspill.terminal.console import FAILED, WRONG_USAGE, fail, open_ledger, print_json, report_errors
+from overspill.terminal.records import as_json
 
 _LOOK_EVERY_S = 0.5
 
@@ -33,7 +34,7 @@ def submit(
     from overspill.client import Client  # noqa: PLC0415 - `--help` needs no Redis
 
     given = {"gpu": gpu, "burst": burst, "deadline_s": deadline_s, "tenant": tenant}
-    with mistakes_said():
+    with report_errors():
         job = _checked(config, {name: value for name, value in given.items() if value is not None})
         with Client() as client:
             job_id = client.submit(job, idempotency_key=idempotency_key)
@@ -73,7 +74,7 @@ def logs(
     json: AsJson = False,
 ) -> None:
     """Show what a run has told of itself: starts, losses, evaluations, checkpoints; the newest last."""
-    with mistakes_said(), open_ledger() as ledger:
+    with report_errors(), open_ledger() as ledger:
         record = ledger.desk.get(job)
         if record.kind is not Kind.TRAIN:
             fail(f"expected a train job, got a {record.kind}: {job}.")

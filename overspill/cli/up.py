@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from overspill.cli.stopping import StopSignals
-from overspill.cli.surroundings import err, fail, mistakes_said, print_pair
+from overspill.terminal.console import err, fail, print_pair, report_errors
+from overspill.terminal.stop_signals import StopSignals
 
 if TYPE_CHECKING:
     from overspill.dev.stack import Stack
@@ -37,7 +37,7 @@ def up(
     assert context.parent is not None  # noqa: S101  # a command of `overspill` always has one
     folder = Path(context.parent.params["state"])
     wanted = importlib.util.find_spec("torch") is not None if train is None else train
-    with mistakes_said():
+    with report_errors():
         stack = Stack(
             StackOptions(
                 folder=folder, slots=slots, api_port=api_port, flower=flower, prometheus=prometheus, train=wanted
