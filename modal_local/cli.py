@@ -14,9 +14,8 @@ import typer
 
 from modal_local.admin_cli import add_to
 from modal_local.errors import ModalLocalError
-from modal_local.scheduler.endings import CRASH_POLICIES
 from modal_local.server import Address, ModalLocal
-from modal_local.settings import Settings, SettingsError, parse_gpus
+from modal_local.settings import CRASH_POLICIES, Settings, SettingsError, parse_gpus
 
 
 class _CommandLine(typer.Typer):
