@@ -1,4 +1,4 @@
-"""What every route has at hand, and how a route gets at it."""
+"""The parts that the routes of one API share, and how a route gets them."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -14,7 +14,7 @@ from infra.settings import Settings
 
 
 @dataclass(frozen=True)
-class Door:
+class AppState:
     """The parts of one running API."""
 
     settings: Settings
@@ -25,20 +25,20 @@ class Door:
     admission: Admission
 
 
-def door_of(request: Request) -> Door:
-    """The API that serves this request."""
-    door: Door = request.app.state.door
-    return door
+def state_of(request: Request) -> AppState:
+    """The state of the API that serves this request."""
+    state: AppState = request.app.state.parts
+    return state
 
 
 def tenant_of(request: Request) -> str:
-    """The tenant that asks.
+    """The tenant whose key the request carries.
 
     Raises:
-        Unauthorized: no key, or not one of ours.
+        Unauthorized: there is no key, or an unknown one.
     """
-    return authenticate(door_of(request).keys, request.headers.get("authorization"))
+    return authenticate(state_of(request).keys, request.headers.get("authorization"))
 
 
-TheDoor = Annotated[Door, Depends(door_of)]
+CurrentState = Annotated[AppState, Depends(state_of)]
 Tenant = Annotated[str, Depends(tenant_of)]

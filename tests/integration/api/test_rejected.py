@@ -1,4 +1,4 @@
-"""Who would be refused a moment later is refused at the door: 429 or 503, with the time after which to come back."""
+"""A job that would be refused a moment later is rejected by the API: 429 or 503, with Retry-After."""
 
 import calendar
 import time
@@ -68,7 +68,7 @@ def test_a_spent_budget_makes_the_client_fail_at_once(redis_server: RedisServer)
         assert (refused.value.code, refused.value.type) == ("budget_exhausted", "insufficient_quota")
         # and nothing is left of it but its count, and no nudge was sent
         assert api.keys() == before | {f"{api.ledger.prefix}:counters": "hash"}
-        assert api.ledger.counters() == {"turned_away_total|kind=render|reason=month_budget": 1}
+        assert api.ledger.counters() == {"rejected_total|kind=render|reason=month_budget": 1}
         assert api.nudger.sent.empty()
         # and a dispatcher would have refused it with the same word
         assert dispatched(api) == "budget_exhausted"
@@ -135,7 +135,7 @@ def test_a_full_modal_is_a_503(redis_server: RedisServer) -> None:
         assert dispatched(api) == "overloaded"
 
 
-def test_a_job_that_can_run_in_house_is_never_turned_away(redis_server: RedisServer) -> None:
+def test_a_job_that_can_run_in_house_is_never_rejected(redis_server: RedisServer) -> None:
     # given no budget, but a live slot
     with strict(redis_server, month_cap_usd=0) as api, client(api) as asking:
         api.ledger.attempts.slot_lives([Kind.RENDER], worker="gpu-1", lease_s=60)
@@ -187,7 +187,7 @@ def test_the_door_and_the_ledger_agree_near_the_cap(redis_server: RedisServer) -
             answer = api.post(prompt="x", burst="always")
             answers.append(answer.status_code)
             Dispatcher(api.ledger, api.nudger, api.settings).run(Kind.RENDER)  # type: ignore[arg-type]  # records nudges
-        # then each one that the door let in was placed, and it let in as many as fit
+        # then each job that the API accepted was placed, and it accepted as many as fit
         records = api.ledger.desk.page(Kind.RENDER, limit=10).records
         assert {record.state for record in records} == {State.PLACED}
         assert answers == [200] * len(records) + [429] * (4 - len(records))
@@ -204,7 +204,7 @@ def test_idle_containers_are_left_to_the_script() -> None:
     ask = {"tenant": "a", "kind": "render", "priority": 5, "override": "auto", "breaker": Breaker()}
     limits = Limits(month_cap_usd_micros=1, max_modal_attempts=10)
     decision = RunOnModal("H100", 1, gpus=1)
-    # when one more is asked for / then the door does not say no: it may be given the idle one
+    # when one more is asked for / then the API accepts it: it may be given the idle one
     assert refusal(decision, view, limits, **ask) is None  # type: ignore[arg-type]  # the fields above
     # and without an idle one it does
     busy = BudgetView(**{**vars(view), "calls": LiveView(2, 10)})
