@@ -23,7 +23,7 @@ _NARROW_COLUMNS = 5
 
 
 def calls(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, oldest first.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of calls, oldest first.")] = 100,
     json: AsJson = False,
 ) -> None:
     """List the calls in flight on Modal, oldest first. `overspill cancel JOB` stops one."""

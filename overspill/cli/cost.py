@@ -1,4 +1,4 @@
-"""`overspill cost`: what a month cost, cut one way."""
+"""`overspill cost`: what a month cost, grouped one way."""
 
 import csv
 import sys
@@ -20,12 +20,12 @@ Cut = Literal["tenant", "kind", "class", "day", "component"]
 
 
 def cost(
-    by: Annotated[Cut, typer.Option(help="How to cut it.")] = "kind",
-    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="Which month (UTC); none: this one.")] = None,
+    by: Annotated[Cut, typer.Option(help="Grouping.")] = "kind",
+    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="Month (UTC). Default: the current one.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on standard output.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Say what a month cost, on Modal and in-house, by tenant, kind of job, GPU class, day or component."""
+    """Show what a month cost, on Modal and in-house, by tenant, kind of job, GPU class, day or component."""
     if as_csv and json:
         fail("expected --json or --csv, got both.", exit_code=2)
     with report_errors(), open_ledger() as ledger:

@@ -15,7 +15,7 @@ _STYLES = {Health.OK: "green", Health.NOTE: "yellow", Health.WRONG: "bold red"}
 
 
 def doctor(json: AsJson = False) -> None:
-    """Check every dependency; exit code 1 if something needed is wrong."""
+    """Check every dependency. Exit code 1 if a required one is wrong."""
     findings: list[Finding] = []
     for finding in examine():
         findings.append(finding)

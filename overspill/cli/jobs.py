@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ledger import Ledger
 
 _LOOK_EVERY_S = 0.25
-#: A state that few jobs are in is looked for among so many of the newest.
+#: Newest jobs that a search for a rare state reads at most.
 _SCAN_AT_MOST = 2_000
 _PAGE = 100
 #: Below this width of the terminal, only the first columns are shown.
@@ -41,20 +41,22 @@ _NARROW_COLUMNS = 5
 
 
 def submit(
-    prompt: Annotated[str, typer.Argument(help="What the video is about, in words.")],
+    prompt: Annotated[str, typer.Argument(help="What the video shows, in words.")],
     seconds: Annotated[int, typer.Option(help="Length of the clip, seconds.")] = 4,
-    size: Annotated[str, typer.Option(help="Width x height in pixels, e.g. 1280x720.")] = "720x1280",
+    size: Annotated[str, typer.Option(help="Width x height, pixels, e.g. 1280x720.")] = "720x1280",
     fps: Annotated[int, typer.Option(help="Frames per second.")] = 24,
-    seed: Annotated[int, typer.Option(help="Same prompt, same seed: same video.")] = 0,
-    priority: Annotated[int, typer.Option(help="0 (last) to 9 (first).")] = 5,
-    burst: Annotated[str, typer.Option(help="May it run on Modal: never, auto or always.")] = "auto",
-    deadline_s: Annotated[float | None, typer.Option(help="Seconds until it should be done.")] = None,
-    tenant: Annotated[str, typer.Option(help="Who pays.")] = "default",
-    idempotency_key: Annotated[str | None, typer.Option(help="The same key again: the same job back.")] = None,
+    seed: Annotated[int, typer.Option(help="The same prompt and seed give the same video.")] = 0,
+    priority: Annotated[int, typer.Option(help="Priority, 0 (last) to 9 (first).")] = 5,
+    burst: Annotated[str, typer.Option(help="Whether it may run on Modal: never, auto or always.")] = "auto",
+    deadline_s: Annotated[float | None, typer.Option(help="Deadline, seconds from now.")] = None,
+    tenant: Annotated[str, typer.Option(help="Tenant that pays.")] = "default",
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A key that was used before returns the same job.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show its progress until it ends.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Have a video rendered; prints the job's id."""
+    """Submit a render job and print its id."""
     from overspill.client import Client  # noqa: PLC0415 - `--help` needs no Redis
 
     with report_errors(), Client() as client:
@@ -82,10 +84,12 @@ def submit(
 
 
 def list_jobs(
-    kind: Annotated[Kind, typer.Option(help="Which jobs.")] = Kind.RENDER,
-    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, newest first.")] = 20,
-    quarantined: Annotated[bool, typer.Option("--quarantined", help="Those whose record cannot be read.")] = False,
+    kind: Annotated[Kind, typer.Option(help="Kind of the jobs.")] = Kind.RENDER,
+    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs, newest first.")] = 20,
+    quarantined: Annotated[
+        bool, typer.Option("--quarantined", help="List the jobs whose record cannot be read.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
@@ -105,7 +109,7 @@ def list_jobs(
 
 
 def _list_quarantined(*, in_json: bool) -> None:
-    """What was put aside, and why."""
+    """Jobs in quarantine, with the reason."""
     with report_errors(), open_ledger() as ledger:
         found = ledger.desk.quarantined()
     if in_json:
@@ -133,7 +137,7 @@ def _newest(kind: Kind, state: State | None, limit: int) -> tuple[list[JobRecord
 
 
 def _table(records: list[JobRecord], now_ms: int, *, width: int) -> Table:
-    """Ids are shown whole, to be copied; on a narrow terminal the last columns go instead."""
+    """A table with whole ids, to be copied. A narrow terminal drops the last columns instead."""
     columns: list[tuple[str, Literal["left", "right"], Callable[[JobRecord], str | Text]]] = [
         ("job", "left", lambda record: record.id),
         ("state", "left", lambda record: Text(str(record.state), style=STATE_STYLES[record.state])),
@@ -141,7 +145,7 @@ def _table(records: list[JobRecord], now_ms: int, *, width: int) -> Table:
         ("done", "right", lambda record: f"{record.progress}%"),
         ("seconds", "right", lambda record: f"{age_s(record, now_ms):.1f}"),
         ("cost", "right", lambda record: dollars(record.cost_usd_micros)),
-        ("tries", "right", lambda record: str(record.attempt)),
+        ("attempts", "right", lambda record: str(record.attempt)),
         ("prompt", "left", lambda record: Text(summary(record))),
     ]
     if width < _WIDE_ENOUGH:
@@ -169,11 +173,11 @@ def watch(job: JobId, json: AsJson = False) -> None:
 
 
 def follow(job_id: str) -> JobRecord:
-    """Show a job until its end: a bar on a terminal, a line for each change elsewhere."""
+    """Show a job until it ends: a bar on a terminal, a line for each change elsewhere."""
     with open_ledger() as ledger:
         record = ledger.desk.get(job_id)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-        said = ""
+        printed = ""
         with Progress(*columns, TimeElapsedColumn(), console=err, disable=not err.is_terminal) as progress:
             bar = progress.add_task(how_it_stands(record), total=100)
             while True:
@@ -181,9 +185,9 @@ def follow(job_id: str) -> JobRecord:
                 if record.kind is Kind.TRAIN and err.is_terminal:
                     words += _curve(ledger, job_id)
                 progress.update(bar, completed=record.progress, description=words)
-                if words != said and not err.is_terminal:
+                if words != printed and not err.is_terminal:
                     err.print(words, markup=False)
-                said = words
+                printed = words
                 if record.is_terminal:
                     break
                 time.sleep(_LOOK_EVERY_S)
@@ -202,7 +206,7 @@ def _curve(ledger: "Ledger", job_id: str) -> str:
 
 
 def cancel(job: JobId, json: AsJson = False) -> None:
-    """End a job, from whatever state; a GPU that works on it stops."""
+    """Cancel a job, in any state. A GPU that works on it stops."""
     with report_errors(), open_ledger() as ledger:
         outcome = ledger.desk.cancel(job)
     match outcome:
@@ -214,4 +218,4 @@ def cancel(job: JobId, json: AsJson = False) -> None:
         case AlreadyEnded(state):
             if json:
                 print_json({"id": job, "cancelled": False, "was": state})
-            fail(f"job {job} had ended already: it is {state}.")
+            fail(f"job {job} has already ended: it is {state}.")

@@ -17,26 +17,27 @@ if TYPE_CHECKING:
 
 _MEANING = {
     "auto": "the policy decides",
-    "on": "everything spills that fits and may",
-    "off": "nothing is placed on Modal; what runs there goes on",
+    "on": "every job spills that fits and may",
+    "off": "no job is placed on Modal; running calls continue",
 }
 
 
 def spill(
     mode: Annotated[
-        Literal["auto", "on", "off"] | None, typer.Argument(help="What holds from now on; nothing: show how it stands.")
+        Literal["auto", "on", "off"] | None, typer.Argument(help="The new mode. Default: show the current one.")
     ] = None,
-    why: Annotated[str, typer.Option(help="The reason; kept with your name.")] = "",
+    why: Annotated[str, typer.Option(help="The reason; recorded with your login.")] = "",
     for_s: Annotated[
-        float | None, typer.Option("--for", parser=seconds, metavar="SPAN", help="Then auto again: 30m, 2h, ...")
+        float | None,
+        typer.Option("--for", parser=seconds, metavar="SPAN", help="Return to auto after this time: 30m, 2h, ..."),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Let everything spill (on), nothing (off), or what the policy wants (auto); alone: show how it stands."""
+    """Override spilling: on (whatever may), off (nothing), auto (the policy decides). Without a mode: show it."""
     if mode is None and (why or for_s):
         fail("--why and --for go with auto, on or off.", exit_code=2)
     if mode == "auto" and for_s:
-        fail("--for goes with on or off: auto is what comes after.", exit_code=2)
+        fail("--for goes with on or off; auto follows after it.", exit_code=2)
     with report_errors(), open_ledger() as ledger:
         if mode is not None:
             ledger.budget.set_override(mode, who=who(), why=why, for_s=for_s)
@@ -85,16 +86,18 @@ def _facts(hand: "Override", view: "ClusterView", breaker: "StoredBreaker") -> d
 
 def prewarm(
     number: Annotated[
-        int | None, typer.Argument(min=0, max=1000, help="Warm containers; 0 takes the wish back; nothing: show all.")
+        int | None, typer.Argument(min=0, max=1000, help="Warm containers to keep; 0 ends it. Default: show all.")
     ] = None,
-    gpu: Annotated[str, typer.Option(help="GPU class, as Modal spells it: H100, A100-80GB:4, ...")] = "",
+    gpu: Annotated[
+        str, typer.Option(help="GPU class: H100, A100-80GB:4, ... Default: the first of the settings.")
+    ] = "",
     for_s: Annotated[
-        float, typer.Option("--for", parser=seconds, metavar="SPAN", help="How long: 30m, 2h, ...")
+        float, typer.Option("--for", parser=seconds, metavar="SPAN", help="Duration: 30m, 2h, ...")
     ] = "30m",  # type: ignore[assignment]  # the parser makes seconds of it
-    why: Annotated[str, typer.Option(help="The reason; kept with your name.")] = "",
+    why: Annotated[str, typer.Option(help="The reason; recorded with your login.")] = "",
     json: AsJson = False,
 ) -> None:
-    """Keep renderers warm on Modal before a peak. It costs what they cost, whether or not a job comes."""
+    """Keep renderers warm on Modal before a peak. They cost money whether or not a job arrives."""
     from infra.settings import Settings  # noqa: PLC0415
     from modal_apps.gpus import UnknownGpuClass, parse  # noqa: PLC0415 - `--help` needs none of it
 
@@ -119,7 +122,7 @@ def prewarm(
         print_json([vars(wish) | {"kind": str(wish.kind)} for wish in wishes])
         return
     if not wishes:
-        err.print("no warm containers are wished for", markup=False)
+        err.print("no warm containers are requested", markup=False)
     for wish in wishes:
         left = duration(max(0, wish.until_ms - now_ms) / 1000)
         reason = f": {wish.why}" if wish.why else ""

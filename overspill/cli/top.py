@@ -33,9 +33,9 @@ _PLAIN_WIDTH = 100
 #: Calls and events that are read for a frame; a terminal shows fewer.
 CALLS_READ = 200
 EVENTS_READ = 100
-#: Below these widths, first the last columns go, then all but the counts, then their headings.
+#: Terminal widths below which a frame drops its last columns, then all but the counts, then their headings.
 _WIDE, _MIDDLING, _NARROW = 100, 64, 40
-#: Lines that stand above the lists: the head, the kinds, Modal, money, and the rules between.
+#: Lines above the lists: head, kinds, Modal, money, and the rules between.
 _FIXED_LINES = 10
 #: Share of the remaining lines that calls take; events take the rest.
 _CALLS_SHARE = 0.4
@@ -48,13 +48,13 @@ def top(
         float, typer.Option("--every", min=0.1, max=60, metavar="SECONDS", help="Time between two frames.")
     ] = 1.0,
 ) -> None:
-    """See queues, slots, spilling, calls on Modal, money and the latest events; until Ctrl-C."""
+    """Show queues, slots, spilling, calls on Modal, money and the latest events, until Ctrl-C."""
     from infra.settings import Settings  # noqa: PLC0415 - `--help` needs none of it
 
     with report_errors(), open_ledger() as ledger:
         shot = Snapshot(address=ledger.address, month_cap_usd_micros=Settings().limits.month_cap_usd_micros)
         if once or not out.is_terminal:
-            ledger.ping()  # where nobody sees it mend itself, an error is an error
+            ledger.ping()  # a single frame cannot recover: fail instead
             shot = take(ledger, before=shot, since_s=0)
             show(lambda width: frame(shot, width=width, height=None), width=_PLAIN_WIDTH)
             return
@@ -158,8 +158,8 @@ def _head(shot: Snapshot, width: int) -> RenderableType:
         head.append(f"  {shot.address}", style="dim")
     if shot.away is None:
         return head
-    trouble = f"the ledger is away for {duration(shot.away_s)}; what follows is what was last seen. {shot.away}"
-    return Group(head, Text(trouble, style="bold red", no_wrap=True, overflow="ellipsis"))
+    message = f"the ledger is away for {duration(shot.away_s)}; this is the last known state. {shot.away}"
+    return Group(head, Text(message, style="bold red", no_wrap=True, overflow="ellipsis"))
 
 
 def _kinds(view: ClusterView, width: int) -> RenderableType:

@@ -151,8 +151,8 @@ def modal(settings: Settings) -> Finding:
         "AuthError": "make a new token with `modal token new`, and set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET",
     }
     remedy = remedies.get(type(error).__name__, "check MODAL_SERVER_URL and the network")
-    said = " ".join(str(error).split()) or type(error).__name__
-    return wrong("modal", f"{where}: {said.rstrip('.')}", remedy)
+    message = " ".join(str(error).split()) or type(error).__name__
+    return wrong("modal", f"{where}: {message.rstrip('.')}", remedy)
 
 
 def _look_up(settings: Settings) -> None:
