@@ -38,7 +38,7 @@ def run_inhouse(self: "Task[Any, Any]", *args: Any, **kwargs: Any) -> dict[str, 
     kind = _kind_of(INHOUSE_TASK, args, kwargs)
     if kind is None:
         return {"dropped": "invalid_nudge"}
-    from workers.attempt.runner import run_next  # noqa: PLC0415 - imports the engines
+    from workers.inhouse import run_next  # noqa: PLC0415 - imports the engines
 
     return asdict(run_next(shared_resources(), kind, worker=str(self.request.hostname), nudge_id=str(self.request.id)))
 

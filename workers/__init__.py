@@ -5,7 +5,7 @@ What lives here
     placement/                           the decision: pure functions, no Redis, Celery, Modal, clock or random
     dispatch                             claims queued jobs, asks the policy, commits its decisions
     attempt/                             one in-house attempt: claimed, run under a lease, watched, ended
-    rendering, training/                 what an attempt does, by the kind of its job
+    inhouse, rendering, training/        what a GPU worker does with a nudge, by the kind of the job
     overflow/                            spawns Modal calls, follows them to their end, stops them
     delivery                             puts a result into S3 and publishes it
     reconcile                            the sweeps that make sure nothing is forgotten

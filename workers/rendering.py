@@ -30,27 +30,34 @@ _CAUSES: tuple[tuple[tuple[type[Exception], ...], Cause], ...] = (
 )
 
 
-def execute_render(resources: Resources, record: JobRecord, heartbeat: Heartbeat) -> Execution:
-    """Run the engine. What it raises becomes a value here; nothing of the engine's gets any further."""
-    started = time.monotonic()
-    try:
-        request = render_request(record, resources.settings)
-        if request.engine.startswith(TRAINED_MODEL):
-            with heartbeat.paused():
-                bring_model(resources, request.engine.removeprefix(TRAINED_MODEL))
-        engine = get_engine(request.engine)
-        result = engine.render(request, on_progress=heartbeat.note_progress, is_cancelled=heartbeat.is_lost)
-    except RenderCancelled:
-        return Abandoned()
-    except Exception as error:  # noqa: BLE001 - nothing of the engine's gets any further
-        return _failure(error)
-    seconds = time.monotonic() - started
-    measured = vars(result.measurements)
-    return Finished(
-        result=Video(result.mp4, result.thumbnail_webp, result.sha256),
-        measurements={**measured, **peak_gpu_memory(measured, gpu_memory_bytes()), "seconds": seconds},
-        cost_usd_micros=inhouse_cost_usd_micros(seconds, resources.settings.inhouse_usd_per_hour),
-    )
+class RenderExecutor:
+    """Runs renders; see `workers.attempt.runner.Executor`."""
+
+    def wall_clock_s(self, resources: Resources, record: JobRecord) -> float | None:
+        """Nothing foresees a render's time better than the setting."""
+        return None
+
+    def execute(self, resources: Resources, record: JobRecord, heartbeat: Heartbeat) -> Execution:
+        """Run the engine. What it raises becomes a value here; nothing of the engine's gets any further."""
+        started = time.monotonic()
+        try:
+            request = render_request(record, resources.settings)
+            if request.engine.startswith(TRAINED_MODEL):
+                with heartbeat.paused():
+                    bring_model(resources, request.engine.removeprefix(TRAINED_MODEL))
+            engine = get_engine(request.engine)
+            result = engine.render(request, on_progress=heartbeat.note_progress, is_cancelled=heartbeat.is_lost)
+        except RenderCancelled:
+            return Abandoned()
+        except Exception as error:  # noqa: BLE001 - nothing of the engine's gets any further
+            return _failure(error)
+        seconds = time.monotonic() - started
+        measured = vars(result.measurements)
+        return Finished(
+            result=Video(result.mp4, result.thumbnail_webp, result.sha256),
+            measurements={**measured, **peak_gpu_memory(measured, gpu_memory_bytes()), "seconds": seconds},
+            cost_usd_micros=inhouse_cost_usd_micros(seconds, resources.settings.inhouse_usd_per_hour),
+        )
 
 
 def _failure(error: Exception) -> Failure:

@@ -37,7 +37,7 @@ What must hold
     Shared memory has no lock: whoever holds one may be killed.
 
 Who may come in
-    tasks.nudges (runner), workers.steps (monitor), workers.rendering and workers.training, which run the engines, and
-    workers.overflow, whose attempts are requeued alike (`ending.after_failure`). It imports no overflow and no
-    placement.
+    workers.inhouse (runner), workers.steps (monitor), workers.rendering and workers.training, which run the engines,
+    and workers.overflow, whose attempts are requeued alike (`ending.after_failure`). It imports none of these: what
+    runs a kind of job is given to it.
 """

@@ -17,6 +17,6 @@ What must hold
     be wrong is said before money is spent.
 
 Who may come in
-    workers.attempt, workers.dispatch, workers.overflow, workers.reconcile and workers.steps. torch is
+    workers.inhouse, workers.dispatch, workers.overflow, workers.reconcile and workers.steps. torch is
     imported where the engine runs, and nowhere else.
 """

@@ -16,6 +16,7 @@ from workers.gpu_memory import gpu_memory_bytes, peak_gpu_memory
 from workers.requests import NoEngine
 from workers.resources import Resources
 from workers.training.inhouse import Interrupted, Trained, train_inhouse
+from workers.training.wall_clock import train_wall_clock_s
 
 log = structlog.get_logger(__name__)
 
@@ -34,21 +35,28 @@ TRAIN_CAUSES: Mapping[str, Cause] = {
 }
 
 
-def execute_train(resources: Resources, record: JobRecord, heartbeat: Heartbeat) -> Execution:
-    """Train a job to its end, from wherever its last attempt left it."""
-    try:
-        match train_inhouse(resources, record, heartbeat):
-            case Interrupted(step):
-                message = f"its worker was asked to stop; the run was saved at step {step}"
-                return Failure(Cause.PREEMPTED, message)
-            case Trained() as trained:
-                return _finished(trained, resources)
-    except TrainCancelled:
-        return Abandoned()
-    except ArtifactStoreUnavailable as error:
-        return Abandoned() if heartbeat.is_lost() else Failure(Cause.DELIVERY, str(error))
-    except Exception as error:  # noqa: BLE001 - whatever an engine raises becomes a value
-        return _failure(error)
+class TrainExecutor:
+    """Trains; see `workers.attempt.runner.Executor`."""
+
+    def wall_clock_s(self, resources: Resources, record: JobRecord) -> float | None:
+        """From the run's own size, where its recipe's speed in-house is known."""
+        return train_wall_clock_s(resources, record)
+
+    def execute(self, resources: Resources, record: JobRecord, heartbeat: Heartbeat) -> Execution:
+        """Train a job to its end, from wherever its last attempt left it."""
+        try:
+            match train_inhouse(resources, record, heartbeat):
+                case Interrupted(step):
+                    message = f"its worker was asked to stop; the run was saved at step {step}"
+                    return Failure(Cause.PREEMPTED, message)
+                case Trained() as trained:
+                    return _finished(trained, resources)
+        except TrainCancelled:
+            return Abandoned()
+        except ArtifactStoreUnavailable as error:
+            return Abandoned() if heartbeat.is_lost() else Failure(Cause.DELIVERY, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises becomes a value
+            return _failure(error)
 
 
 def _failure(error: Exception) -> Failure:

@@ -4,6 +4,7 @@ from engines.train.errors import TrainError
 from ledger import LedgerError
 from ledger.models import JobRecord, speed_key
 from workers.placement.training import INHOUSE
+from workers.requests import NoEngine
 from workers.resources import Resources
 from workers.training.configs import train_config, train_job
 
@@ -18,7 +19,7 @@ def train_wall_clock_s(resources: Resources, record: JobRecord) -> float | None:
     try:
         config = train_config(train_job(record))
         speed = resources.ledger.training.speeds().get(speed_key(config.recipe, INHOUSE))
-    except (TrainError, LedgerError, ValueError):
+    except (TrainError, LedgerError, NoEngine, ValueError):
         return None  # what is wrong with the job is said when it is run
     if speed is None:
         return None

@@ -27,8 +27,8 @@ from tests.support.ledgers import move_clock
 from tests.support.modal_local import start_modal_local
 from tests.support.overflow import client_of
 from tests.support.waiting import until
-from workers.attempt.runner import run_next
 from workers.attempt.slots import SlotTable
+from workers.inhouse import run_next
 from workers.resources import Resources
 from workers.shutdown import StopRequest
 from workers.training.configs import created_on

@@ -11,8 +11,8 @@ from tests.support.ledgers import place, submit
 from tests.support.waiting import until
 from workers.attempt.monitor import WorkerProcessMonitor
 from workers.attempt.results import inhouse_cost_usd_micros
-from workers.attempt.runner import run_next
 from workers.attempt.slots import SlotTable
+from workers.inhouse import run_next
 from workers.resources import Resources
 
 
