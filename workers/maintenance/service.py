@@ -45,6 +45,7 @@ class MaintenanceService(BackgroundService):
         self._ledger = ledger
         self._owner = owner
         self._crashed_rounds = 0
+        self._is_ledger_away = False
 
     def run(self) -> None:
         """Round after round; then the lease is given up."""
@@ -64,9 +65,12 @@ class MaintenanceService(BackgroundService):
                 self.duty.work()
                 self._ledger.sweeps.done(self.duty.name)
         except (LedgerUnavailable, LedgerFull) as error:
-            # It is the same for all duties, and has an alert of its own.
+            # It is the same for all duties, and has an alert of its own: one line for an outage.
             self.is_ready.set()
-            log.warning("maintenance.ledger_away", duty=self.duty.name, error=str(error))
+            if not self._is_ledger_away:
+                log.warning("maintenance.ledger_away", duty=self.duty.name, error=str(error))
+            self._is_ledger_away = True
+            return self.duty.pace.interval_s
         except StoreAway as error:
             log.warning("maintenance.store_away", duty=self.duty.name, failed_rounds=self._count(), error=str(error))
         except Exception:
@@ -74,6 +78,7 @@ class MaintenanceService(BackgroundService):
             log.exception("maintenance.round_crashed", duty=self.duty.name, failed_rounds=self._count())
         else:
             self._crashed_rounds = 0
+        self._is_ledger_away = False
         interval_s = self.duty.pace.interval_s
         return min(interval_s * 2.0 ** min(self._crashed_rounds, 30), max(interval_s, LONGEST_PAUSE_S))
 
