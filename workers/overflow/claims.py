@@ -5,12 +5,14 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
 
 from ledger import Ledger, LedgerError
 from ledger.following import Release
 from ledger.outcomes import DueCall, DueCalls
+from workers.isolation import isolated_batch
 from workers.overflow.pacing import Pace, next_look_s
 
 log = structlog.get_logger(__name__)
@@ -73,8 +75,13 @@ class Claims:
         """
         if not self._concluding:
             return
-        lapsed = await asyncio.to_thread(self._ledger.following.keep, list(self._concluding), lease_s=CLAIM_S)
-        if lapsed:
+        answers = await asyncio.to_thread(
+            isolated_batch,
+            list(self._concluding),
+            partial(self._ledger.following.keep, lease_s=CLAIM_S),
+            _not_kept,
+        )
+        if lapsed := [job_id for answer in answers for job_id in answer]:
             log.warning("calls.claims_lapsed", job_ids=lapsed)
 
     def again(self, call: DueCall, *, no_later_s: float = math.inf) -> None:
@@ -91,7 +98,8 @@ class Claims:
         if not batch:
             return
         try:
-            await asyncio.to_thread(self._ledger.following.release, [release for _, release in batch])
+            releases = [release for _, release in batch]
+            await asyncio.to_thread(isolated_batch, releases, self._ledger.following.release, _not_given_back)
         except LedgerError as error:
             log.warning("calls.not_given_back", number=len(batch), error=str(error))
             self._to_give_back = self._fresh(batch) + self._to_give_back
@@ -99,3 +107,12 @@ class Claims:
     @staticmethod
     def _fresh(batch: Sequence[tuple[float, Release]]) -> list[tuple[float, Release]]:
         return [(at, release) for at, release in batch if time.monotonic() - at < _GIVE_UP_S]
+
+
+def _not_given_back(release: Release, error: Exception) -> None:
+    """Its claim lapses, and it falls due by itself."""
+    log.error("call.not_given_back", job_id=release.job_id, error=f"{type(error).__name__}: {error}")
+
+
+def _not_kept(call: tuple[str, int], error: Exception) -> None:
+    log.error("call.not_kept", job_id=call[0], error=f"{type(error).__name__}: {error}")

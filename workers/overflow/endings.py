@@ -18,6 +18,7 @@ to us without an account, so every form that the SDK can show ends in an outcome
 or was raised by asking, `origin` tells: the types are the same.
 """
 
+import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -196,6 +197,8 @@ class NoCall:
 
     message: str
     trouble: Trouble | None = None
+    #: The fault is this machine's (a full disk, no file handles): neither Modal's nor the job's.
+    is_local: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,9 +230,24 @@ def _trouble_with_asking(error: BaseException) -> Trouble | None:
     return found or (Trouble.UNAVAILABLE if isinstance(error, ModalError) else None)
 
 
+#: What an operating system refuses for lack of its own: disk, file handles, memory.
+_LOCAL_ERRNOS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
+
+
+def is_local(error: BaseException) -> bool:
+    """Whether an error is one of this machine's disk, file handles or memory, and says nothing about Modal."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, OSError) and (error.errno in _LOCAL_ERRNOS or error.filename is not None)
+
+
 def classify_spawn_error(error: BaseException) -> NoCall | MaybeCall:
     """What a failed spawn means."""
     text = f"{type(error).__name__}: {error}"
+    if is_local(error):
+        return NoCall(text, is_local=True)
     for kinds, no_call, trouble in _SPAWN_ERRORS:
         if isinstance(error, kinds):
             return NoCall(text, trouble) if no_call else MaybeCall(text, trouble)

@@ -146,6 +146,10 @@ class Follower:
             except LedgerError as error:
                 log.warning("follower.ledger_away", error=str(error))
                 pause_s = AWAY_S
+            except Exception:
+                # What was claimed falls due again. The hints, the sweeps and the calls in flight go on meanwhile.
+                log.exception("follower.stumbled")
+                pause_s = AWAY_S
             await _until(awake, max(SHORTEST_S, pause_s))
 
     async def _again_and_again(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:

@@ -14,6 +14,7 @@ import structlog
 from ledger import Ledger, LedgerError
 from ledger.following import Announced, Hint
 from modal_apps.hints import PARTITIONS, CallHint
+from workers.isolation import isolated_batch
 from workers.overflow.calls import ModalCalls
 from workers.overflow.claims import Claims
 
@@ -57,8 +58,12 @@ def _all_noted(hints: Sequence[CallHint]) -> list[Hint]:
         try:
             good.append(noted(hint))
         except (ArithmeticError, TypeError, ValueError) as error:
-            log.warning("hints.dropped", job_id=hint.job_id, error=f"{type(error).__name__}: {error}")
+            _dropped(hint, error)
     return good
+
+
+def _dropped(hint: CallHint | Hint, error: Exception) -> None:
+    log.warning("hints.dropped", job_id=hint.job_id, error=f"{type(error).__name__}: {error}")
 
 
 class HintDrain:
@@ -153,14 +158,13 @@ class HintDrain:
 
     async def _note(self, hints: Sequence[CallHint]) -> None:
         try:
-            strangers = await asyncio.to_thread(self._ledger.following.note_hints, _all_noted(hints))
+            answers = await asyncio.to_thread(
+                isolated_batch, _all_noted(hints), self._ledger.following.note_hints, _dropped
+            )
         except LedgerError as error:
             log.info("hints.not_noted", number=len(hints), error=str(error))
             return
-        except Exception:
-            # Whatever it is, the next batch is another one.
-            log.exception("hints.not_noted", number=len(hints))
-            return
+        strangers = [one for answer in answers for one in answer]
         if strangers:
             self._on_strangers(strangers)
         if any(hint.what == "done" for hint in hints):

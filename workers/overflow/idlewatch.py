@@ -9,7 +9,7 @@ import time
 
 import structlog
 
-from ledger import Kind, Ledger
+from ledger import Kind, Ledger, LedgerFull, LedgerUnavailable
 from workers.overflow.calls import ModalCalls
 
 log = structlog.get_logger(__name__)
@@ -31,18 +31,27 @@ class IdleWatch:
         for kind, gpu in await asyncio.to_thread(self._ledger.following.idle_pools):
             if kind is not Kind.RENDER:
                 continue
-            asked_at = time.monotonic()
             try:
-                stats = await self._calls.pool(gpu)
-            except Exception as error:  # noqa: BLE001 - the SDK raises many types; all mean that it is not known
-                log.info("pool.not_asked", gpu=gpu, error=f"{type(error).__name__}: {error}")
-                continue
-            ended = await asyncio.to_thread(
-                self._ledger.calls.idle_ended,
-                kind,
-                gpu=gpu,
-                alive=stats.runners,
-                asked_s_ago=time.monotonic() - asked_at,
-            )
-            if ended.containers:
-                log.info("containers.ended_early", gpu=gpu, number=ended.containers)
+                await self._compare(gpu)
+            except (LedgerUnavailable, LedgerFull):
+                raise
+            except Exception:
+                # One class's trouble is not another's.
+                log.exception("pool.not_compared", gpu=gpu)
+
+    async def _compare(self, gpu: str) -> None:
+        asked_at = time.monotonic()
+        try:
+            stats = await self._calls.pool(gpu)
+        except Exception as error:  # noqa: BLE001 - the SDK raises many types; all mean that it is not known
+            log.info("pool.not_asked", gpu=gpu, error=f"{type(error).__name__}: {error}")
+            return
+        ended = await asyncio.to_thread(
+            self._ledger.calls.idle_ended,
+            Kind.RENDER,
+            gpu=gpu,
+            alive=stats.runners,
+            asked_s_ago=time.monotonic() - asked_at,
+        )
+        if ended.containers:
+            log.info("containers.ended_early", gpu=gpu, number=ended.containers)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from infra.settings import Settings
+from ledger import LedgerFull, LedgerUnavailable
 from ledger.models import Kind
 from ledger.outcomes import DueCall
 from ledger.retries import Cause
@@ -66,7 +67,7 @@ class Looks:
         Its money is seen to first: a look may take long, and when Modal cannot be asked its calls run on all the same.
         """
         claimed_at = time.monotonic()
-        verdict = await self._top_ups.keep_covered(call)
+        verdict = await self._covered(call)
         if verdict is Verdict.GO_ON and self._goes_on_unlooked(call):
             self._claims.again(call, no_later_s=self._next_s(call))
             return
@@ -83,6 +84,16 @@ class Looks:
                 self._claims.again_in(call, 0.0)
             case Succeeded() | Ended():
                 await self._conclude(call, ending, noticed_ms=call.now_ms + (time.monotonic() - claimed_at) * 1000)
+
+    async def _covered(self, call: DueCall) -> Verdict:
+        """Whether its money lets it go on. An error of ours about it must not keep its result from being fetched."""
+        try:
+            return await self._top_ups.keep_covered(call)
+        except (LedgerUnavailable, LedgerFull):
+            raise
+        except Exception:
+            log.exception("reservation.not_asked")
+            return Verdict.GO_ON
 
     async def _asked(self, call: DueCall) -> Ending | None:
         """What Modal says of a call; None: it is away, and somebody else is finding out whether it still is."""

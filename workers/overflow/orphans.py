@@ -14,10 +14,11 @@ import structlog
 
 from infra.logs import bound
 from infra.settings import Settings
-from ledger import Ledger, LedgerError
-from ledger.following import Announced
+from ledger import Ledger, LedgerFull, LedgerUnavailable
+from ledger.following import Announced, Standing
 from ledger.models import kind_of
 from modal_apps.announce import Announcement
+from workers.isolation import isolated_batch
 from workers.overflow.calls import ModalCalls
 
 log = structlog.get_logger(__name__)
@@ -76,7 +77,7 @@ class OrphanSweep:
                 async for page in self._calls.announced(page=PAGE):
                     seen += len(page)
                     await self._compare(page)
-        except LedgerError:
+        except (LedgerUnavailable, LedgerFull):
             raise
         except Exception as error:  # noqa: BLE001 - the SDK raises many types; all mean that Modal cannot be asked now
             log.warning("orphans.not_asked", error=f"{type(error).__name__}: {error}")
@@ -96,32 +97,35 @@ class OrphanSweep:
                 await self._settle_one(announcement)
 
     async def _compare(self, page: Sequence[Announcement]) -> None:
-        standings = await asyncio.to_thread(
-            self._ledger.following.compare, [Announced(one.job_id, one.attempt, one.call_id) for one in page]
-        )
-        settled = [one for one, standing in zip(page, standings, strict=True) if standing == "settled"]
+        compared = await asyncio.to_thread(isolated_batch, page, self._standings, _not_compared)
+        standings = [one for part in compared for one in part]
+        settled = [one for one, standing in standings if standing == "settled"]
         for start in range(0, len(settled), REMOVALS_AT_ONCE):
             await asyncio.gather(*(self._forget(one) for one in settled[start : start + REMOVALS_AT_ONCE]))
-        for one, standing in zip(page, standings, strict=True):
+        for one, standing in standings:
             if standing == "stranger":
                 await self._settle_one(one)
+
+    def _standings(self, page: Sequence[Announcement]) -> list[tuple[Announcement, Standing]]:
+        asked = [Announced(one.job_id, one.attempt, one.call_id) for one in page]
+        return list(zip(page, self._ledger.following.compare(asked), strict=True))
 
     async def _forget(self, announcement: Announcement) -> None:
         """Remove it, now or in the next sweep. One entry's trouble is not another's."""
         try:
             await self._calls.forget(announcement)
         except Exception as error:  # noqa: BLE001 - the SDK raises many types
-            log.warning("orphans.not_compared", job_id=announcement.job_id, error=f"{type(error).__name__}: {error}")
+            _not_compared(announcement, error)
 
     async def _settle_one(self, announcement: Announcement) -> None:
         """Adopt it or have it stopped. One entry's trouble is not another's."""
         with bound(job_id=announcement.job_id, attempt=announcement.attempt, call_id=announcement.call_id):
             try:
                 await self._adopt_or_stop(announcement)
-            except LedgerError:
+            except (LedgerUnavailable, LedgerFull):
                 raise
             except Exception as error:  # noqa: BLE001 - the SDK raises many types
-                log.warning("orphans.not_compared", error=f"{type(error).__name__}: {error}")
+                _not_compared(announcement, error)
 
     async def _adopt_or_stop(self, announcement: Announcement) -> None:
         outcome = await asyncio.to_thread(adopt_or_stop, self._ledger, announcement, self._settings)
@@ -139,3 +143,7 @@ class OrphanSweep:
                 await self._calls.forget(announcement)
             case "known":
                 pass
+
+
+def _not_compared(announcement: Announcement, error: Exception) -> None:
+    log.warning("orphans.not_compared", job_id=announcement.job_id, error=f"{type(error).__name__}: {error}")

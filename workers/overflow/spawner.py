@@ -20,7 +20,7 @@ from engines.render.errors import InvalidRenderRequest
 from infra.logs import bound
 from infra.retrying import retry_while_unavailable
 from infra.tracing import of_job, tracing
-from ledger import LedgerError
+from ledger import LedgerFull, LedgerUnavailable
 from ledger.following import SpawnClaim, SpawnRate
 from ledger.models import JobRecord, Kind
 from ledger.retries import Cause
@@ -145,13 +145,14 @@ class Spawner:
             return await self._not_spawned(record, error, threads)
         except (NoEngine, InvalidRenderRequest) as error:
             return await self._in(threads, self._failing(record, Cause.INVALID_REQUEST, str(error)))
-        except LedgerError:
-            raise
-        except Exception as error:
-            # Nothing was sent to Modal: no call exists, whatever went wrong here.
-            log.exception("spawn.not_prepared")
-            message = f"the spawn could not be prepared: {type(error).__name__}: {error}"
-            return await self._in(threads, self._failing(record, Cause.ERROR, message))
+        except (LedgerUnavailable, LedgerFull) as error:
+            log.info("call.not_spawned", cause="ledger_away", error=str(error))
+            await self._give_back([(record.id, record.attempt)], "ledger_away", threads)
+            return "ledger_away"
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged and told
+            # Nothing was sent to Modal: no call exists, whatever went wrong here. (A record that cannot be read is set
+            # aside by the dispatcher that claims it next; by then nothing is reserved for it.)
+            return await self._not_prepared(record, error, threads)
         try:
             call_id = await start()
         except Exception as error:  # noqa: BLE001 - the SDK raises many types; each is classified
@@ -185,6 +186,13 @@ class Spawner:
             return "away"
         return await self._in(threads, self._failing(record, error.cause, str(error)))
 
+    async def _not_prepared(self, record: JobRecord, error: BaseException, threads: ThreadPoolExecutor) -> str:
+        """A fault of this machine's: the job comes again, by its own count of retries, and owes nothing."""
+        log.error("spawn.not_prepared", exc_info=error)
+        await self._in(threads, lambda: self._ledger.tally("spawn_errors_total", "reason=not_prepared"))
+        message = f"the spawn could not be prepared: {type(error).__name__}: {error}"
+        return await self._in(threads, self._failing(record, Cause.SPAWN_NOT_PREPARED, message))
+
     def _record(self, record: JobRecord, claim: SpawnClaim, call_id: str) -> str:
         hints_work = claim.hint_age_s is not None and claim.hint_age_s < HINTS_WORK_S
         wanted = retry_while_unavailable(
@@ -205,6 +213,8 @@ class Spawner:
         if verdict.trouble is Trouble.NOT_DEPLOYED and await self._is_deployed():
             # What this one job asks for is missing (a GPU class, the trainer's app): its trouble, and not everybody's.
             verdict = NoCall(f"{verdict.message} (the renderer is deployed)")
+        if isinstance(verdict, NoCall) and verdict.is_local:
+            return await self._not_prepared(record, error, threads)
         reason = str(verdict.trouble or "error")
         await self._in(threads, lambda: self._ledger.tally("spawn_errors_total", f"reason={reason}"))
         if verdict.trouble is not None:

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 import structlog
 from modal.exception import Error as ModalError
 
+from ledger import LedgerFull, LedgerUnavailable
 from ledger.outcomes import Superseded, TooEarly, TruedUp
 from ledger.periods import month_end_ms
 from workers.billing import HOUR, billed_usd_micros
@@ -83,8 +84,15 @@ class NightlyTrueUp:
         """
         went_well = True
         for period in periods_of(day):
-            if await asyncio.to_thread(self._is_open, period, day):
-                went_well = await self._compare(period, day) and went_well
+            try:
+                if await asyncio.to_thread(self._is_open, period, day):
+                    went_well = await self._compare(period, day) and went_well
+            except (LedgerUnavailable, LedgerFull):
+                raise
+            except Exception:
+                # One month's trouble is not another's.
+                log.exception("bill.not_compared", month=period.month)
+                went_well = False
         return went_well
 
     def _is_open(self, period: Period, day: date) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from infra.settings import MICROS_PER_USD
-from ledger import Kind
+from ledger import Kind, LedgerFull, LedgerUnavailable
 from ledger.budget import Prewarm
 from ledger.outcomes import Refused
 from ledger.warming import Arrivals, WarmHeld, WarmPool, WarmTerms
@@ -80,7 +80,13 @@ class WarmKeeper:
         wanted = await self._wanted(week)
         windows = self._windows(week)
         for gpu in sorted({*kept, *wanted, *windows}):
-            await self._keep_class(gpu, wanted.get(gpu, _NOBODY), kept.get(gpu, 0), windows.get(gpu))
+            try:
+                await self._keep_class(gpu, wanted.get(gpu, _NOBODY), kept.get(gpu, 0), windows.get(gpu))
+            except (LedgerUnavailable, LedgerFull):
+                raise
+            except Exception:
+                # One class's trouble is not another's.
+                log.exception("warm.not_kept", gpu=gpu)
 
     async def _week(self) -> Arrivals | None:
         """What is learnt of arrivals and cold starts, if the settings want any of it."""

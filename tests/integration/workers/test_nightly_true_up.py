@@ -153,3 +153,22 @@ def test_what_did_not_work_is_tried_again_every_ten_minutes_until_it_went_well_t
         tried.append(len(bill.asked))
     # Then it is tried from three on, ten minutes apart, until it went well; and once on the next day
     assert tried == [0, 1, 1, 2, 3, 3, 3, 4]
+
+
+def test_a_month_whose_bill_makes_no_sense_does_not_keep_the_next_from_being_compared(
+    ledger: Ledger, bill: _Bill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given use in June and in July, and a bill for June that cannot be read
+    _used_40_s(ledger, datetime(2031, 6, 30, 10, tzinfo=UTC))
+    _used_40_s(ledger, datetime(2031, 7, 1, 10, tzinfo=UTC))
+    _set_clock(ledger, datetime(2031, 7, 2, 3, tzinfo=UTC))
+
+    def odd(settings: Settings, *, start: datetime, end: datetime) -> int:
+        if start.month == 6:
+            raise KeyError("cost")
+        return bill(settings, start=start, end=end)
+
+    monkeypatch.setattr(trueup, "billed_usd_micros", odd)
+    # When both are compared, then it is to be tried again, and July is booked
+    assert not asyncio.run(_nightly(ledger).compare(date(2031, 7, 2)))
+    assert sum(ledger.budget.book("2031-07", by="day").modal.values()) == 45_000

@@ -182,3 +182,21 @@ def test_the_arrivals_of_a_week_are_folded_hour_by_hour(ledger: Ledger) -> None:
     was = now.by_hour[hour]
     move_clock(ledger, 7 * 86_400)
     assert ledger.warming.arrivals(Kind.RENDER, keep_ratio=0.5).by_hour[hour] == was / 2
+
+
+def test_an_error_about_one_class_keeps_no_other_cold(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given wishes for two classes, and an error of ours about the first
+    keeping = Keeping.on(ledger)
+    keeping.wish(1, "H100")
+    keeping.wish(2, "H200")
+    hold = ledger.warming.hold
+
+    def odd(pool: Any, terms: Any) -> Any:
+        if pool.gpu == "H100":
+            raise ValueError("odd")
+        return hold(pool, terms)
+
+    monkeypatch.setattr(ledger.warming, "hold", odd)
+    # When a round is made / then the other class is warm
+    keeping.round()
+    assert keeping.modal.told["H200"][0] == 2

@@ -5,12 +5,15 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import pytest
+
 from infra.settings import Settings
 from ledger.following import Release, Shares, StoredBreaker
 from ledger.models import Kind
 from ledger.outcomes import DueCall, DueCalls
 from modal_apps.announce import Announcement
 from modal_apps.hints import CallHint
+from workers.overflow import follower
 from workers.overflow.breaker import BreakerRules
 from workers.overflow.calls import Look, StillRunning
 from workers.overflow.follower import Follower
@@ -34,8 +37,13 @@ class _Ledger:
         self.due = list(CALLS)
         self.released: set[str] = set()
         self.all_back = threading.Event()
+        self.claim_raises = self.release_raises = 0
+        self.wanted = len(CALLS)
 
     def claim_due(self, **_: Any) -> DueCalls:
+        if self.claim_raises:
+            self.claim_raises -= 1
+            raise ValueError("a row that cannot be read")
         due, self.due = self.due, []
         return DueCalls(due, len(CALLS), None)
 
@@ -52,8 +60,10 @@ class _Ledger:
         return Shares([0], 1)
 
     def release(self, releases: Sequence[Release]) -> list[str]:
+        if self.release_raises and any(one.job_id == "video_3" for one in releases):
+            raise ValueError("a release that cannot be written")
         self.released |= {one.job_id for one in releases}
-        if len(self.released) == len(CALLS):
+        if len(self.released) >= self.wanted:
             self.all_back.set()
         return []
 
@@ -74,16 +84,31 @@ class _Modal:
             yield nothing
 
 
+def _run(ledger: _Ledger) -> _Ledger:
+    """Follow until all that can be were given back."""
+    gate = Gate(ledger, BreakerRules())  # type: ignore[arg-type]  # only the ledger's verbs are used
+    followed = Follower(Resources(Settings(), ledger, None, None), _Modal(), gate)  # type: ignore[arg-type]  # the same
+
+    async def run() -> None:
+        running = asyncio.create_task(followed.run())
+        assert await asyncio.to_thread(ledger.all_back.wait, 10)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(run())
+    return ledger
+
+
 def test_it_looks_at_everything_again_in_a_second_loop() -> None:
     # Given a follower that may ask Modal one thing at a time, so that looks queue up
     ledger = _Ledger()
     values = Settings.model_validate({"follow_concurrency": 1})
     open_ends = Resources(values, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
     gate = Gate(ledger, BreakerRules())  # type: ignore[arg-type]  # the same
-    follower = Follower(open_ends, _Modal(), gate)  # type: ignore[arg-type]  # only looks are made
+    followed = Follower(open_ends, _Modal(), gate)  # type: ignore[arg-type]  # only looks are made
 
     async def one_run() -> None:
-        running = asyncio.create_task(follower.run())
+        running = asyncio.create_task(followed.run())
         assert await asyncio.to_thread(ledger.all_back.wait, 10)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -95,3 +120,20 @@ def test_it_looks_at_everything_again_in_a_second_loop() -> None:
         asyncio.run(one_run())
         # Then every call was looked at and given back, each time
         assert ledger.released == {call.job_id for call in CALLS}
+
+
+def test_it_follows_on_after_a_claim_that_could_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a ledger whose first answer cannot be read
+    monkeypatch.setattr(follower, "AWAY_S", 0.01)
+    ledger = _Ledger()
+    ledger.claim_raises = 1
+    # When a follower runs / then every call was looked at and given back
+    assert _run(ledger).released == {call.job_id for call in CALLS}
+
+
+def test_one_call_that_cannot_be_given_back_keeps_no_other() -> None:
+    # Given one call that the ledger cannot take back
+    ledger = _Ledger()
+    ledger.release_raises, ledger.wanted = 1, len(CALLS) - 1
+    # When a follower runs / then all others were given back
+    assert _run(ledger).released == {call.job_id for call in CALLS} - {"video_3"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ledger.errors import UnknownOutcome
 from ledger.following import Hint, Shares
 from modal_apps.hints import CallHint
 from workers.overflow import hints
@@ -82,6 +83,26 @@ def test_a_hint_that_cannot_be_read_is_dropped_and_the_others_are_noted() -> Non
     asyncio.run(drain._note([replace(SAID, job_id="video_0", result_bytes=10**400), SAID]))
     # Then the ledger knows the other one
     assert ledger.noted == [("video_1", "done")]
+
+
+def test_a_hint_that_the_ledger_cannot_take_is_dropped_and_the_others_are_noted() -> None:
+    # Given a ledger that refuses a whole batch for one hint
+    class _Picky(_Ledger):
+        def note_hints(self, said: Sequence[Hint]) -> list[Any]:
+            if any(hint.job_id == "video_0" for hint in said):
+                raise UnknownOutcome("note_hints", "odd")
+            return super().note_hints(said)
+
+    ledger: Any = _Picky()
+    queue: Any = _Queue()
+    drain = HintDrain(
+        ledger, queue, Claims(ledger, Pace(0.5, 5, 30, 100)), owner="f",
+        on_ends=lambda: None, on_strangers=lambda _: None,
+    )  # fmt: skip
+    # When a batch with it is noted
+    asyncio.run(drain._note([SAID, replace(SAID, job_id="video_0"), replace(SAID, job_id="video_2")]))
+    # Then the ledger knows the others
+    assert ledger.noted == [("video_1", "done"), ("video_2", "done")]
 
 
 def test_noting_goes_on_after_it_has_raised(monkeypatch: pytest.MonkeyPatch) -> None:

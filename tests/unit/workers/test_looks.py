@@ -10,6 +10,7 @@ import pytest
 from modal import exception as modal_errors
 
 from infra.settings import Settings
+from ledger.errors import UnknownOutcome
 from ledger.models import Kind
 from ledger.outcomes import DueCall, Refused, ToppedUp
 from modal_apps.announce import SUPERSEDED, Announcement, ContainerStart
@@ -98,11 +99,11 @@ class _Gate:
 
 
 def _looked_at(
-    call: DueCall, answer: ToppedUp | Refused, modal: _Modal | None = None, gate: Any = None
+    call: DueCall, answer: ToppedUp | Refused | _Ledger, modal: _Modal | None = None, gate: Any = None
 ) -> tuple[_Ledger, _Modal, Any]:
     """Let one call fall due. What the ledger and Modal were asked, and what is given back."""
     settings = Settings()
-    ledger, modal = _Ledger(answer), modal or _Modal(StillRunning())
+    ledger, modal = answer if isinstance(answer, _Ledger) else _Ledger(answer), modal or _Modal(StillRunning())
     claims: Any = Claims(ledger, Pace(0.5, 5, 30, 100))  # type: ignore[arg-type]  # nothing is claimed
     open_ends = Resources(settings, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
 
@@ -115,6 +116,17 @@ def _looked_at(
 
     asyncio.run(look())
     return ledger, modal, claims._to_give_back
+
+
+def test_an_error_about_its_money_does_not_keep_a_call_from_being_polled() -> None:
+    # Given a call whose reservation is used up, and a ledger whose answer about it cannot be read
+    class _Odd(_Ledger):
+        def top_up(self, *_: object, **__: object) -> ToppedUp | Refused:
+            raise UnknownOutcome("top_up", "odd")
+
+    # When it falls due / then Modal is asked, and the call is given back
+    _, modal, given_back = _looked_at(replace(USED_UP, hinted_ms=None), _Odd(ToppedUp(0)))
+    assert (modal.looked_at, len(given_back)) == (["fc-1"], 1)
 
 
 def test_a_call_whose_hints_come_is_given_back_without_asking_modal() -> None:
