@@ -150,17 +150,19 @@ class OverflowSettings(TrainingSettings):
         default=10.0, gt=0, description="Longest wait for one spawn, seconds; also its lease."
     )
     call_deadline_s: float = Field(default=1800.0, gt=0, description="Our own wall clock for a Modal call, seconds.")
-    poll_first_s: float = Field(default=0.5, gt=0, description="First look at a call after its spawn, seconds.")
+    poll_first_s: float = Field(
+        default=0.5, gt=0, description="Time from a spawn to the first poll of the call, seconds."
+    )
     poll_max_s: float = Field(
-        default=5.0, gt=0, description="Longest time between two looks at a call that sends no hints, seconds."
+        default=5.0, gt=0, description="Longest interval between two polls of a call that sends no hints, seconds."
     )
     poll_hinted_s: float = Field(
-        default=30.0, gt=0, description="Time between two looks at a call whose hints come, seconds."
+        default=30.0, gt=0, description="Interval between two polls of a call that sends hints, seconds."
     )
-    looks_per_s: float = Field(
+    polls_per_s: float = Field(
         default=100.0,
         gt=0,
-        description="Looks a second in one follower, about; more calls in flight are each looked at less often.",
+        description="Polls a second of one follower, about; with more calls in flight, each is polled less often.",
     )
     result_transport: Literal["inline", "presigned"] = Field(
         default="inline",
@@ -171,5 +173,5 @@ class OverflowSettings(TrainingSettings):
     )
     follow_batch: int = Field(default=200, ge=1, le=500, description="Calls that a follower claims at a time.")
     follow_concurrency: int = Field(
-        default=30, ge=1, le=40, description="Looks at once; Modal's client stalls near 100 requests."
+        default=30, ge=1, le=40, description="Polls at once in one follower; Modal's client stalls near 100 requests."
     )

@@ -195,7 +195,7 @@ _MODAL = (
     _gauge("modal_oldest_age_seconds", "Age of the oldest attempt that waits for its spawn, or is alive, since its "
            "placement.", "state", unit="seconds"),
     _gauge("modal_containers_idle", "Containers that may be idle and are paid for, all of them."),
-    _gauge("follow_delay_seconds", "For how long the most overdue call has waited for a follower's look.",
+    _gauge("follow_delay_seconds", "For how long the most overdue call has waited for a follower's poll.",
            unit="seconds"),
     _histogram("follow_lag_seconds", "From a call's end to the follower that saw it.", "gpu", "kind"),
     _histogram("spawn_seconds", "How long Modal took to accept a call.", "gpu", "kind"),
