@@ -89,14 +89,18 @@ class OverflowSettings(TrainingSettings):
         description="How long an idle Modal container stays, seconds; the deployed renderer reads the same variable.",
     )
     top_up_step_s: float = Field(
-        default=60.0, ge=2, description="A call that outlasts its reservation gets so much more at a time, seconds."
+        default=60.0,
+        ge=2,
+        description="Size of a top-up of a call that outlasts its reservation, in seconds of its price.",
     )
     at_reservation_end: Literal["cancel", "run_on"] = Field(
         default="cancel",
         description="What becomes of a call whose reservation is used up while the budget has no more for it.",
     )
     idle_watch_every_s: float = Field(
-        default=5.0, gt=0, description="While containers may idle, Modal is asked how many exist so often, seconds."
+        default=5.0,
+        gt=0,
+        description="Interval of the question to Modal how many containers exist, while some may idle, seconds.",
     )
     true_up_hour_utc: int = Field(
         default=3,
@@ -108,7 +112,10 @@ class OverflowSettings(TrainingSettings):
         default=0.0, ge=0, description="What containers warmed for forecast peaks may cost a day, dollars; 0: none are."
     )
     warm_share: float = Field(
-        default=0.5, gt=0, le=1, description="Of the GPUs that a peak should need on Modal, so many are warm before it."
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Share of the GPUs that a peak should need on Modal that is warm before it.",
     )
     warm_most: int = Field(default=20, ge=0, description="Containers kept warm for forecast peaks at most.")
     warm_lead_s: float = Field(default=900.0, ge=0, description="How long before a peak they are there, seconds.")
@@ -118,7 +125,9 @@ class OverflowSettings(TrainingSettings):
     warm_buffer: int = Field(
         default=0, ge=0, description="Idle containers that Modal keeps beside the warm ones of a class; paid with them."
     )
-    warm_every_s: float = Field(default=30.0, gt=0, description="Warm containers are thought about so often, seconds.")
+    warm_every_s: float = Field(
+        default=30.0, gt=0, description="Interval of the decision about warm containers, seconds."
+    )
     modal_window: Literal["fixed", "measured"] = Field(
         default="fixed",
         description="`measured`: each class's idle window follows its own cold starts, up to modal_scaledown_window_s.",
@@ -138,7 +147,7 @@ class OverflowSettings(TrainingSettings):
         default=60.0, gt=0, description="Longest that one overflow task spawns; the next nudge goes on, seconds."
     )
     breaker_failures: int = Field(
-        default=5, ge=1, description="So many failed spawns within `breaker_window_s` stop all spawns for a while."
+        default=5, ge=1, description="Number of failures within `breaker_window_s` that stop all spawns for a while."
     )
     breaker_window_s: float = Field(default=30.0, gt=0, description="Window of `breaker_failures`, seconds.")
     breaker_open_s: float = Field(

@@ -57,7 +57,7 @@ class Setting:
     window_s: int | None
 
 
-_NOBODY = Wanted(0, "nobody wants it", forecast=False)
+_NONE_WANTED = Wanted(0, "nobody wants it", forecast=False)
 
 
 class WarmKeeper:
@@ -89,7 +89,7 @@ class WarmKeeper:
         windows = self._windows(week)
         for gpu in sorted({*kept, *wanted, *windows}):
             try:
-                await self._keep_class(gpu, wanted.get(gpu, _NOBODY), kept.get(gpu, 0), windows.get(gpu))
+                await self._keep_class(gpu, wanted.get(gpu, _NONE_WANTED), kept.get(gpu, 0), windows.get(gpu))
             except (LedgerUnavailable, LedgerFull):
                 raise
             except Exception:

@@ -37,7 +37,7 @@ NOTE_EVERY_S = 0.1
 RESULT_IN_S, RESULT_BYTES_PER_S = 0.1, 50e6
 
 
-def noted(hint: CallHint) -> Hint:
+def to_ledger(hint: CallHint) -> Hint:
     """A hint as the ledger wants it."""
     delay_s = RESULT_IN_S + (hint.result_bytes or 0) / RESULT_BYTES_PER_S
     return Hint(
@@ -51,12 +51,12 @@ def noted(hint: CallHint) -> Hint:
     )
 
 
-def _all_noted(hints: Sequence[CallHint]) -> list[Hint]:
+def _readable(hints: Sequence[CallHint]) -> list[Hint]:
     """The same for many; one that cannot be read is dropped."""
     good: list[Hint] = []
     for hint in hints:
         try:
-            good.append(noted(hint))
+            good.append(to_ledger(hint))
         except (ArithmeticError, TypeError, ValueError) as error:
             _dropped(hint, error)
     return good
@@ -159,7 +159,7 @@ class HintDrain:
     async def _note(self, hints: Sequence[CallHint]) -> None:
         try:
             answers = await asyncio.to_thread(
-                isolated_batch, _all_noted(hints), self._ledger.following.note_hints, _dropped
+                isolated_batch, _readable(hints), self._ledger.following.note_hints, _dropped
             )
         except LedgerError as error:
             log.info("hints.not_noted", number=len(hints), error=str(error))

@@ -31,13 +31,13 @@ log = structlog.get_logger(__name__)
 #: works no more, and its result is paid for.
 FETCH_GRACE_S = 600.0
 #: After this many polls in a row without an answer, Modal is away, and one poll at a time finds out when it is back.
-#: Each may take half a minute then, and whoever waits for one sees to no other call's money.
+#: Each may take half a minute then, and delays the top-ups of all calls behind it.
 AWAY_AFTER = 10
 #: Attempts of train jobs that are ended at once, each in a thread: fetching what they left may take minutes.
 SALVAGES_AT_ONCE = 4
 #: Modal's answer about the backlog of a class is good for this long, seconds: many calls ask about a few classes.
 _BACKLOG_GOOD_FOR_S = 5.0
-#: Log levels: a Modal that is away is told for each call; a token that is refused is told once, by the breaker.
+#: Log levels: that Modal is away is logged for each call; that it refuses the token, once, by the breaker.
 _LOUD, _QUIET = 30, 10
 
 
