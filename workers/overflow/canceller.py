@@ -53,9 +53,9 @@ class Canceller:
         if room <= 0:
             return []
         due = await asyncio.to_thread(self._ledger.calls.claim_cancels, limit=room, again_in_s=CANCEL_AGAIN_S)
-        fresh = [one for one in due if (one.job_id, one.attempt) not in self._in_flight]
+        fresh = [one for one in due if one.attempt_of not in self._in_flight]
         # When Modal is slow a cancellation may take longer than `CANCEL_AGAIN_S`: it is not begun twice here.
-        self._in_flight |= {(one.job_id, one.attempt) for one in fresh}
+        self._in_flight |= {one.attempt_of for one in fresh}
         return fresh
 
     async def cancel(self, cancel: DueCancel) -> None:
@@ -63,7 +63,7 @@ class Canceller:
         try:
             await self._cancel(cancel)
         finally:
-            self._in_flight.discard((cancel.job_id, cancel.attempt))
+            self._in_flight.discard(cancel.attempt_of)
 
     async def _cancel(self, cancel: DueCancel) -> None:
         if cancel.call_id is None:

@@ -122,7 +122,7 @@ class Follower:
                 await _recovered(poller.poll(call))
 
         async def cancel(due: DueCancel) -> None:
-            with bound(job_id=due.job_id, attempt=due.attempt, call_id=due.call_id):
+            with bound(**due.log_context()):
                 await _recovered(canceller.cancel(due))
 
         cancels_at = 0.0

@@ -146,7 +146,7 @@ class Schedule:
     @contextmanager
     def kept(self, call: DueCall) -> Iterator[None]:
         """Within, `keep` renews the claim on the call, because completing it takes longer than a poll."""
-        name = (call.job_id, call.attempt)
+        name = call.attempt_of
         self._completing[name] = self._completing.get(name, 0) + 1
         try:
             yield
