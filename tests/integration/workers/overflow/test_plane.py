@@ -227,10 +227,10 @@ def test_a_class_of_which_no_gpu_comes_is_given_up_for_another(ledger: Ledger, c
 
 
 def test_a_call_that_outlasts_its_reservation_is_topped_up_or_stopped(ledger: Ledger, cloud: SimulatedModal) -> None:
-    # Given two long calls whose reservations cover a second, and a budget that has room for one of them
+    # Given two calls whose reservations cover a second, and a budget that has room for both for about eight
     rate = 1_140_960
     plane = _plane(
-        ledger, cloud, modal_scaledown_window_s=2, stop_margin_s=1, top_up_step_s=2, month_cap_usd=0.016, poll_max_s=1
+        ledger, cloud, modal_scaledown_window_s=2, stop_margin_s=1, top_up_step_s=2, month_cap_usd=0.03, poll_max_s=1
     )
     reserve = 4 * rate // 1000
     first = plane.placed("simulated 4", reserve_usd_micros=reserve)
@@ -241,13 +241,13 @@ def test_a_call_that_outlasts_its_reservation_is_topped_up_or_stopped(ledger: Le
         ended = plane.attempt_ended(second)
         done = plane.ended(first)
         until(ledger.placing.view, lambda view: view.modal_attempts == 0, timeout_s=20)
-    # Then the one that fits goes on to its end, and the other is stopped in time, with its reason
+    # Then the one of four seconds goes on to its end, and the other is stopped in time, with its reason
     assert done.state is State.COMPLETED
     assert ended["outcome"] == "budget"
     counters = ledger.counters()
     assert counters["top_ups_total|kind=render|outcome=topped_up"] > 0
     spent = ledger.placing.view().money
-    assert spent.spent_usd_micros + spent.reserved_usd_micros <= 16_000
+    assert spent.spent_usd_micros + spent.reserved_usd_micros <= 30_000
 
 
 def test_tails_of_containers_that_died_early_are_given_back(ledger: Ledger, cloud: SimulatedModal) -> None:
