@@ -123,7 +123,7 @@ class FollowerStep(_ServiceStep):
     def make(self, worker: Any) -> Any:
         """A follower in a thread."""
         from workers.overflow.follower import Follower  # noqa: PLC0415 - imports Modal, which only such a worker needs
-        from workers.overflow.shared import gate, modal_calls  # noqa: PLC0415
+        from workers.overflow.wiring import gate, modal_calls  # noqa: PLC0415
         from workers.services import FollowerThread  # noqa: PLC0415
 
         return FollowerThread(Follower(shared_resources(), modal_calls(), gate()))
