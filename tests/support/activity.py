@@ -156,7 +156,7 @@ def everything(ledger: Ledger) -> None:
     ledger.training.note(run_inhouse(ledger, Kind.TRAIN), 1, rows)
     ledger.tally("messages_dropped_total", "reason=garbage")
     ledger.tally("hangs_total", "clock=progress|kind=render")
-    ledger.sweeps.done("reconciler")
+    ledger.sweeps.done("expired-leases")
     ledger.following.claim_due(limit=10, lease_s=10)
 
 
