@@ -4,8 +4,8 @@ What lives here
     app                                  how a worker process is made
     placement/                           the decision: pure functions, no Redis, Celery, Modal, clock or random
     dispatch                             claims queued jobs, asks the policy, commits its decisions
-    inhouse, leases                      runs one in-house attempt under a lease that it renews
-    execution, rendering, training/      what an attempt does, by the kind of its job
+    attempt/                             one in-house attempt: claimed, run under a lease, watched, ended
+    inhouse, rendering, training/        what a GPU worker does with a nudge, by the kind of the job
     overflow/                            spawns Modal calls, follows them to their end, stops them
     delivery                             puts a result into S3 and publishes it
     maintenance/                         what is done again and again so that nothing is forgotten

@@ -11,7 +11,7 @@ from monitoring.exporter.budgets import budgets
 from monitoring.exporter.facts import Facts
 from monitoring.exporter.reading import BrokerDepth, Reading, RedisState
 from workers.maintenance.duties import ALWAYS_DONE
-from workers.overflow.breaker import Phase, Trouble
+from workers.overflow.breaker import FailureReason, Phase
 
 _MS = 1e-3
 _NANOS = 1e-9
@@ -142,7 +142,7 @@ def _modal(measured: Measurement) -> Iterator[Sample]:
     yield Sample("followers_live", measured.followers)
     for phase in Phase:
         yield Sample("modal_breaker", float(phase == measured.breaker_phase), (phase,))
-    for reason in Trouble:
+    for reason in FailureReason:
         # Half open, it lets spawns through: what it had against them was mended.
         because = measured.breaker_phase == Phase.OPEN and measured.breaker_reason == reason
         yield Sample("modal_breaker_reason", float(because), (reason,))

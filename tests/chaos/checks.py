@@ -70,7 +70,7 @@ def judge(evidence: Evidence) -> Verdict:
         _all_ended(evidence),
         _records(evidence),
         *_artifacts(evidence),
-        _leftovers(evidence),
+        _unreferenced(evidence),
         _reservations(evidence.ledger),
         Check("audit() is empty, every time", not evidence.audit, _audited(evidence)),
         Check(
@@ -122,7 +122,15 @@ def unknown_calls(evidence: Evidence) -> list[str]:
     return [call["call_id"] for call in evidence.modal.calls if call["call_id"] not in known]
 
 
-def leftovers(evidence: Evidence) -> list[str]:
+def hung(evidence: Evidence) -> tuple[int, int]:
+    """How many jobs' engines were made to hang in-house, and how many of these have an attempt that ended for it."""
+    jobs = {job_id for s in evidence.strikes if s.planned.fault is Fault.HANG_ENGINE for job_id in s.jobs}
+    rows = {job_id: evidence.ledger.jobs[job_id].attempts.values() for job_id in jobs if job_id in evidence.ledger.jobs}
+    ended = [job_id for job_id, found in rows.items() if any(row.get("outcome") == "timeout" for row in found)]
+    return len(jobs), len(ended)
+
+
+def unreferenced_objects(evidence: Evidence) -> list[str]:
     """Keys of objects that no completed job points to."""
     pointed = set()
     for job in evidence.ledger.jobs.values():
@@ -251,13 +259,13 @@ def _whole(
     )
 
 
-def _leftovers(evidence: Evidence) -> Check:
+def _unreferenced(evidence: Evidence) -> Check:
     """Objects of attempts that lost may lie about; of an attempt that won, or of no job that is known, none may.
 
     A run's other checkpoints, and the files of the last one, belong to it.
     """
     wrong: list[str] = []
-    found = leftovers(evidence)
+    found = unreferenced_objects(evidence)
     for key in found:
         kind, job_id, attempt, *_ = [*key.split("/"), "", ""]
         job = evidence.ledger.jobs.get(job_id)

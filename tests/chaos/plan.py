@@ -52,6 +52,8 @@ class Fault(StrEnum):
     STOP_DISPATCH = "stop_dispatch"
     STOP_GPU = "stop_gpu"
     STOP_OVERFLOW = "stop_overflow"
+    # SIGSTOP to the process that runs an engine, and to it alone: its worker lives, and so does its lease
+    HANG_ENGINE = "hang_engine"
     # Redis and the way to it
     KILL_REDIS = "kill_redis"
     CUT_REDIS = "cut_redis"
@@ -92,6 +94,7 @@ WEIGHTS: Mapping[Fault, int] = MappingProxyType(
         Fault.STOP_DISPATCH: 1,
         Fault.STOP_GPU: 2,
         Fault.STOP_OVERFLOW: 1,
+        Fault.HANG_ENGINE: 2,
         Fault.KILL_REDIS: 2,
         Fault.CUT_REDIS: 3,
         Fault.REFUSE_REDIS: 1,

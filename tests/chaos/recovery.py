@@ -55,6 +55,7 @@ _STRUCK_JOBS: Mapping[Fault, str] = {
     Fault.KILL_GPU: "the job runs again",
     Fault.KILL_GPU_CHILD: "the job runs again",
     Fault.STOP_GPU: "the job runs again",
+    Fault.HANG_ENGINE: "the job runs again",
     # Of what any overflow worker held: which of them held what is nowhere written.
     Fault.KILL_OVERFLOW: "what was held goes on",
     Fault.STOP_OVERFLOW: "what was held goes on",

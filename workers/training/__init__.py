@@ -5,9 +5,9 @@ What lives here
     store       checkpoints in S3: `train/{job}/{attempt}/step-N/`, whole once `metadata.json` is there
     datasets    a dataset in S3 -> a folder on this host
     inhouse     one in-house attempt under a lease
-    handback    a worker that is asked to stop puts its run back
     volume      the volume of checkpoints on Modal, through the public SDK
-    leftovers   what earlier runs have left on this host
+    scratch     what earlier runs have left on this host, removed by age
+    wall_clock  how long an in-house attempt may take, from the run's own size
     onmodal     one attempt on Modal: what is asked for, the mirror of its checkpoints, its end
 
 What must hold

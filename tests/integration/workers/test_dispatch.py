@@ -76,7 +76,7 @@ def test_a_held_job_is_not_held_past_its_deadline(ledger: Ledger) -> None:
 
 
 def test_a_train_job_that_may_not_go_to_modal_waits_for_own_gpus_and_goes_when_it_may(
-    ledger: Ledger, open_ends: Resources
+    ledger: Ledger, resources: Resources
 ) -> None:
     # Given no budget for Modal, and no own GPU that is alive
     job = TrainJob(recipe="image_classifier", deadline_s=60)
@@ -88,11 +88,11 @@ def test_a_train_job_that_may_not_go_to_modal_waits_for_own_gpus_and_goes_when_i
     assert (receipt["rule"], receipt["signals"]["wanted"]) == ("month_budget", "no_live_slot")
     # And it is left there while spilling is off, though its slack is used up
     ledger.budget.set_override("off", who="ann", why="prices")
-    recall_trains(open_ends)
+    recall_trains(resources)
     assert ledger.desk.get(job_id).state is State.PLACED
     # And take it away when nothing keeps it off Modal any more
     ledger.budget.set_override("auto", who="ann", why="prices")
-    recall_trains(open_ends)
+    recall_trains(resources)
     assert ledger.desk.get(job_id).state is State.QUEUED
     rich, nudger = _dispatcher(ledger)
     assert rich.run(Kind.TRAIN) == {"placed_modal": 1}
@@ -155,7 +155,7 @@ def test_an_error_about_one_job_does_not_stop_those_behind_it(ledger: Ledger, mo
 
 @pytest.mark.parametrize("damage", ["spec", "tenant", "attempt"])
 def test_a_waiting_train_job_that_cannot_be_read_stops_no_other_from_being_recalled(
-    ledger: Ledger, open_ends: Resources, damage: str
+    ledger: Ledger, resources: Resources, damage: str
 ) -> None:
     # Given two train jobs that wait for own GPUs and should go to Modal, of which the first cannot be read
     ids = [ledger.desk.submit(TrainJob(recipe="image_classifier", deadline_s=60), source="client").job_id for _ in "ab"]
@@ -168,5 +168,5 @@ def test_a_waiting_train_job_that_cannot_be_read_stops_no_other_from_being_recal
     else:
         ledger.client.hdel(key, damage)
     # When they are thought about, then the other is decided about again
-    recall_trains(open_ends)
+    recall_trains(resources)
     assert ledger.desk.get(healthy).state is State.QUEUED

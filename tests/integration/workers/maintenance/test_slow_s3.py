@@ -43,20 +43,20 @@ def behind(ledger: Ledger, s3: S3Service, way_to_s3: TcpProxy) -> Resources:
     return Resources(values, ledger, ArtifactStore(values), RecordingNudger())  # type: ignore[arg-type]  # the port
 
 
-def keys(open_ends: Resources, job_id: str) -> list[str]:
+def keys(resources: Resources, job_id: str) -> list[str]:
     """What lies in S3 of a job, asked past the proxy."""
-    found = open_ends.artifacts.client.list_objects_v2(Bucket=open_ends.artifacts.bucket, Prefix=f"render/{job_id}/")
+    found = resources.artifacts.client.list_objects_v2(Bucket=resources.artifacts.bucket, Prefix=f"render/{job_id}/")
     return [entry["Key"] for entry in found.get("Contents", [])]
 
 
-def completed(ledger: Ledger, open_ends: Resources) -> str:
+def completed(ledger: Ledger, resources: Resources) -> str:
     job_id = submit(ledger)
     record = start_inhouse(ledger)
     assert record.id == job_id
     # (An earlier attempt that died between its put and its word leaves objects, too.)
-    open_ends.artifacts.put_video(job_id, 7, VIDEO)
-    deliver(ledger, open_ends.artifacts, AttemptOf(job_id, 1), VIDEO, measurements={})
-    assert len(keys(open_ends, job_id)) == 4
+    resources.artifacts.put_video(job_id, 7, VIDEO)
+    deliver(ledger, resources.artifacts, AttemptOf(job_id, 1), VIDEO, measurements={})
+    assert len(keys(resources, job_id)) == 4
     return job_id
 
 
@@ -67,11 +67,11 @@ def hangs(way_to_s3: TcpProxy, behind: Resources) -> None:
 
 
 def test_while_s3_hangs_leases_held_jobs_and_nudges_are_repaired_and_afterwards_nothing_is_left_in_s3(
-    ledger: Ledger, behind: Resources, open_ends: Resources, way_to_s3: TcpProxy, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, behind: Resources, resources: Resources, way_to_s3: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a job to be retired, whose deletion hangs
     monkeypatch.setattr(MaintenanceService, "STOP_TIMEOUT_S", 0.5)
-    old = completed(ledger, open_ends)
+    old = completed(ledger, resources)
     move_clock(ledger, behind.settings.retention_s + 60)
     hangs(way_to_s3, behind)
     process = maintenance(behind, Broker(behind.settings))
@@ -90,10 +90,10 @@ def test_while_s3_hangs_leases_held_jobs_and_nudges_are_repaired_and_afterwards_
     until(lambda: {nudge.queue for nudge in sent.sent}, lambda queues: "render" in queues, timeout_s=SOON_S)
     assert ledger.desk.get(lost).state is State.QUEUED
     assert ledger.deletions.pending(Store.S3) == 1
-    assert len(keys(open_ends, old)) == 4
+    assert len(keys(resources, old)) == 4
     # And when S3 answers again, nothing of the retired job is left, of any attempt
     way_to_s3.heal()
-    until(lambda: keys(open_ends, old), lambda left: left == [], timeout_s=30)
+    until(lambda: keys(resources, old), lambda left: left == [], timeout_s=30)
     until(lambda: ledger.deletions.pending(Store.S3), lambda number: number == 0, timeout_s=SOON_S)
     process.stop()
 
@@ -114,17 +114,17 @@ def hold_a_job(ledger: Ledger) -> str:
 
 
 def test_a_deletion_that_failed_is_done_after_a_restart(
-    ledger: Ledger, behind: Resources, open_ends: Resources, way_to_s3: TcpProxy
+    ledger: Ledger, behind: Resources, resources: Resources, way_to_s3: TcpProxy
 ) -> None:
     # Given a retired job whose objects could not be deleted, by a process that is gone
-    old = completed(ledger, open_ends)
+    old = completed(ledger, resources)
     move_clock(ledger, behind.settings.retention_s + 60)
     retire_jobs(behind)
     way_to_s3.refuse()
     with pytest.raises(StoreAway):
         delete_objects(behind)
     assert ledger.counters()["deletions_total|outcome=failed|store=s3"] == 1
-    assert len(keys(open_ends, old)) == 4
+    assert len(keys(resources, old)) == 4
     # When another process goes on after the pause
     way_to_s3.heal()
     assert delete_objects(behind) == 0
@@ -132,61 +132,61 @@ def test_a_deletion_that_failed_is_done_after_a_restart(
     fresh = Resources(behind.settings, Ledger(behind.settings), ArtifactStore(behind.settings), behind.nudger)
     # Then they are gone, and S3 has said so
     assert delete_objects(fresh) == 1
-    assert keys(open_ends, old) == []
+    assert keys(resources, old) == []
     assert ledger.deletions.pending(Store.S3) == 0
     fresh.ledger.close()
 
 
-def test_what_an_attempt_that_lost_the_race_has_put_is_deleted(ledger: Ledger, open_ends: Resources) -> None:
+def test_what_an_attempt_that_lost_the_race_has_put_is_deleted(ledger: Ledger, resources: Resources) -> None:
     # Given an attempt that is cancelled while its files go to S3
     job_id = submit(ledger)
     start_inhouse(ledger)
 
     class CancelledMeanwhile(ArtifactStore):
         def put_video(self, *arguments: object) -> object:  # type: ignore[override]  # the same, and a cancel
-            artifact = open_ends.artifacts.put_video(*arguments)  # type: ignore[arg-type]
+            artifact = resources.artifacts.put_video(*arguments)  # type: ignore[arg-type]
             ledger.desk.cancel(job_id)
             return artifact
 
-    store = CancelledMeanwhile(open_ends.settings)
+    store = CancelledMeanwhile(resources.settings)
     # When it comes too late, then its files are to be deleted, without a word with S3 in between
     assert deliver(ledger, store, AttemptOf(job_id, 1), VIDEO, measurements={}) == TooLate()
     assert ledger.deletions.pending(Store.S3) == 2
-    assert delete_objects(open_ends) == 2
-    assert keys(open_ends, job_id) == []
+    assert delete_objects(resources) == 2
+    assert keys(resources, job_id) == []
 
 
-def test_an_entry_that_s3_refuses_or_that_is_none_of_ours_stops_no_other(ledger: Ledger, open_ends: Resources) -> None:
+def test_an_entry_that_s3_refuses_or_that_is_none_of_ours_stops_no_other(ledger: Ledger, resources: Resources) -> None:
     # Given entries that S3 refuses, that would delete too much, and that are no entry at all, before a good one
-    bucket = open_ends.artifacts.bucket
-    job_id = completed(ledger, open_ends)
+    bucket = resources.artifacts.bucket
+    job_id = completed(ledger, resources)
     ledger.deletions.add(Store.S3, [DeleteObject("no-such-bucket-here", "x"), DeleteFolder(bucket, "render/")])
     ledger.client.zadd(f"{ledger.prefix}:deletions:s3", {"rm -rf /": 1})
     ledger.deletions.add(Store.S3, [DeleteFolder(bucket, f"render/{job_id}/")])
     # When a round is done, then the good one is gone, what is none of ours is dropped, and the other comes again
-    delete_objects(open_ends)
-    assert keys(open_ends, job_id) == []
+    delete_objects(resources)
+    assert keys(resources, job_id) == []
     counters = ledger.counters()
     assert counters["deletions_total|outcome=refused|store=s3"] == 2
     assert ledger.deletions.pending(Store.S3) <= 1
 
 
 def test_a_folder_of_more_than_a_thousand_objects_is_emptied_over_several_requests(
-    ledger: Ledger, open_ends: Resources
+    ledger: Ledger, resources: Resources
 ) -> None:
-    store = open_ends.artifacts
+    store = resources.artifacts
     for number in range(1100):
         store.client.put_object(Bucket=store.bucket, Key=f"train/ftjob_many/1/{number}", Body=b"")
     ledger.deletions.add(Store.S3, [DeleteFolder(store.bucket, "train/ftjob_many/")])
-    assert delete_objects(open_ends) == 1
+    assert delete_objects(resources) == 1
     assert store.client.list_objects_v2(Bucket=store.bucket, Prefix="train/ftjob_many/").get("KeyCount", 0) == 0
     assert ledger.counters()["deletions_total|outcome=unfinished|store=s3"] >= 1
 
 
 def test_a_part_of_a_request_that_s3_refuses_is_no_success(
-    open_ends: Resources, monkeypatch: pytest.MonkeyPatch
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = open_ends.artifacts
+    store = resources.artifacts
     store.client.put_object(Bucket=store.bucket, Key="train/ftjob_kept/1/x", Body=b"")
     refusal = {"Errors": [{"Key": "train/ftjob_kept/1/x", "Code": "AccessDenied", "Message": "locked"}]}
     monkeypatch.setattr(store._deleting_client, "delete_objects", lambda **_: refusal)
