@@ -104,9 +104,11 @@ class Settings(OverflowSettings):
     )
     render_engine: str = Field(default="procedural", description="The engine that renders; see engines/render.")
 
-    # --- Reconciler
-    sweep_every_s: float = Field(default=1.0, gt=0, description="Time between two sweeps, seconds.")
-    sweep_batch: int = Field(default=500, ge=1, le=500, description="Jobs that one sweep takes at a time.")
+    # --- Maintenance
+    sweep_every_s: float = Field(
+        default=1.0, gt=0, description="Interval of the repair services (leases, held jobs, nudges, ...), seconds."
+    )
+    sweep_batch: int = Field(default=500, ge=1, le=500, description="Jobs that a repair service takes at a time.")
     foreign_record_timeout_s: float = Field(
         default=60.0,
         gt=0,
@@ -119,7 +121,9 @@ class Settings(OverflowSettings):
         description="Time between two comparisons of Modal's running calls with the ledger, seconds.",
     )
     retention_s: float = Field(
-        default=7 * 86_400.0, ge=60, description="An ended job and its artifact are forgotten after this, seconds."
+        default=7 * 86_400.0,
+        ge=60,
+        description="Retention of an ended job and all that it has left in S3, seconds.",
     )
 
     # --- Celery and logs

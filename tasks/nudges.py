@@ -49,6 +49,6 @@ def spawn_overflow(self: "Task[Any, Any]", *args: Any, **kwargs: Any) -> dict[st
     kind = _kind_of(SPAWN_TASK, args, kwargs)
     if kind is None:
         return {"dropped": "invalid_nudge"}
-    from workers.overflow.shared import spawner  # noqa: PLC0415 - imports Modal
+    from workers.overflow.wiring import spawner  # noqa: PLC0415 - imports Modal
 
     return dict(spawner().run(worker=str(self.request.hostname)))

@@ -16,7 +16,7 @@ from workers.resources import shared_resources
 from workers.shutdown import stop_request
 from workers.steps import ALL_STEPS
 
-# Modal's client waits without bound when it is throttled; a spawn of ours has a bound (see workers/overflow/calls.py).
+# Modal's client waits without bound when it is throttled; ours have a bound (workers/overflow/modal_sdk/port.py).
 os.environ.setdefault("MODAL_MAX_THROTTLE_WAIT", "10")
 
 log = structlog.get_logger(__name__)

@@ -123,28 +123,28 @@ class FollowerStep(_ServiceStep):
     def make(self, worker: Any) -> Any:
         """A follower in a thread."""
         from workers.overflow.follower import Follower  # noqa: PLC0415 - imports Modal, which only such a worker needs
-        from workers.overflow.shared import gate, modal_calls  # noqa: PLC0415
+        from workers.overflow.wiring import gate, modal_calls  # noqa: PLC0415
         from workers.services import FollowerThread  # noqa: PLC0415
 
         return FollowerThread(Follower(shared_resources(), modal_calls(), gate()))
 
 
-class ReconcilerStep(_ServiceStep):
-    """Dispatch and overflow workers can be the reconciler; a lease picks one."""
+class MaintenanceStep(_ServiceStep):
+    """Dispatch and overflow workers do maintenance; for each duty, a lease picks one of them."""
 
     def wanted(self, queues: set[str]) -> bool:
         """Workers of the overflow queue or of a dispatch queue."""
         return OVERFLOW_QUEUE in queues or any(str(kind) in queues for kind in Kind)
 
     def make(self, worker: Any) -> Any:
-        """A reconciler in a thread."""
-        from workers.reconcile import Reconciler  # noqa: PLC0415
+        """All maintenance services, each in a thread."""
+        from workers.maintenance.wiring import maintenance  # noqa: PLC0415
 
-        return Reconciler(shared_resources())
+        return maintenance(shared_resources())
 
 
 def _inhouse_kinds(queues: set[str]) -> list[Kind]:
     return [kind for kind in Kind if f"inhouse.{kind}" in queues]
 
 
-ALL_STEPS = (SlotStep, WorkerProcessMonitorStep, ScratchCleanupStep, FollowerStep, ReconcilerStep)
+ALL_STEPS = (SlotStep, WorkerProcessMonitorStep, ScratchCleanupStep, FollowerStep, MaintenanceStep)

@@ -67,7 +67,8 @@ def judge(evidence: Evidence) -> Verdict:
         Check("accepted jobs lost", not lost, str(len(lost)), tuple(lost)),
         Check("ended, submitted or published twice", not double, str(len(double)), tuple(double)),
         Check("Modal calls or containers leaked", not leaked, str(len(leaked))),
-        _all_ended(evidence.ledger),
+        _all_ended(evidence),
+        _records(evidence),
         *_artifacts(evidence),
         _unreferenced(evidence),
         _reservations(evidence.ledger),
@@ -184,9 +185,26 @@ def _audited(evidence: Evidence) -> str:
     return "; ".join([f"{len(evidence.audit)} violations in {evidence.audits} audits", *evidence.audit[:3]])
 
 
-def _all_ended(ledger: LedgerFacts) -> Check:
-    """Every job of the ledger, also those whose caller was told nothing."""
-    live = sorted(job.id for job in ledger.jobs.values() if job.state not in TERMINAL)
+def _planted(evidence: Evidence) -> tuple[set[str], set[str]]:
+    """Jobs whose record was rewritten as another version would have: those that can be read, and those that cannot."""
+    pairs = [s.jobs for s in evidence.strikes if s.planned.fault is Fault.NEWER_RECORD and s.jobs]
+    return {newer for newer, _ in pairs}, {unreadable for _, unreadable in pairs}
+
+
+def _records(evidence: Evidence) -> Check:
+    """What can be read is done like any other job; what cannot is set aside, and nothing else is."""
+    newer, unreadable = _planted(evidence)
+    jobs, aside = evidence.ledger.jobs, set(evidence.ledger.quarantined)
+    undone = {job_id for job_id in newer if job_id not in jobs or jobs[job_id].state not in TERMINAL}
+    wrong = sorted(undone | (aside ^ unreadable))
+    figure = f"{len(newer)} with an unknown field, {len(unreadable)} unreadable, {len(aside)} set aside"
+    return Check("records of another version are read or set aside, alone", not wrong, figure, tuple(wrong))
+
+
+def _all_ended(evidence: Evidence) -> Check:
+    """Every job of the ledger, also those whose caller was told nothing; what cannot be read is set aside instead."""
+    unreadable = _planted(evidence)[1]
+    live = sorted(j.id for j in evidence.ledger.jobs.values() if j.state not in TERMINAL and j.id not in unreadable)
     return Check("jobs in the ledger that have not ended", not live, str(len(live)), tuple(live))
 
 

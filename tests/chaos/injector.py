@@ -18,6 +18,7 @@ from overspill.dev.errors import DevError
 from tests.chaos.messages import Messages
 from tests.chaos.observations import RawLedger
 from tests.chaos.plan import Fault, Plan, PlannedFault
+from tests.chaos.records import Planter
 from tests.chaos.stack import SKEWED, ChaosStack
 from tests.chaos.submitter import Submitter
 from tests.chaos.victims import NoVictimError, Victims, chosen, wait_for
@@ -107,11 +108,13 @@ class Injector:
             Fault.HOLD_REDIS: self._hold_redis,
             Fault.KILL_S3: self._kill_s3,
             Fault.REFUSE_S3: self._refuse_s3,
+            Fault.HANG_S3: self._hang_s3,
             Fault.LOSE_S3_ANSWERS: self._lose_s3_answers,
             Fault.LOSE_MODAL_ANSWERS: self._lose_modal_answers,
             Fault.DUPLICATE_MESSAGES: self._duplicate,
             Fault.REORDER_MESSAGES: self._reorder,
             Fault.LOSE_NUDGES: self._lose_nudges,
+            Fault.NEWER_RECORD: self._newer_record,
             Fault.JUMP_CLOCK: self._jump_clock,
             Fault.JUMP_WORKER_CLOCK: self._jump_worker_clock,
             Fault.CANCEL: self._cancel,
@@ -275,6 +278,14 @@ class Injector:
             self._stack.proxies()[1].heal()
         return Strike(step, "way to s3", at_ms)
 
+    def _hang_s3(self, step: PlannedFault) -> Strike:
+        with self._locks["way to s3"]:
+            at_ms = now_ms()
+            self._stack.proxies()[1].hold()
+            time.sleep(step.lasts_s)
+            self._stack.proxies()[1].heal()
+        return Strike(step, "way to s3", at_ms)
+
     def _lose_s3_answers(self, step: PlannedFault) -> Strike:
         at_ms = now_ms()
         self._stack.proxies()[1].lose_answers(step.amount)
@@ -374,6 +385,15 @@ class Injector:
 
     def _lose_nudges(self, step: PlannedFault) -> Strike:
         return self._patiently(lambda: self._messages.lose_nudges(step.amount), step)
+
+    def _newer_record(self, step: PlannedFault) -> Strike:
+        at_ms = now_ms()
+        newer, unreadable = (self._planted(step, readable=readable) for readable in (True, False))
+        return Strike(step, "two queued jobs", at_ms, jobs=(newer, unreadable))
+
+    def _planted(self, step: PlannedFault, *, readable: bool) -> str:
+        prompt = f"chaos record of fault {step.number}, readable {readable}"
+        return wait_for(Planter(self._raw, url=self._stack.services()[0].url(0), prompt=prompt, readable=readable))
 
     def _jump_clock(self, step: PlannedFault) -> Strike:
         # Redis might do it and its answer be lost; twice would be further than planned. So it is set, not added.

@@ -20,11 +20,11 @@ from modal_local.admin_client import AdminClient
 from tests.support.ledgers import place, submit
 from tests.support.modal_command import run_modal
 from tests.support.waiting import until
+from workers.overflow.breaker import Gate
 from workers.overflow.follower import Follower
-from workers.overflow.gate import Gate
-from workers.overflow.sdk import ModalRenderer
-from workers.overflow.shared import breaker_rules
+from workers.overflow.modal_sdk.client import ModalSdk
 from workers.overflow.spawner import Spawner
+from workers.overflow.wiring import breaker_rules
 from workers.resources import Resources
 from workers.services import FollowerThread
 
@@ -78,7 +78,7 @@ class Plane:
     settings: Settings
     ledger: Ledger
     resources: Resources
-    modal: ModalRenderer
+    modal: ModalSdk
     gate: Gate
     admin: AdminClient
 
@@ -97,9 +97,7 @@ class Plane:
             }
         )
         resources = Resources(settings, ledger, artifacts or NoStore(settings), NoNudger(settings))
-        renderer = ModalRenderer(
-            app_name=app, environment=None, max_result_bytes=settings.max_result_bytes, client=client
-        )
+        renderer = ModalSdk(app_name=app, environment=None, max_result_bytes=settings.max_result_bytes, client=client)
         gate = Gate(ledger, breaker_rules(settings))
         return cls(settings, ledger, resources, renderer, gate, AdminClient(environment["MODAL_LOCAL_ADMIN_URL"]))
 

@@ -36,10 +36,13 @@ def test_a_video_is_put_read_by_its_presigned_address_and_discarded(resources: R
     with urllib.request.urlopen(store.presigned_url(artifact, variant="video"), timeout=10) as answer:  # noqa: S310
         assert answer.headers["Content-Type"] == "video/mp4"
         assert answer.read() == VIDEO.mp4
-    store.discard(artifact)
+    store.delete_object(artifact.bucket, artifact.key)
     with pytest.raises(Exception, match="NoSuchKey"):
         _body(s3, artifact)
-    store.discard(artifact)
+    store.delete_object(artifact.bucket, artifact.key)
+    # And everything of its attempt with it
+    assert store.delete_folder(artifact.bucket, "render/video_a/1/")
+    assert store.delete_folder(artifact.bucket, "render/video_a/1/")
 
 
 def test_a_put_that_had_succeeded_after_all_is_found_again(resources: Resources, s3: S3Service) -> None:
