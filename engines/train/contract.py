@@ -108,6 +108,7 @@ class TrainContext:
         folder: The job's own folder; `step-N/` and `tensorboard/` appear in it. `checkpoints.job_folder` names it.
         cache: Folder for prepared datasets, shared between jobs and kept (a volume); each is made once.
         data: The resolved dataset where `config.dataset` is no local path (an `s3://` address); else None.
+        data_roots: Folders that links within a dataset may lead to, beside itself; None: anywhere, for runs by hand.
         classifier: Checkpoint folder (a `step-N/`, or a job's) of the classifier that judges a transformer's samples.
         job: The job's id, for the metadata.
         resume: Continue from the newest whole checkpoint in `folder`; False refuses to run over an existing one.
@@ -127,6 +128,7 @@ class TrainContext:
     folder: Path
     cache: Path
     data: Path | None = None
+    data_roots: tuple[Path, ...] | None = None
     classifier: Path | None = None
     job: str = ""
     resume: bool = True

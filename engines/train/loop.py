@@ -75,6 +75,8 @@ class Loop:
         """Trains to the end; see `TrainEngine.train`."""
         try:
             self._resume()
+            for note in self._prepared.notes:
+                self._warn(note)
             if self._step >= self._config.steps and not self._owes_a_score():
                 return self._result(TrainOutcome.FINISHED)
             self._check_space()

@@ -126,7 +126,8 @@ def _plain(context: TrainContext) -> dict[str, object]:
     """The part of a context that another process can use."""
     paths = {name: str(path) if path else None for name, path in _paths(context).items()}
     names = ("job", "resume", "device", "threads", "data_workers", "git_revision")
-    return {**paths, **{name: getattr(context, name) for name in names}}
+    roots = None if context.data_roots is None else [str(root.absolute()) for root in context.data_roots]
+    return {**paths, **{name: getattr(context, name) for name in names}, "data_roots": roots}
 
 
 def _paths(context: TrainContext) -> dict[str, Path | None]:
