@@ -1,10 +1,10 @@
-"""Where a data set may lie: addresses in S3, `s3://bucket/key`, and who may name which; standard library only.
+"""Where a data set may lie: addresses in S3, `s3://bucket/key`, and paths; which of them a job may name.
 
 A key is taken as it is written. It is no URL: `#`, `?`, `%`, `;` and spaces are letters of it like any other.
 """
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from engines.train.errors import DatasetProblem
@@ -53,10 +53,35 @@ def check_permitted(dataset: str, permitted: Sequence[str], *, reserved: Sequenc
     bucket, key = place_in_bucket(dataset)
     place = PurePosixPath("/", bucket, key)
     # `..` in a key leads nowhere in S3, but a mount or a folder on a disk would follow it.
-    if ".." in place.parts:
-        raise DatasetProblem("not_permitted", dataset, cause="its key holds `..`")
+    if bucket in ("", ".") or ".." in place.parts:
+        raise DatasetProblem("not_permitted", dataset, cause="it is no address of an object or a folder")
     if not any(place.is_relative_to(PurePosixPath("/", one)) for one in permitted):
         raise DatasetProblem("not_permitted", dataset, cause="see OVERSPILL_TRAIN_DATA_BUCKETS")
     for one in (PurePosixPath("/", taken) for taken in reserved):
         if place.is_relative_to(one) or one.is_relative_to(place):
             raise DatasetProblem("not_permitted", dataset, cause="what jobs have left lies there")
+
+
+def below_roots(dataset: str, roots: Sequence[Path]) -> Path:
+    """The real path of a local dataset. A relative one is looked for in each root.
+
+    What lies outside is not looked at: the refusal does not say whether it is there.
+
+    Args:
+        dataset: As the config names it.
+        roots: Folders that data sets may lie in.
+
+    Raises:
+        DatasetProblem: `not_permitted`: it lies in none of them, links resolved.
+    """
+    found: list[Path] = []
+    for root in roots:
+        try:
+            real, base = (root / dataset).resolve(), root.resolve()
+        except (OSError, RuntimeError):  # links in a ring
+            continue
+        if real.is_relative_to(base):
+            found.append(real)
+    if not found:
+        raise DatasetProblem("not_permitted", dataset, cause="see OVERSPILL_TRAIN_DATA_ROOTS")
+    return next((one for one in found if one.exists()), found[0])

@@ -197,7 +197,7 @@ def _notes(left: Sequence[_Left]) -> tuple[str, ...]:
     for one in left:
         names.setdefault(one.reason, []).append(one.name)
     return tuple(
-        f"left out of the data set: {len(those)} {reason}: {', '.join(sorted(those)[:_NAMED])}"
+        f"left out of the data set: {reason} ({len(those)}): {', '.join(sorted(those)[:_NAMED])}"
         + (f" and {len(those) - _NAMED} more" if len(those) > _NAMED else "")
         for reason, those in names.items()
     )

@@ -11,15 +11,17 @@ FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000
 #: Formats that have no mark to be known by: they are tried on files of these names only.
 FORMATS_BY_SUFFIX: Final = {".tga": ("TGA",), ".dib": ("DIB",)}
 
-_READ: Final = frozenset(
+_READ_SUFFIXES: Final = (
     ".png .apng .jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .mpo .webp .bmp .dib .gif .tif .tiff .avif .jp2 .j2k .j2c "
-    ".jpc .jpf .jpx .ppm .pgm .pbm .pnm .tga".split()  # noqa: SIM905 - forty lines would say no more
+    ".jpc .jpf .jpx .ppm .pgm .pbm .pnm .tga"
 )
 #: What stands beside pictures and is none. A folder of these alone is no class.
-_COMPANIONS: Final = frozenset(
+_COMPANION_SUFFIXES: Final = (
     ".txt .md .rst .csv .tsv .json .jsonl .ndjson .xml .yaml .yml .toml .ini .cfg .log .html .htm .css .js .py .pyc "
-    ".ipynb .sh .bat .sqlite .parquet .sha256 .sha1 .md5 .sfv .lst .license .bib .doc .docx .xls .xlsx".split()  # noqa: SIM905 - forty lines would say no more
+    ".ipynb .sh .bat .sqlite .parquet .sha256 .sha1 .md5 .sfv .lst .license .bib .doc .docx .xls .xlsx"
 )
+_READ: Final = frozenset(_READ_SUFFIXES.split())
+_COMPANIONS: Final = frozenset(_COMPANION_SUFFIXES.split())
 _COMPANION_NAMES: Final = frozenset({"license", "licence", "readme", "notice", "copying", "authors", "makefile"})
 #: What operating systems leave behind: passed over without a word.
 _LITTER_NAMES: Final = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", ".directory"})
