@@ -42,6 +42,11 @@ _16_BIT_IN_32: Final = ("PNG", "PPM")
 _PROFILE_SPACES: Final = {"RGB": "RGB", "RGBA": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 _SRGB: Final = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
+#: Pillow asks the system for memory in pieces of this. Above glibc's bound of 32 MiB they are mapped and go back when
+#: they are freed; smaller ones stay with each thread that ever had them, and eight decoders kept eight large pictures.
+_PILLOW_BLOCK_BYTES: Final = 64 * 1024**2
+Image.core.set_block_size(_PILLOW_BLOCK_BYTES)  # type: ignore[attr-defined]  # documented as PILLOW_BLOCK_SIZE
+
 
 class UnknownWhite(ValueError):
     """Numbers for which no white is agreed: floats, or whole ones of 32 bits."""

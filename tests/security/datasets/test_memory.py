@@ -138,3 +138,9 @@ def test_what_fails_gives_its_pixels_back(tmp_path: Path, watch: _Watch) -> None
 
 def test_the_budget_of_a_process_is_one_largest_picture() -> None:
     assert budget.DECODING._pixels == budget.LARGEST_IMAGE_PIXELS
+
+
+def test_a_thread_does_not_keep_the_memory_of_a_large_picture() -> None:
+    # glibc maps what is larger than this, and gives it back when it is freed; what is smaller stays with its thread.
+    # Measured with 16 palette pictures of 88 million pixels on 8 threads: 0.7 GB at most, 3.5 GB without.
+    assert Image.core.get_block_size() > 32 * 1024**2  # type: ignore[attr-defined]
