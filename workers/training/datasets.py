@@ -103,7 +103,7 @@ def fetch_dataset(artifacts: ArtifactStore, dataset: str, cache: Path, *, most_b
         target = cache / "s3" / state
         paths = _paths(dataset, place, found)
         try:
-            os.utime(target)  # in use: `leftovers` removes what is not
+            os.utime(target)  # in use: `scratch` removes what is not
         except FileNotFoundError:
             _check_size(dataset, found, cache, most_bytes)
             _download(artifacts, bucket, paths, target)
