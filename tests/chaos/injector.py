@@ -175,31 +175,39 @@ class Injector:
 
     def _hang_engine(self, step: PlannedFault) -> Strike:
         """Stop a pool process amid an attempt, until it is killed for that, or its attempt has ended otherwise."""
-        name = self._victims.name("gpu", step.victim)
+        first = self._victims.name("gpu", step.victim)
+        # Late in a run its own worker may have nothing more to do.
+        names = sorted(self._victims.names("gpu"), key=lambda name: name != first)
+        return wait_for(lambda: next(filter(None, (self._hang(name, step) for name in names)), None))
 
-        def strike() -> tuple[Strike, psutil.Process] | None:
-            jobs, child = self._jobs_on(name), self._victims.child(name)
-            # A process that has just begun has not the attempt that is still its predecessor's.
-            if not jobs or child is None or time.time() - child.create_time() < _PREDECESSOR_TOLD_S:
-                return None
-            time.sleep(_AT_WORK_AFTER_S)
-            at_ms = now_ms()
-            child.suspend()
-            # It may have gone on to its delivery or to the next attempt just before.
-            if self._jobs_on(name) == jobs and self._are_running(jobs):
-                return Strike(step, f"{name} process {child.pid}", at_ms, jobs=jobs), child
-            child.resume()
-            return None
-
+    def _hang(self, name: str, step: PlannedFault) -> Strike | None:
         with self._locks[name]:
-            found, child = wait_for(lambda: _unless_gone(strike))
+            struck = _unless_gone(lambda: self._suspended(name))
+            if struck is None:
+                return None
+            child, jobs, at_ms = struck
             until = time.monotonic() + _LONGEST_HANG_S
             try:
-                while child.is_running() and self._jobs_on(name) == found.jobs and time.monotonic() < until:
+                while child.is_running() and self._jobs_on(name) == jobs and time.monotonic() < until:
                     time.sleep(_LOOK_AGAIN_S)
             finally:
                 _unless_gone(child.resume)
-            return found
+            return Strike(step, f"{name} process {child.pid}", at_ms, jobs=jobs)
+
+    def _suspended(self, name: str) -> tuple[psutil.Process, tuple[str, ...], int] | None:
+        """A worker's pool process that was stopped amid an attempt, the job, and when; None: there is none just now."""
+        jobs, child = self._jobs_on(name), self._victims.child(name)
+        # A process that has just begun has not the attempt that is still its predecessor's.
+        if not jobs or child is None or time.time() - child.create_time() < _PREDECESSOR_TOLD_S:
+            return None
+        time.sleep(_AT_WORK_AFTER_S)
+        at_ms = now_ms()
+        child.suspend()
+        # It may have gone on to its delivery or to the next attempt just before.
+        if self._jobs_on(name) == jobs and self._are_running(jobs):
+            return child, jobs, at_ms
+        child.resume()
+        return None
 
     def _are_running(self, jobs: tuple[str, ...]) -> bool:
         try:

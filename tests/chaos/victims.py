@@ -51,8 +51,12 @@ class Victims:
 
     def name(self, role: str, victim: float) -> str:
         """The name of the process of a role that a planned share points to: `gpu.2`."""
+        return chosen(self.names(role), victim)
+
+    def names(self, role: str) -> list[str]:
+        """The names of all processes of a role."""
         assert self._stack.supervisor is not None
-        return chosen([name for name in self._stack.supervisor.names if name.startswith(f"{role}.")], victim)
+        return [name for name in self._stack.supervisor.names if name.startswith(f"{role}.")]
 
     def process(self, name: str) -> psutil.Process:
         """The process of this name that runs now; it is waited for if it is being started again.

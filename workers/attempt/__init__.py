@@ -29,7 +29,9 @@ How an attempt is kept, and how a hang ends
     When a clock runs out, the monitor stops the process (SIGSTOP), and looks again: a process that has just finished,
     or has taken another attempt, goes on. One that has not is killed with everything that it started, descendants
     first, and its attempt ends as `timeout`. Celery replaces the process: the slot is free. Celery also reports the
-    death; the monitor remembers why, so that both reports say the same, and the ledger takes whichever comes first.
+    death; the monitor remembers why, so that both reports say the same, and the ledger takes whichever comes first. A
+    process that dies by itself is reported by Celery, with the signal that it was; its lease is kept for the seconds
+    that this takes, and after them the monitor ends the attempt itself.
 
 What must hold
     An attempt's lease lasts no longer than its process keeps within its clocks, and its main process lives.

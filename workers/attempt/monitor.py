@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 RENEWALS_PER_LEASE = 3
 #: Between two rounds, seconds.
 ROUND_S = 0.2
+#: Celery has so long to report a death, with the signal that it was; the monitor then ends the attempt itself, seconds.
+REPORTED_WITHIN_S = 5.0
 #: What one round may add to an attempt's clocks, seconds: a longer one was a stopped or starved host, not a hang.
 LONGEST_ROUND_S = 5.0
 
@@ -83,7 +85,8 @@ class Watched:
         beats: how many.
         renew_at_s: when its lease is due, by the monotonic clock.
         is_lost: the ledger says that it is not its process's any more; its lease is left alone.
-        is_over: it has ended, or its process has.
+        dead_s: when its process was first seen to be dead, by the monotonic clock; None: it lives.
+        is_over: it has ended.
     """
 
     generation: int
@@ -92,6 +95,7 @@ class Watched:
     beats: int
     renew_at_s: float
     is_lost: bool = False
+    dead_s: float | None = None
     is_over: bool = False
 
     def see(self, view: SlotView, now_s: float) -> Overrun | None:
@@ -182,14 +186,27 @@ class WorkerProcessMonitor(BackgroundService):
             due_s = now_s + self._lease_s / RENEWALS_PER_LEASE
             watched = Watched(view.generation, self._awake_s, self._awake_s, view.beats, due_s)
             self._watched[view.index] = watched
-        # Celery tells what a process died of; here, its lease is no longer renewed.
-        watched.is_over = watched.is_over or not _is_ours(view.process_id)
         if watched.is_over:
             return
-        overrun = watched.see(view, self._awake_s)
-        if overrun is not None:
+        if not _is_ours(view.process_id):
+            self._attend_dead(view, watched, now_s)
+        elif (overrun := watched.see(view, self._awake_s)) is not None:
             watched.is_over = self._end_hung(view, overrun)
-        elif now_s >= watched.renew_at_s and not watched.is_lost:
+        if not watched.is_over:
+            self._keep(view, watched, now_s)
+
+    def _attend_dead(self, view: SlotView, watched: Watched, now_s: float) -> None:
+        """Celery reports what a process died of. Its lease is kept until then, or it would end as a lost one."""
+        if watched.dead_s is None:
+            watched.dead_s = now_s
+        watched.is_over = watched.is_lost or now_s - watched.dead_s > REPORTED_WITHIN_S
+        if watched.is_over and not watched.is_lost:
+            failure = _crash(view.of, "it is gone", for_memory=self._was_killed_for_memory())
+            self._in_background(self._fail, view.of, view.kind, failure)
+
+    def _keep(self, view: SlotView, watched: Watched, now_s: float) -> None:
+        """Renew an attempt's lease when that is due."""
+        if now_s >= watched.renew_at_s and not watched.is_lost:
             watched.renew_at_s = now_s + self._lease_s / RENEWALS_PER_LEASE
             watched.is_lost = not self._renew(view)
 

@@ -198,16 +198,35 @@ def test_a_process_that_went_on_at_the_last_moment_lives(hung: Hung, ledger: Led
     assert ledger.desk.get(hung.job_id).state is State.RUNNING
 
 
-def test_the_lease_of_a_dead_process_is_not_renewed(hung: Hung, ledger: Ledger) -> None:
-    # given a process that died without a word to anybody
+def test_a_death_that_celery_does_not_report_ends_the_attempt_all_the_same(hung: Hung, ledger: Ledger) -> None:
+    # given a process that died
     hung.rounds(2)
     hung.process.kill()
     hung.process.join(10)
-    # when its lease would be due
+    # when Celery is given a while to say so / then the lease is kept
     lease = ledger.client.zscore(f"{ledger.prefix}:leases", hung.job_id)
-    hung.rounds(15)
-    # then nobody renews it
-    assert ledger.client.zscore(f"{ledger.prefix}:leases", hung.job_id) == lease
+    hung.rounds(5)
+    assert ledger.client.zscore(f"{ledger.prefix}:leases", hung.job_id) != lease
+    assert ledger.desk.get(hung.job_id).state is State.RUNNING
+    # and when it has not / then the monitor ends the attempt, once
+    hung.rounds(10)
+    hung.monitor.wait()
+    assert _ends(ledger, hung.job_id) == ("crash", 1)
+
+
+def test_a_death_that_celery_reports_in_time_is_no_second_failure(hung: Hung, ledger: Ledger) -> None:
+    # given a process that died
+    hung.rounds(2)
+    hung.process.kill()
+    hung.process.join(10)
+    hung.rounds(2)
+    # when Celery says so, and time goes on
+    hung.monitor.give_up("nudge-1", DIED, for_memory=False)
+    hung.rounds(10)
+    hung.monitor.wait()
+    # then the attempt has ended once, in Celery's words
+    assert _ends(ledger, hung.job_id) == ("crash", 1)
+    assert DIED in ledger.desk.attempt(hung.job_id, 1)["message"]
 
 
 def test_an_attempt_that_is_lost_hears_of_it_with_the_next_renewal(hung: Hung, ledger: Ledger) -> None:

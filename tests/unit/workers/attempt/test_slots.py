@@ -3,6 +3,8 @@
 import math
 import multiprocessing
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -82,3 +84,23 @@ def test_a_forked_process_is_seen_and_hears_that_its_attempt_is_lost() -> None:
     finally:
         process.kill()
         process.join()
+
+
+def test_an_attempt_whose_main_process_is_gone_is_lost() -> None:
+    # given a main process that forks one of its pool, and dies; nobody renews the lease any more
+    program = (
+        "import os\n"
+        "from ledger import Kind\n"
+        "from workers.attempt.slots import SlotTable\n"
+        "from workers.delivery import AttemptOf\n"
+        "table = SlotTable(slots=1)\n"
+        "if os.fork():\n"
+        "    os._exit(0)\n"
+        "slot = table.take(AttemptOf('video_1', 1), Kind.RENDER, patience_s=1, wall_s=1)\n"
+        "while not slot.is_lost():\n"
+        "    pass\n"
+        "print('lost')\n"
+    )
+    # when the process of the pool asks / then its attempt is lost
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert said.stdout == "lost\n"
