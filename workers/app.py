@@ -11,7 +11,8 @@ from infra.logs import configure_logging
 from infra.settings import settings
 from ledger import LedgerUnavailable
 from ledger.server import EvictingServer
-from workers.resources import resources
+from workers.attempt import slots  # noqa: F401 - made before the pool is forked, and inherited
+from workers.resources import shared_resources
 from workers.shutdown import stop_request
 from workers.steps import ALL_STEPS
 
@@ -28,7 +29,7 @@ app.steps["worker"].update(ALL_STEPS)
 def _refuse_eviction(**_: Any) -> None:
     """A worker does not start on a ledger that may throw jobs away. One that is away is waited for, as ever."""
     try:
-        resources().ledger.refuse_eviction()
+        shared_resources().ledger.refuse_eviction()
     except EvictingServer as error:
         raise SystemExit(f"overspill: {error}") from None
     except LedgerUnavailable as error:

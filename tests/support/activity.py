@@ -155,7 +155,8 @@ def everything(ledger: Ledger) -> None:
     rows = [{"n": n, "kind": kind, "step": step} for n, (kind, step) in enumerate([("progress", 9), ("started", 5)], 1)]
     ledger.training.note(run_inhouse(ledger, Kind.TRAIN), 1, rows)
     ledger.tally("messages_dropped_total", "reason=garbage")
-    ledger.sweeps.done("reconciler")
+    ledger.tally("hangs_total", "clock=progress|kind=render")
+    ledger.sweeps.done("expired-leases")
     ledger.following.claim_due(limit=10, lease_s=10)
 
 

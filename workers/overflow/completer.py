@@ -16,8 +16,8 @@ from ledger.retries import NEVER, Cause
 from modal_apps.announce import Announcement
 from modal_apps.envelope import Envelope
 from modal_apps.gpus import parse as parse_gpu
+from workers.attempt.ending import after_failure
 from workers.delivery import AttemptOf, deliver
-from workers.failures import after_failure
 from workers.overflow.classify import CallFailed, CallSucceeded
 from workers.overflow.orphans import adopt_or_stop
 from workers.overflow.usage import Observation, ended_at, of_announcement, of_envelope

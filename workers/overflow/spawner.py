@@ -25,7 +25,7 @@ from ledger.following import SpawnClaim, SpawnRate
 from ledger.models import JobRecord, Kind
 from ledger.retries import Cause
 from modal_apps.uploads import UploadAddress
-from workers.failures import after_failure
+from workers.attempt.ending import after_failure
 from workers.overflow.breaker import REQUEUE_PAUSE_S, FailureReason, Gate, Phase
 from workers.overflow.classify import MaybeCall, NoCall, classify_spawn_error
 from workers.overflow.modal_sdk.port import ModalCalls

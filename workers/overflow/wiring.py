@@ -17,8 +17,7 @@ from workers.overflow.modal_sdk.client import ModalSdk
 from workers.overflow.modal_sdk.port import ModalCalls
 from workers.overflow.spawner import Spawner
 from workers.overflow.true_up import NightlyTrueUp
-from workers.resources import Resources
-from workers.resources import resources as shared_resources
+from workers.resources import Resources, shared_resources
 
 #: A duty is leased for this many of its rounds; a leader that dies is replaced after them.
 _LEASE_ROUNDS = 3

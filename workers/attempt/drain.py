@@ -1,6 +1,5 @@
-"""A worker that is asked to stop puts its run back: at the next step's checkpoint, else when the grace is over."""
+"""Drain: a worker that is asked to stop requeues its run: saved at the next step, else when the grace is over."""
 
-import random
 import threading
 from types import TracebackType
 from typing import Self
@@ -10,8 +9,10 @@ import structlog
 from infra.logs import bound
 from ledger import LedgerError
 from ledger.models import JobRecord
-from ledger.outcomes import Requeued
 from ledger.retries import Cause
+from workers.attempt.ending import fail
+from workers.attempt.results import Failure
+from workers.delivery import AttemptOf
 from workers.resources import Resources
 from workers.shutdown import StopRequest
 
@@ -20,29 +21,29 @@ log = structlog.get_logger(__name__)
 _LOOK_EVERY_S = 0.2
 
 
-class HandBack:
+class Drain:
     """Watches for the request while a run goes on. A context manager.
 
     The engine asks `is_asked` at each step and saves. One that does not come to its next step within the grace loses
     its attempt: the job waits again, and goes on from its last checkpoint.
     """
 
-    def __init__(self, open_ends: Resources, record: JobRecord, request: StopRequest) -> None:
-        self._open = open_ends
+    def __init__(self, resources: Resources, record: JobRecord, request: StopRequest) -> None:
+        self._resources = resources
         self._record = record
         self._request = request
-        self._grace_s = open_ends.settings.train_stop_grace_s
+        self._grace_s = resources.settings.train_stop_grace_s
         self._over = threading.Event()
-        self._given_back = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"hand-back-{record.id}", daemon=True)
+        self._requeued = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"drain-{record.id}", daemon=True)
 
     def is_asked(self) -> bool:
         """Whether the run should save and end."""
         return self._request.is_made()
 
-    def is_given_back(self) -> bool:
+    def has_requeued(self) -> bool:
         """Whether the grace is over and the attempt is not ours any more."""
-        return self._given_back.is_set()
+        return self._requeued.is_set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -60,24 +61,15 @@ class HandBack:
                 if self.is_asked():
                     log.info("training.asked_to_stop", grace_s=self._grace_s)
                     if not self._over.wait(self._grace_s):
-                        self._give_back()
+                        self._requeue()
                     return
 
-    def _give_back(self) -> None:
-        settings = self._open.settings
+    def _requeue(self) -> None:
+        of = AttemptOf(self._record.id, self._record.attempt)
+        message = f"its worker was asked to stop, and the run had not saved after {self._grace_s:g} s"
         try:
-            outcome = self._open.ledger.attempts.fail(
-                self._record.id,
-                self._record.attempt,
-                cause=Cause.PREEMPTED,
-                message=f"its worker was asked to stop, and the run had not saved after {self._grace_s:g} s",
-                max_attempts=settings.max_attempts_of(self._record.kind),
-                jitter=random.random(),
-            )
+            fail(self._resources, of, self._record.kind, Failure(Cause.PREEMPTED, message), patience_s=0)
         except LedgerError as error:
-            log.warning("training.not_given_back", error=str(error))  # its lease lapses
+            log.warning("training.not_requeued", error=str(error))  # its lease lapses
             return
-        self._given_back.set()
-        if isinstance(outcome, Requeued):
-            log.info("job.requeued", cause=str(Cause.PREEMPTED))
-            self._open.nudger.send(outcome.nudge)
+        self._requeued.set()

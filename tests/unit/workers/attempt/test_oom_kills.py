@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.oom_kills import oom_kills
+from workers.attempt.oom_kills import oom_kills
 
 _MEMORY_V1 = Path("/sys/fs/cgroup/memory")
 _LIMIT_BYTES = 32 * 2**20

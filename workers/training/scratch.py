@@ -1,4 +1,4 @@
-"""What earlier runs have left below `OVERSPILL_TRAIN_FOLDER` on this host, swept by age when a GPU worker starts.
+"""Scratch cleanup: folders of earlier runs below `OVERSPILL_TRAIN_FOLDER`, removed by age when a GPU worker starts.
 
 Whoever uses a folder touches it, so an old one is not in use: a run writes its curve at each report, and datasets,
 prepared sets, classifiers and models are touched each time that somebody begins with them. What a process has mapped
@@ -38,22 +38,22 @@ _SWEPT = (
 _SHELVES = ("classifiers", "s3")
 
 
-class LeftoversSweep(BackgroundService):
+class ScratchCleanup(BackgroundService):
     """Sweeps once, in a thread: a large folder takes a while, and nobody waits for it."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__("leftovers")
+        super().__init__("scratch-cleanup")
         self._root = root
 
     def run(self) -> None:
         """Sweep."""
-        removed = sweep_leftovers(self._root, now_s=time.time())
+        removed = clean_scratch(self._root, now_s=time.time())
         if removed:
-            log.info("training.leftovers_removed", number=len(removed))
+            log.info("training.scratch_removed", number=len(removed))
         self.is_ready.set()
 
 
-def sweep_leftovers(root: Path, *, now_s: float, kept_unused_s: float = KEPT_UNUSED_S) -> list[Path]:
+def clean_scratch(root: Path, *, now_s: float, kept_unused_s: float = KEPT_UNUSED_S) -> list[Path]:
     """Remove what has not been touched for `kept_unused_s` seconds; returns what it was.
 
     Args:

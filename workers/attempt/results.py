@@ -1,7 +1,8 @@
-"""How one in-house execution of an engine ended, whatever the kind of job."""
+"""How the run of an engine ended, whatever the kind of job."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from infra.artifacts import Stored, Uploaded, Video
 from infra.settings import MICROS_PER_USD
@@ -21,19 +22,27 @@ class Finished:
 
 @dataclass(frozen=True)
 class Abandoned:
-    """The lease was lost while the engine ran; there is nothing to say any more."""
+    """The attempt was lost while the engine ran; there is nothing to say any more."""
 
 
 @dataclass(frozen=True)
-class Broken:
-    """It ended without a result. `retryable` False: another attempt cannot help, whatever the cause's rule."""
+class Failure:
+    """It ended without a result.
+
+    Attributes:
+        cause: what ended it.
+        message: what happened, for the user.
+        retryable: False: another attempt cannot help, whatever the cause's rule.
+        where: which memory ran out, for `Cause.OUT_OF_MEMORY`; None: as far as the message tells.
+    """
 
     cause: Cause
     message: str
     retryable: bool = True
+    where: Literal["cuda", "host"] | None = None
 
 
-Execution = Finished | Abandoned | Broken
+Execution = Finished | Abandoned | Failure
 
 
 def inhouse_cost_usd_micros(seconds: float, usd_per_hour: float) -> int:

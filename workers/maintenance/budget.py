@@ -1,7 +1,7 @@
 """The last staged action, off by default: when a budget is spent, running calls of low priority are cancelled.
 
 Newest first, and only as many as bring the budget back to where it drains, so that priority jobs can go on. Their jobs
-are not lost: they are decided about again, and held or run in-house. Part of the reconciler's round.
+are not lost: they are decided about again, and held or run in-house.
 """
 
 import random

@@ -8,7 +8,7 @@ from engines.train.contract import TrainConfig
 from ledger import Kind
 from ledger.models import new_job_id
 from modal_apps.training_request import folder_on_volume
-from workers.training.forgetting import folders_of
+from workers.maintenance.pruning import folders_of
 
 
 def _id(made: dt.datetime) -> str:

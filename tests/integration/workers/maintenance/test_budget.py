@@ -5,7 +5,7 @@ from ledger.decisions import RunOnModal
 from ledger.nudges import Nudge
 from tests.integration.workers.conftest import settings_for
 from tests.support.ledgers import place, submit
-from workers.budget_sweep import cancel_at_stop
+from workers.maintenance.budget import cancel_at_stop
 
 CALL = RunOnModal("H100", 300_000, usd_nanos_per_s=1_140_960)
 

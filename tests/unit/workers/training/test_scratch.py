@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from workers.training.leftovers import KEPT_UNUSED_S, sweep_leftovers, touch
+from workers.training.scratch import KEPT_UNUSED_S, clean_scratch, touch
 
 NOW_S = time.time()
 OLD_S = NOW_S - KEPT_UNUSED_S - 1
@@ -34,7 +34,7 @@ def _left(root: Path) -> set[str]:
 
 def test_what_nobody_has_touched_for_two_weeks_goes_and_the_shelves_stay(tmp_path: Path) -> None:
     _made(tmp_path)
-    assert {str(path.relative_to(tmp_path)) for path in sweep_leftovers(tmp_path, now_s=NOW_S)} == set(FOLDERS)
+    assert {str(path.relative_to(tmp_path)) for path in clean_scratch(tmp_path, now_s=NOW_S)} == set(FOLDERS)
     assert _left(tmp_path) == set()
     assert (tmp_path / "cache" / "s3").is_dir()
     assert not list(tmp_path.rglob("file"))
@@ -47,10 +47,10 @@ def test_what_is_in_use_stays(tmp_path: Path) -> None:
     curve = tmp_path / FOLDERS[0] / "inside" / "file"
     os.utime(curve, (NOW_S - 60, NOW_S - 60))
     # When the host is swept, then both stay
-    sweep_leftovers(tmp_path, now_s=NOW_S)
+    clean_scratch(tmp_path, now_s=NOW_S)
     assert _left(tmp_path) == {FOLDERS[0], FOLDERS[3]}
 
 
 def test_a_host_that_has_trained_nothing_has_nothing_to_sweep(tmp_path: Path) -> None:
-    assert sweep_leftovers(tmp_path / "none", now_s=NOW_S) == []
+    assert clean_scratch(tmp_path / "none", now_s=NOW_S) == []
     touch(tmp_path / "none")
