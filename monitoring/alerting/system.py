@@ -18,9 +18,9 @@ GROUP = Group(
             "ReconcilerStalled",
             f"time() - max ({_SWEPT}) > 60 or (overspill_up == 1 unless on () {_SWEPT})",
             Severity.CRITICAL,
-            "no sweep of the reconciler goes well",
-            "Dead workers' jobs are not run again, lost nudges not repeated, held jobs not looked at, orphaned calls "
-            "not stopped.",
+            "no sweep of the reconciler succeeds",
+            "Jobs of dead workers are not retried, lost nudges not repeated, held jobs not checked, orphaned calls not "
+            "stopped.",
             hold="2m",
         ),
         Alert(
@@ -46,8 +46,8 @@ GROUP = Group(
             'overspill_redis_up{role="broker"} == 0',
             Severity.CRITICAL,
             "the Redis of Celery's queues does not answer",
-            "Jobs are accepted and nobody is told of them: nothing is decided, started or spawned until it is back. "
-            "What runs goes on, and ends.",
+            "Jobs are accepted and no nudge arrives: nothing is decided, started or spawned until it is back. "
+            "Running jobs continue to their end.",
             hold="1m",
             keep="0m",
         ),
@@ -55,15 +55,15 @@ GROUP = Group(
             "RedisEvicts",
             "increase(overspill_redis_evicted_keys_total[10m]) > 0 or overspill_redis_keeps_all == 0",
             Severity.CRITICAL,
-            "the Redis of the {{ $labels.role }} throws keys away, or may",
-            "A key thrown away is a job lost.",
+            "the Redis of the {{ $labels.role }} evicts keys, or may",
+            "An evicted key is a lost job.",
         ),
         Alert(
             "RedisMemory",
             "role:overspill_redis_memory_used:ratio > 0.8",
             Severity.WARNING,
             "the Redis of the {{ $labels.role }} uses {{ $value | humanizePercentage }} of its memory",
-            "When it is full, new jobs are refused (those under way still end).",
+            "When it is full, new jobs are refused (jobs in flight still end).",
             hold="5m",
         ),
         Alert(
@@ -71,7 +71,7 @@ GROUP = Group(
             f"{known('overspill_redis_writes_ok')} == 0",
             Severity.CRITICAL,
             "the Redis of the {{ $labels.role }} cannot write to its disk",
-            "What is accepted now is lost if it dies.",
+            "Jobs that are accepted now are lost if it dies.",
             hold="1m",
         ),
     ),
