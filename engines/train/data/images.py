@@ -26,10 +26,10 @@ T = TypeVar("T")
 LARGEST_ENTRY_BYTES: Final = 256 * 1024**2
 #: Nor has it more pixels; Pillow's own bound of what may be a decompression bomb.
 LARGEST_IMAGE_PIXELS: Final = 89_478_485
-#: Encoded images are held so many at a time for each thread, and so many bytes together.
+#: Encoded images held at a time by each thread, and bytes held together.
 _ENTRIES_PER_THREAD: Final = 16
 _PORTION_BYTES: Final = 256 * 1024**2
-#: A bucket that is mounted fails now and then: what it did not give is asked for again after so many seconds.
+#: A mounted bucket fails from time to time: pauses before a read is retried, seconds.
 _AGAIN_AFTER_S: Final = (0.5, 2.0, 5.0)
 #: What a file system says for good; its other refusals may pass.
 _FINAL_ERRORS: Final = frozenset(
@@ -172,7 +172,7 @@ def _decode(dataset: str, entry: Entry, content: bytes, side_px: int) -> NDArray
     try:
         with Image.open(io.BytesIO(content)) as image:
             if image.width * image.height > LARGEST_IMAGE_PIXELS:
-                raise Image.DecompressionBombError(  # noqa: TRY301 - told as whatever else is wrong with it
+                raise Image.DecompressionBombError(  # noqa: TRY301 - reported as any other problem of the image
                     f"{image.width} x {image.height} pixels, {LARGEST_IMAGE_PIXELS} are the most"
                 )
             picture = image.convert("RGB")
