@@ -6,7 +6,8 @@ The answer is one JSON object with `outcome`.
 
 Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TIME)
   P:meta                    hash    clock_offset_ms (tests only: doctor refuses it)
-  P:job:<id>                hash    the job; see ledger/models.py JobRecord
+  P:job:<id>                hash    the job; see ledger/models.py JobRecord; while it is retired also retire_from, the
+                                    newest attempt that is left
   P:attempt:<id>:<n>        hash    one attempt: pool, gpu, worker, call_id, reserved_usd_micros, cost, outcome, times
   P:history:<id>            list    the job's events, JSON, oldest first
   P:receipts:<id>           list    the job's receipts, JSON, oldest first

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-#: Leader leases last for so many intervals, beside what a round may take.
+#: Life of a leader lease in intervals, beside what a round may take.
 LEASE_INTERVALS = 3
 
 
