@@ -24,7 +24,7 @@ class NudgeSender(Protocol):
         """Send it. True if it was sent."""
 
     def close(self) -> None:
-        """Let go of the broker; may be called twice."""
+        """Close the connection to the broker. May be called twice."""
 
 
 class CelerySender:
@@ -35,7 +35,7 @@ class CelerySender:
         self._app: Celery | None = None
 
     def send(self, nudge: Nudge) -> bool:
-        """Send one. Raises whatever Celery raises, after a few seconds at most."""
+        """Send one. Raises the errors of Celery, after a few seconds at most."""
         app = self._app = self._app or self._make()
         app.send_task(
             nudge.task,
@@ -92,7 +92,7 @@ class Nudging:
     def send(self, nudge: Nudge) -> None:
         """Send it, waiting for that for a moment. Never raises."""
         if self._stuck is not None and not self._stuck.done():
-            # Not worth another wait: every nudge of a kind says the same, and the sweep makes good what is not said.
+            # Not worth another wait: all nudges of a kind are equal, and the sweep repeats a lost one.
             log.warning("nudge.skipped", extra={"queue": nudge.queue, "reason": "an earlier one is stuck"})
             return
         future = self._pool.submit(self._send, nudge)
@@ -111,6 +111,6 @@ class Nudging:
             log.debug("nudge.sent", extra={"queue": nudge.queue, "sent": sent})
 
     def close(self) -> None:
-        """Let go of the thread and of the broker; may be called twice."""
+        """Stop the thread and close the connection to the broker. May be called twice."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._sender.close()

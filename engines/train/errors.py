@@ -275,7 +275,7 @@ class TrainingDiverged(TrainError):
 
 
 class TrainCancelled(TrainError):
-    """The cancel check said stop. Not a failure: whole checkpoints stay, nothing half-written does."""
+    """The cancel check asked for a stop. Not a failure: whole checkpoints stay, nothing half-written does."""
 
     code = "train_cancelled"
 

@@ -117,7 +117,7 @@ class Loop:
                 if order is _Order.CANCEL:
                     raise TrainCancelled(self._step, self._config.steps)
                 if order is _Order.STOP:
-                    # Told before the checkpoint: whoever keeps what is told with the checkpoint then has both.
+                    # Reported before the checkpoint: a reader that stores reports with the checkpoint then has both.
                     self._tell(EventKind.STOPPED)
                     self._save(evaluated=False)
                     return TrainOutcome.PREEMPTED

@@ -58,7 +58,7 @@ def _writing_down(folder: Path, rank: int) -> Iterator[None]:
     """Ends an error here, in the rank's own file; the first one stays, for what follows is its consequence."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - whatever a rank dies of, the launcher is told
+    except Exception as error:  # noqa: BLE001 - the launcher reports any error of a rank
         path = error_file(folder, rank)
         if not path.exists():
             part = path.with_suffix(".part")

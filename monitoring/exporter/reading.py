@@ -43,7 +43,7 @@ class BrokerDepth:
 
 @dataclass(frozen=True)
 class Reading:
-    """Everything that one scrape has read. None: whoever was asked did not answer in time."""
+    """Everything that one scrape has read. None: that source did not answer in time."""
 
     ledger: Measurement | None
     broker: BrokerDepth | None

@@ -22,10 +22,10 @@ from engines.train.errors import DatasetAway, DatasetProblem
 
 T = TypeVar("T")
 
-#: Encoded images are held so many at a time for each thread, and so many bytes together.
+#: Encoded images held at a time by each thread, and bytes held together.
 _ENTRIES_PER_THREAD: Final = 16
 _PORTION_BYTES: Final = 256 * 1024**2
-#: A bucket that is mounted fails now and then: what it did not give is asked for again after so many seconds.
+#: A mounted bucket fails from time to time: pauses before a read is retried, seconds.
 _AGAIN_AFTER_S: Final = (0.5, 2.0, 5.0)
 #: What a file system says for good; its other refusals may pass.
 _FINAL_ERRORS: Final = frozenset(

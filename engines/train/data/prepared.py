@@ -104,7 +104,7 @@ def prepare(
 
 
 def _make(cache: Path, key: str, store: Callable[[Path], None]) -> None:
-    """Fills a folder of another name and renames it; whoever comes second with the same set throws theirs away."""
+    """Fills a folder of another name and renames it; the second process with the same set discards its own."""
     folder: Path | None = None
     try:
         cache.mkdir(parents=True, exist_ok=True)
