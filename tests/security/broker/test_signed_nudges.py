@@ -46,7 +46,9 @@ class Signed:
     def waiting(self) -> str:
         """A job that nobody has been nudged about, once no dispatcher is at work any more."""
         until(
-            lambda: self.app.control.inspect(timeout=0.5).active(), lambda tasks: not any(tasks.values()), timeout_s=20
+            lambda: self.app.control.inspect(timeout=0.5).active(),
+            lambda tasks: tasks is not None and not any(tasks.values()),
+            timeout_s=20,
         )
         job = RenderJob.model_validate({"prompt": f"signed {uuid.uuid4()}", "seconds": 1, "burst": "never"})
         return self.ledger.desk.submit(job, source="client").job_id
