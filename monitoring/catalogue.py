@@ -191,6 +191,7 @@ _DEPTHS = (
     _gauge("leases_expired", "Attempts whose lease has lapsed and that no sweep has ended yet."),
     _gauge("nudges_overdue", "Jobs whose nudge seems lost.", "queue"),
     _gauge("broker_messages", "Messages in a Celery queue, over all its priority lists.", "queue"),
+    _gauge("broker_wrong_type_keys", "Keys of a Celery queue that hold something which is no list.", "queue"),
     _gauge("broker_unacked_messages", "Messages delivered and not acknowledged (with emulated acks only)."),
 )  # fmt: skip
 

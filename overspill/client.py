@@ -157,7 +157,8 @@ class Client:
     ) -> None:
         settings = settings or LedgerSettings()
         self._ledger = Ledger(settings)
-        self._nudging = Nudging(sender or CelerySender(settings.broker_url.get_secret_value()), nudge_wait_s)
+        by_celery = CelerySender(settings.broker_url.get_secret_value(), keys=settings.keys_of_nudges)
+        self._nudging = Nudging(sender or by_celery, nudge_wait_s)
         self._clock = clock
         self._sleep = sleep
 

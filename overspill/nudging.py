@@ -1,11 +1,12 @@
 """The client's nudges: sent by Celery from their own thread, bounded in time; a lost one costs time, never a job."""
 
 import logging
+import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING, Protocol
 
-from ledger.nudges import Nudge
+from ledger.nudges import SIGNATURE_HEADER, Nudge, sign
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -28,19 +29,28 @@ class NudgeSender(Protocol):
 
 
 class CelerySender:
-    """Sends nudges with Celery, which is imported and connected when the first one is sent."""
+    """Sends nudges with Celery, which is imported and connected when the first one is sent.
 
-    def __init__(self, broker_url: str) -> None:
+    Args:
+        broker_url: the Redis of Celery's queues.
+        keys: the keys of nudges, the first of which signs; empty: nudges are not signed.
+    """
+
+    def __init__(self, broker_url: str, *, keys: tuple[str, ...] = ()) -> None:
         self._broker_url = broker_url
+        self._keys = keys
         self._app: Celery | None = None
 
     def send(self, nudge: Nudge) -> bool:
         """Send one. Raises the errors of Celery, after a few seconds at most."""
         app = self._app = self._app or self._make()
+        message_id = str(uuid.uuid4())
         app.send_task(
             nudge.task,
             kwargs=nudge.kwargs,
             queue=nudge.queue,
+            task_id=message_id,
+            headers={SIGNATURE_HEADER: sign(self._keys[0], nudge, message_id=message_id)} if self._keys else None,
             retry=False,
             ignore_result=True,
             declare=[],  # a list in Redis needs no declaration, and the workers make theirs

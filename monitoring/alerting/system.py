@@ -68,6 +68,15 @@ GROUP = Group(
             keep="0m",
         ),
         Alert(
+            "BrokerKeyWrong",
+            "overspill_broker_wrong_type_keys > 0",
+            Severity.CRITICAL,
+            "a key of the queue {{ $labels.queue }} holds something which is no list",
+            "Nobody can put a message there or take one: what the queue is for stands still. Its workers live and "
+            "serve their other queues.",
+            hold="1m",
+        ),
+        Alert(
             "RedisEvicts",
             "increase(overspill_redis_evicted_keys_total[10m]) > 0 or overspill_redis_keeps_all == 0",
             Severity.CRITICAL,

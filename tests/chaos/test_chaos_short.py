@@ -7,8 +7,8 @@ from rich.console import Console
 
 from tests.chaos.run import Options, run
 
-#: Deals, among others, an engine that hangs (early, while there is work), an S3 that hangs, a dead Redis, container, GPU
-#: worker and modal_local, records of another version, and a cancel.
+#: Deals, among others, an engine that hangs (early, while there is work), an S3 that hangs, a dead Redis, container,
+#: GPU worker and modal_local, records of another version, and a cancel.
 SEED = 30_880
 
 
