@@ -127,6 +127,12 @@ class Settings(OverflowSettings):
     )
 
     # --- Celery and logs
+    message_max_bytes: int = Field(
+        default=1_048_576,
+        ge=4096,
+        le=64 * 1_048_576,
+        description="Longest Celery message, and body in it after decompression, bytes; longer ones are dropped.",
+    )
     worker_events: bool = Field(default=True, description="Task events for Flower; costs some throughput.")
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: JSON unless on a terminal."

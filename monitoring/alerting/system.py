@@ -26,16 +26,16 @@ GROUP = Group(
             "RepairStalled",
             f"{_since(REPAIRS)} > 60",
             Severity.CRITICAL,
-            "no round of the maintenance duty {{ $labels.duty }} goes well",
-            "What it repairs stays broken: dead workers' jobs are not run again, lost nudges not repeated, held jobs "
-            "not decided about, or dollars stay reserved. The other duties go on.",
+            "no round of the maintenance duty {{ $labels.duty }} succeeds",
+            "What it repairs stays broken: jobs of dead workers are not retried, lost nudges not repeated, held jobs "
+            "not decided, or dollars stay reserved. The other duties continue.",
             hold="2m",
         ),
         Alert(
             "CleanupStalled",
             f"{_since(CLEANUPS)} > 1800",
             Severity.WARNING,
-            "no round of the maintenance duty {{ $labels.duty }} goes well",
+            "no round of the maintenance duty {{ $labels.duty }} succeeds",
             "Ended jobs and their objects are kept: Redis, S3 or Modal's volume fill slowly. Nothing is lost.",
             hold="2m",
         ),
@@ -62,24 +62,33 @@ GROUP = Group(
             'overspill_redis_up{role="broker"} == 0',
             Severity.CRITICAL,
             "the Redis of Celery's queues does not answer",
-            "Jobs are accepted and nobody is told of them: nothing is decided, started or spawned until it is back. "
-            "What runs goes on, and ends.",
+            "Jobs are accepted and no nudge arrives: nothing is decided, started or spawned until it is back. "
+            "Running jobs continue to their end.",
             hold="1m",
             keep="0m",
+        ),
+        Alert(
+            "BrokerKeyWrong",
+            "overspill_broker_wrong_type_keys > 0",
+            Severity.CRITICAL,
+            "a key of the queue {{ $labels.queue }} holds something which is no list",
+            "Nobody can put a message there or take one: what the queue is for stands still. Its workers live and "
+            "serve their other queues.",
+            hold="1m",
         ),
         Alert(
             "RedisEvicts",
             "increase(overspill_redis_evicted_keys_total[10m]) > 0 or overspill_redis_keeps_all == 0",
             Severity.CRITICAL,
-            "the Redis of the {{ $labels.role }} throws keys away, or may",
-            "A key thrown away is a job lost.",
+            "the Redis of the {{ $labels.role }} evicts keys, or may",
+            "An evicted key is a lost job.",
         ),
         Alert(
             "RedisMemory",
             "role:overspill_redis_memory_used:ratio > 0.8",
             Severity.WARNING,
             "the Redis of the {{ $labels.role }} uses {{ $value | humanizePercentage }} of its memory",
-            "When it is full, new jobs are refused (those under way still end).",
+            "When it is full, new jobs are refused (jobs in flight still end).",
             hold="5m",
         ),
         Alert(
@@ -87,7 +96,7 @@ GROUP = Group(
             f"{known('overspill_redis_writes_ok')} == 0",
             Severity.CRITICAL,
             "the Redis of the {{ $labels.role }} cannot write to its disk",
-            "What is accepted now is lost if it dies.",
+            "Jobs that are accepted now are lost if it dies.",
             hold="1m",
         ),
     ),

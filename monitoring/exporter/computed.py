@@ -162,4 +162,6 @@ def _server(role: str, server: RedisState | None) -> Iterator[Sample]:
 def _broker(depth: BrokerDepth) -> Iterator[Sample]:
     for queue, number in depth.messages.items():
         yield Sample("broker_messages", number, (queue,))
+    for queue, number in depth.wrong_type.items():
+        yield Sample("broker_wrong_type_keys", number, (queue,))
     yield Sample("broker_unacked_messages", depth.unacked)

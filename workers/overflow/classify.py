@@ -19,6 +19,7 @@ or was raised by the poll, its origin tells (`modal_sdk/patches`): the types are
 """
 
 import errno
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -140,8 +141,12 @@ def classify(result: PollResult) -> CallOutcome:
 def _of_answer(wire: object) -> CallOutcome:
     try:
         envelope = parse(wire)
+        if not all(math.isfinite(at) for _, at in envelope.earlier):
+            raise ValueError("a container that began at no time")  # noqa: TRY301 - it is one more wrong part
     except BadEnvelope as error:
         return CallFailed(Cause.BAD_ENVELOPE, str(error))
+    except (ArithmeticError, TypeError, ValueError) as error:
+        return CallFailed(Cause.BAD_ENVELOPE, f"an envelope with a part that cannot be read ({error!r})")
     if envelope.error is not None:
         cause = REMOTE_CAUSES.get(envelope.error.cause, Cause.ERROR)
         superseded = envelope.error.cause == SUPERSEDED.cause

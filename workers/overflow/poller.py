@@ -193,13 +193,28 @@ class Poller:
                 await self._end(call, outcome)
                 return
         context = contextvars.copy_context()
-        with self._schedule.kept(call):
-            is_complete = await asyncio.get_running_loop().run_in_executor(
-                self._deliverers,
-                lambda: context.run(self._completer.complete, call, outcome, announced, noticed_ms=noticed_ms),
-            )
+        try:
+            with self._schedule.kept(call):
+                is_complete = await asyncio.get_running_loop().run_in_executor(
+                    self._deliverers,
+                    lambda: context.run(self._completer.complete, call, outcome, announced, noticed_ms=noticed_ms),
+                )
+        except (LedgerUnavailable, LedgerFull):
+            raise
+        except Exception as error:
+            log.exception("call.not_completed")
+            await self._not_completed(call, error)
+            return
         if not is_complete:
             self._schedule.reschedule_in(call, self._settings.poll_max_s)
+
+    async def _not_completed(self, call: DueCall, error: Exception) -> None:
+        """An error of ours about one result: tried again until its time is over, so that the job ends some day."""
+        if (call.now_ms - call.call_deadline_ms) / 1000 < FETCH_GRACE_S:
+            self._schedule.reschedule_in(call, self._settings.poll_max_s)
+            return
+        message = f"its result could not be delivered: {type(error).__name__}: {error}"
+        await self._end(call, CallFailed(Cause.RESULT_LOST, message))
 
     async def _overdue(self, call: DueCall) -> None:
         log.warning("call.overdue")

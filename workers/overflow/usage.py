@@ -70,7 +70,8 @@ def of_envelope(envelope: Envelope, *, observed: Observation, usd_nanos_per_s: i
         usd_nanos_per_s=usd_nanos_per_s,
         idle_window_s=idle_window_s,
     )
-    began_ms = round((finished_at - timings.execution_s) * MILLISECONDS)
+    began_at = max(finished_at - timings.execution_s, observed.spawned_at - idle_window_s - _EARLIER_START_S)
+    began_ms = round(began_at * MILLISECONDS)
     answered = replace(usage.containers[-1], call_started_ms=began_ms, first_call=envelope.cold_start)
     return replace(usage, containers=[*usage.containers[:-1], answered])
 

@@ -3,7 +3,7 @@
 What lives here
     configs     a job in the ledger -> what the engine takes, and which Modal class holds it
     store       checkpoints in S3: `train/{job}/{attempt}/step-N/`, whole once `metadata.json` is there
-    datasets    a dataset in S3 -> a folder on this host
+    datasets    a dataset that a job may name -> a folder on this host, fetched from S3 where it lies there
     inhouse     one in-house attempt under a lease
     volume      the volume of checkpoints on Modal, through the public SDK
     scratch     what earlier runs have left on this host, removed by age

@@ -20,7 +20,6 @@ from engines.train.contract import (
     TrainOutcome,
     TrainResult,
 )
-from engines.train.data.addresses import is_in_s3
 from engines.train.errors import CheckpointProblem, InvalidTrainConfig
 from infra.artifacts import ArtifactStoreUnavailable
 from infra.retrying import retry_while_unavailable
@@ -33,7 +32,7 @@ from workers.requests import NoEngine
 from workers.resources import Resources
 from workers.shutdown import stop_request
 from workers.training.configs import created_on, engine_is_on, train_config, train_job
-from workers.training.datasets import fetch_dataset
+from workers.training.datasets import data_roots, resolve_dataset
 from workers.training.scratch import touch
 from workers.training.store import CheckpointStore
 
@@ -122,6 +121,7 @@ class _Run:
             folder=self.folder,
             cache=self._cache,
             data=self._data(),
+            data_roots=data_roots(self._settings),
             classifier=self._classifier(job.classifier) if job.classifier else None,
             job=self._record.id,
             on_event=self._on_event,
@@ -159,9 +159,9 @@ class _Run:
 
     def _data(self) -> Path | None:
         dataset = self._config.dataset
-        if not is_in_s3(dataset):
-            return None
-        return self._from_store(lambda: fetch_dataset(self._resources.artifacts, dataset, self._cache))
+        return self._from_store(
+            lambda: resolve_dataset(self._settings, self._resources.artifacts, dataset, self._cache)
+        )
 
     def _classifier(self, job_id: str) -> Path:
         return self._from_store(lambda: fetch_classifier(self._store, job_id, self._cache))

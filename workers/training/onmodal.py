@@ -24,6 +24,7 @@ from modal_apps.gpus import parse as parse_gpu
 from modal_apps.training_request import TrainRequest, data_on_modal, folder_on_volume
 from workers.resources import Resources
 from workers.training.configs import created_on, train_config, train_job
+from workers.training.datasets import check_bucket
 from workers.training.inhouse import fetch_classifier
 from workers.training.store import CheckpointStore, StoredCheckpoint
 from workers.training.volume import CheckpointVolume
@@ -61,6 +62,7 @@ class TrainOnModal:
         job = train_job(record)
         config = train_config(job, gpus=parse_gpu(record.gpu).count if record.gpu else None)
         folder = folder_on_volume(config, created_on(record), record.id)
+        check_bucket(self._settings, config.dataset)
         data = data_on_modal(config.dataset, self._settings.modal_data_bucket)
         with self._held(record):
             self._seed(record, folder)

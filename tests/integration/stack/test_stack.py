@@ -86,7 +86,7 @@ def test_cancelling_and_watching(stack: Stack) -> None:
     again = Answer(stack, "cancel", job_id)
     assert again.code == 1
     assert again.err.count("\n") == 1
-    assert "had ended already: it is cancelled" in again.err
+    assert "has already ended: it is cancelled" in again.err
     # and watching it says how it ended, by the exit code too
     watched = Answer(stack, "watch", job_id)
     assert watched.code == 1

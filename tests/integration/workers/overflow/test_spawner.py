@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,16 +77,17 @@ def test_a_full_disk_costs_the_job_nothing_but_time(
 def test_the_pauses_grow_and_come_to_an_end(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given an overflow worker whose disk stays full
     monkeypatch.setattr(spawning, "render_request", _full_disk)
+    rule = replace(RULES[Cause.SPAWN_NOT_PREPARED], retries=2)
+    monkeypatch.setitem(RULES, Cause.SPAWN_NOT_PREPARED, rule)  # type: ignore[arg-type]  # a dict underneath
     job_id = submit(ledger)
-    retries = RULES[Cause.SPAWN_NOT_PREPARED].retries
     # When the job comes again and again
-    for _ in range(retries + 1):
+    for _ in range(rule.retries + 1):
         place(ledger, MODAL)
         _spawn(ledger)
         move_clock(ledger, 121)
     # Then it has failed in the end, with the reason
     record = ledger.desk.get(job_id)
-    assert (str(record.state), record.error_code, record.attempt) == ("failed", "spawn_not_prepared", retries + 1)
+    assert (str(record.state), record.error_code, record.attempt) == ("failed", "spawn_not_prepared", rule.retries + 1)
     assert ledger.placing.view().money.reserved_usd_micros == 0
 
 

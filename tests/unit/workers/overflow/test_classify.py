@@ -45,9 +45,9 @@ def test_an_error_that_the_method_names_keeps_its_name_and_whether_to_retry() ->
         Timings(1, 2, 3), "ta-1", cold_start=False, peak_memory_bytes=1,
         error=RemoteError("out_of_memory", "CUDA out of memory", retryable=True),
     )  # fmt: skip
-    ending = classify(Returned(failed.to_wire()))
-    assert isinstance(ending, CallFailed)
-    assert (ending.cause, ending.retryable, ending.envelope) == (Cause.OUT_OF_MEMORY, True, failed)
+    outcome = classify(Returned(failed.to_wire()))
+    assert isinstance(outcome, CallFailed)
+    assert (outcome.cause, outcome.retryable, outcome.envelope) == (Cause.OUT_OF_MEMORY, True, failed)
 
 
 @pytest.mark.parametrize(
@@ -56,14 +56,15 @@ def test_an_error_that_the_method_names_keeps_its_name_and_whether_to_retry() ->
         None, 7, b"mp4", {}, {"version": 0}, {**GOOD.to_wire(), "version": 2}, {**GOOD.to_wire(), "timings": None},
         {**GOOD.to_wire(), "value": None}, {**GOOD.to_wire(), "error": {"cause": "x"}},
         {**GOOD.to_wire(), "error": {"cause": "x", "message": "y", "retryable": True}},
-        {**GOOD.to_wire(), "timings": {"started_at": "soon"}},
+        {**GOOD.to_wire(), "timings": {"started_at": "soon"}}, {**GOOD.to_wire(), "peak_memory_bytes": float("inf")},
+        {**GOOD.to_wire(), "earlier": [("ta-0", float("inf"))]}, {**GOOD.to_wire(), "earlier": [("ta-0", 10**400)]},
         {name: part for name, part in GOOD.to_wire().items() if name != "container_id"},
     ],
 )  # fmt: skip
 def test_what_is_no_envelope_ends_the_job_with_a_name(wire: object) -> None:
-    ending = classify(Returned(wire))
-    assert isinstance(ending, CallFailed)
-    assert ending.cause is Cause.BAD_ENVELOPE
+    outcome = classify(Returned(wire))
+    assert isinstance(outcome, CallFailed)
+    assert outcome.cause is Cause.BAD_ENVELOPE
 
 
 @pytest.mark.parametrize(
@@ -91,9 +92,9 @@ def test_what_is_no_envelope_ends_the_job_with_a_name(wire: object) -> None:
     ],
 )
 def test_every_exception_of_a_result_is_an_end(error: BaseException, cause: Cause) -> None:
-    ending = classify(Raised(error))
-    assert isinstance(ending, CallFailed)
-    assert (ending.cause, ending.is_certain) == (cause, True)
+    outcome = classify(Raised(error))
+    assert isinstance(outcome, CallFailed)
+    assert (outcome.cause, outcome.is_certain) == (cause, True)
 
 
 @pytest.mark.parametrize(
@@ -105,13 +106,13 @@ def test_every_exception_of_a_result_is_an_end(error: BaseException, cause: Caus
     ],
 )
 def test_a_few_answers_to_asking_are_an_end_too(error: BaseException, cause: Cause, is_certain: bool) -> None:
-    ending = classify(PollFailed(error))
-    assert isinstance(ending, CallFailed)
-    assert (ending.cause, ending.is_certain) == (cause, is_certain)
+    outcome = classify(PollFailed(error))
+    assert isinstance(outcome, CallFailed)
+    assert (outcome.cause, outcome.is_certain) == (cause, is_certain)
 
 
 @pytest.mark.parametrize(
-    ("error", "trouble"),
+    ("error", "reason"),
     [
         (modal_errors.AuthError("a"), FailureReason.TOKEN_REFUSED),
         (modal_errors.PermissionDeniedError("p"), FailureReason.TOKEN_REFUSED),
@@ -128,13 +129,16 @@ def test_a_few_answers_to_asking_are_an_end_too(error: BaseException, cause: Cau
             )
         ),
         (AttributeError("a fault of the SDK's own"), None),
+        # What this machine lacks says nothing about Modal, and must not close it to everybody.
+        (OSError(24, "Too many open files"), None),
+        (FileNotFoundError(2, "No such file", "scratch"), None),
     ],
 )  # fmt: skip
-def test_not_being_able_to_ask_says_nothing_about_the_call(error: BaseException, trouble: FailureReason | None) -> None:
-    assert classify(PollFailed(error)) == CallUnknown(f"{type(error).__name__}: {error}", trouble)
+def test_not_being_able_to_ask_says_nothing_about_the_call(error: BaseException, reason: FailureReason | None) -> None:
+    assert classify(PollFailed(error)) == CallUnknown(f"{type(error).__name__}: {error}", reason)
 
 
-def test_a_result_that_cannot_be_fetched_is_asked_for_again_and_is_no_trouble_of_modals() -> None:
+def test_a_result_that_cannot_be_fetched_is_asked_for_again_and_is_no_failure_of_modals() -> None:
     error = aiohttp.ServerDisconnectedError()
     assert classify(PollFailed(error, has_result=True)) == CallUnknown(
         f"ServerDisconnectedError: {error}", None, has_result=True
@@ -147,17 +151,17 @@ def test_a_call_that_left_for_another_of_its_attempt_leaves_the_attempt_to_be_ru
         Timings(1, 2, 3), "ta-1", cold_start=True, peak_memory_bytes=1,
         error=RemoteError("superseded", "another call of the same attempt works already", retryable=retryable),
     )  # fmt: skip
-    ending = classify(Returned(left.to_wire()))
-    assert isinstance(ending, CallFailed)
-    assert (ending.cause, ending.retryable, ending.superseded) == (Cause.SPAWN_LOST, True, True)
+    outcome = classify(Returned(left.to_wire()))
+    assert isinstance(outcome, CallFailed)
+    assert (outcome.cause, outcome.retryable, outcome.superseded) == (Cause.SPAWN_LOST, True, True)
 
 
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
         *(
-            (error, NoCall(f"{type(error).__name__}: {error}", trouble))
-            for error, trouble in (
+            (error, NoCall(f"{type(error).__name__}: {error}", reason))
+            for error, reason in (
                 (modal_errors.AuthError("a"), FailureReason.TOKEN_REFUSED),
                 (modal_errors.PermissionDeniedError("p"), FailureReason.TOKEN_REFUSED),
                 (modal_errors.NotFoundError("n"), FailureReason.NOT_DEPLOYED),
@@ -168,8 +172,8 @@ def test_a_call_that_left_for_another_of_its_attempt_leaves_the_attempt_to_be_ru
             )
         ),
         *(
-            (error, MaybeCall(f"{type(error).__name__}: {error}", trouble))
-            for error, trouble in (
+            (error, MaybeCall(f"{type(error).__name__}: {error}", reason))
+            for error, reason in (
                 (SpawnTimedOut(1), FailureReason.TIMED_OUT),
                 (modal_errors.ServiceError("s"), FailureReason.UNAVAILABLE),
                 (modal_errors.ConnectionError("c"), FailureReason.UNAVAILABLE),

@@ -128,6 +128,24 @@ def test_an_error_about_its_money_does_not_keep_a_call_from_being_polled() -> No
     assert (modal.polled, len(rescheduled)) == (["fc-1"], 1)
 
 
+@pytest.mark.parametrize(
+    ("beyond_s", "failed", "rescheduled"),
+    [(-60, [], 1), (FETCH_GRACE_S - 1, [], 1), (FETCH_GRACE_S, ["result_lost"], 0)],
+)
+def test_a_result_that_an_error_of_ours_keeps_from_delivery_is_tried_again_until_its_time_is_over(
+    monkeypatch: pytest.MonkeyPatch, beyond_s: float, failed: list[str], rescheduled: int
+) -> None:
+    # Given a call that has ended, and an error of ours while it is completed
+    def odd(*_: object, **__: object) -> bool:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(Completer, "complete", odd)
+    silent = replace(OVERDUE, now_ms=OVERDUE.call_deadline_ms + round(beyond_s * 1000))
+    # When it falls due / then it is tried again; long after its deadline its attempt ends
+    ledger, _, again = _polled(silent, ToppedUp(0), _Modal(Raised(ValueError("its own")), "fc-1"))
+    assert (ledger.failed, len(again)) == (failed, rescheduled)
+
+
 def test_a_call_whose_hints_come_is_given_back_without_asking_modal() -> None:
     # When a call falls due that has just said that it is half done
     ledger, modal, rescheduled = _polled(HALF_DONE, ToppedUp(0))

@@ -66,6 +66,13 @@ def test_a_clock_that_is_set_while_the_method_runs_changes_nothing() -> None:
     assert [use.finished_ms - use.started_ms for use in usage.containers] == [15_000]
 
 
+def test_a_method_that_claims_to_have_run_for_ages_began_no_earlier_than_its_container_can_have() -> None:
+    timings = Timings(1000, 1005, 1015, ran_s=1e300, container_age_s=15)
+    envelope = Envelope(timings, "ta-1", cold_start=True, peak_memory_bytes=1, value={})
+    usage = of_envelope(envelope, observed=Observation(1000.0, 1016.0), usd_nanos_per_s=1, idle_window_s=60)
+    assert usage.containers[-1].call_started_ms == 820_000
+
+
 def test_a_call_that_never_answered_is_charged_within_what_was_seen_whatever_its_clock_says() -> None:
     for clock_s in (0.0, 3600.0, -3600.0):
         announced = Announcement("video_1", 1, "fc-1", 1003 + clock_s, (ContainerStart("ta-1", 1001 + clock_s),))
