@@ -166,7 +166,7 @@ class Run:
             "cancelled": len(cancelled),
             "cpu_ms_per_call": round(1000 * cost.cpu_s / max(1, calls), 2),
             "looks_per_call": round(looks / max(1, calls), 2),
-            "violations": len(self.ledger.audit(self.settings.limits)),
+            "violations": len(self.ledger.audit(self.ledger.budget.limits())),
             "machine_cores": os.cpu_count(),
             "machine_busy_ratio": round(cost.machine_busy_ratio, 2),
             "cpu_cores_beside": dict(cost.cores_beside),

@@ -31,7 +31,7 @@ class Watch:
 
     def run(self) -> None:
         """Look until it is over."""
-        cap = self.settings.limits.month_cap_usd_micros
+        cap = self.ledger.budget.limits().month_cap_usd_micros
         while not self.over.wait(EVERY_S):
             money = self.ledger.placing.view().money
             committed = money.spent_usd_micros + money.reserved_usd_micros

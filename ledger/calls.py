@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ledger.containers import Usage
-from ledger.decisions import Limits
 from ledger.errors import UnknownOutcome
 from ledger.models import JobRecord, Kind, record_from_fields
 from ledger.outcomes import DueCancel, EndedEarly, Refused, Stale, ToppedUp
@@ -117,9 +116,7 @@ class Calls:
             usage=usage.to_wire() if usage else None,
         )
 
-    def top_up(
-        self, job_id: str, attempt: int, *, reserve_usd_micros: int, limits: Limits
-    ) -> ToppedUp | Refused | Stale:
+    def top_up(self, job_id: str, attempt: int, *, reserve_usd_micros: int) -> ToppedUp | Refused | Stale:
         """Set aside at least so much for a live attempt in all, if every dollar cap allows it; never less than it has.
 
         A refusal changes nothing; the caller decides whether the call goes on (workers/placement/stages.py).
@@ -129,7 +126,6 @@ class Calls:
             id=job_id,
             attempt=attempt,
             reserve_usd_micros=reserve_usd_micros,
-            limits=limits.to_wire_whole(),
         )
         match answer["outcome"]:
             case "topped_up":

@@ -97,11 +97,6 @@ class Looking:
         attempts = self._hashes([f"{prefix}:attempt:{job_id}:{number}" for job_id, number, _ in wanted])
         return [_call(*one, fields) for one, fields in zip(wanted, attempts, strict=True)], total
 
-    def month_cap_in_force(self) -> int | None:
-        """The month's cap that the last placement on Modal was made under, micro-dollars; None: there was none."""
-        text = self._runner.guarded(lambda: self._runner.client.hget(f"{self._prefix}:caps", "month"))
-        return int(text) if text and text.isdigit() else None
-
     def _hashes(self, keys: list[str]) -> list[dict[str, str]]:
         def read() -> list[Any]:
             pipe = self._runner.client.pipeline(transaction=False)

@@ -4,11 +4,13 @@ import json
 from typing import Any
 
 from ledger import nudges
-from ledger.decisions import Decision, Hold, Limits, Receipt, RunInhouse, RunOnModal, Shed, SpillState
+from ledger.decisions import Decision, Hold, Receipt, RunInhouse, RunOnModal, Shed, SpillState
 from ledger.errors import UnknownOutcome
 from ledger.models import Kind, record_from_fields
 from ledger.outcomes import ClaimedJob, Held, Placed, PlaceOutcome, Refused, Stale, WasShed
+from ledger.refusals import Refusal
 from ledger.scripts import ScriptRunner
+from ledger.stages import Stage
 from ledger.states import Pool
 from ledger.view import ClusterView, KindView, MoneyView
 
@@ -63,9 +65,23 @@ class Placing:
                 int(answer["spent_usd_micros"]),
                 int(answer["reserved_usd_micros"]),
                 int(answer["day_spent_usd_micros"]),
+                Stage(int(answer["stage"])),
+                int(answer["drain_priority"]),
+                int(answer["max_modal_attempts"]),
             ),
             override=answer["override"],
         )
+
+    def would_refuse(self, decision: RunOnModal, *, tenant: str, kind: Kind, priority: int) -> Refusal | None:
+        """The limit that would keep such a job off Modal now; None: `place` would place it. Changes nothing."""
+        answer = self._runner.call("would_refuse", decision=vars(decision), tenant=tenant, kind=kind, priority=priority)
+        match answer["outcome"]:
+            case "free":
+                return None
+            case "refused":
+                return Refusal(answer["reason"])
+            case other:
+                raise UnknownOutcome("would_refuse", other)
 
     def place(
         self,
@@ -73,10 +89,9 @@ class Placing:
         decision: Decision,
         *,
         receipt: Receipt,
-        limits: Limits,
         spill: SpillState | None = None,
     ) -> PlaceOutcome:
-        """Commit a decision with its receipt. The limits are checked again inside, under Redis's one thread."""
+        """Commit a decision with its receipt. The limits in force are checked inside, under Redis's one thread."""
         record = claimed.record
         answer = self._runner.call(
             "place",
@@ -85,7 +100,6 @@ class Placing:
             decision=_wire(decision),
             receipt=json.dumps(receipt.to_wire()),
             rule=receipt.rule,
-            limits=limits.to_wire(tenant=record.tenant, kind=record.kind),
             spill=None if spill is None else {"active": spill.active},
         )
         match answer["outcome"]:

@@ -1,15 +1,17 @@
 """`Ledger`: all verbs on one connection. Safe to share between threads; made anew after a fork."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 from ledger.attempts import Attempts
 from ledger.audit import Violation, audit
 from ledger.budget import Budget
 from ledger.calls import Calls
-from ledger.decisions import Limits
 from ledger.desk import Desk
 from ledger.following import Following
+from ledger.limits import Difference, Limits, differences
 from ledger.looking import Looking
 from ledger.measuring import Measuring
 from ledger.metrics import apart, is_of_histogram
@@ -20,6 +22,21 @@ from ledger.settings import LedgerSettings
 from ledger.sweeps import Sweeps
 from ledger.training import Training
 from ledger.warming import Warming
+
+
+@dataclass(frozen=True)
+class GivenLimits:
+    """What the environment of a process says about limits.
+
+    Attributes:
+        values: by name (ledger/limits.py).
+        who: the process, kept with what it fills.
+        on_difference: told where the ledger holds another value; that one is in force.
+    """
+
+    values: Mapping[str, int | float]
+    who: str
+    on_difference: Callable[[Sequence[Difference]], None]
 
 
 class Ledger:
@@ -38,8 +55,16 @@ class Ledger:
         training: how training runs go, how fast they are, and their moves between pools.
     """
 
-    def __init__(self, settings: LedgerSettings | None = None) -> None:
+    def __init__(self, settings: LedgerSettings | None = None, *, given: GivenLimits | None = None) -> None:
+        """A ledger; nothing is asked yet.
+
+        Args:
+            settings: where it is; None: as the environment says.
+            given: the limits that this process's environment names, for those that the ledger does not have yet; None:
+                this process has nothing to say about limits.
+        """
         self.settings = settings or LedgerSettings()
+        self._given = given
         self.prefix = self.settings.ledger_prefix
         self.address = address_of(self.settings.ledger_url.get_secret_value())
         self.client = connect(self.settings)
@@ -51,6 +76,7 @@ class Ledger:
                 "nudge_again_ms": int(self.settings.nudge_again_s * 1000),
                 "events_kept": self.settings.events_kept,
             },
+            fill=None if given is None else self._fill_limits,
         )
         self.desk = Desk(self.runner, prefix=self.prefix, idempotency_ttl_s=self.settings.idempotency_ttl_s)
         self.placing = Placing(self.runner)
@@ -59,10 +85,17 @@ class Ledger:
         self.following = Following(self.runner)
         self.sweeps = Sweeps(self.runner)
         self.warming = Warming(self.runner)
-        self.budget = Budget(self.runner)
+        self.budget = Budget(self.runner, prefix=self.prefix)
         self.looking = Looking(self.runner, prefix=self.prefix)
         self.measuring = Measuring(self.runner)
         self.training = Training(self.runner, prefix=self.prefix)
+
+    def _fill_limits(self) -> None:
+        if self._given is None:
+            return
+        stored = self.budget.fill_limits(self._given.values, who=self._given.who)
+        if found := differences(self._given.values, stored):
+            self._given.on_difference(found)
 
     def ping(self) -> None:
         """Ask Redis for a sign of life.

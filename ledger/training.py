@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ledger.decisions import Limits, RunOnModal
+from ledger.decisions import RunOnModal
 from ledger.errors import UnknownOutcome
 from ledger.models import JobRecord, Kind, record_from_fields
 from ledger.retries import Cause
@@ -94,7 +94,7 @@ class Training:
 
         return [record_from_fields(row) for row in self._runner.guarded(read) if row]
 
-    def recall(self, record: JobRecord, decision: RunOnModal, *, limits: Limits, reason: str) -> bool:
+    def recall(self, record: JobRecord, decision: RunOnModal, *, reason: str) -> bool:
         """Have a job that waits for an in-house slot decided about again, because Modal should have it.
 
         Returns:
@@ -106,7 +106,6 @@ class Training:
             attempt=record.attempt,
             reason=reason,
             decision=vars(decision),
-            limits=limits.to_wire(tenant=record.tenant, kind=record.kind),
         )
         return bool(answer["outcome"] == "recalled")
 

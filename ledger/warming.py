@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.decisions import Limits
 from ledger.errors import UnknownOutcome
 from ledger.models import Kind
 from ledger.outcomes import Refused
@@ -45,7 +44,6 @@ class WarmTerms:
 
     #: How long they are paid for at a time, seconds from now.
     round_s: float
-    limits: Limits
     #: What forecasts may cost in a day (UTC) in all, micro-dollars; None: an operator wished for them.
     ceiling_usd_micros: int | None = None
 
@@ -118,7 +116,6 @@ class Warming:
             **vars(pool),
             hold=hold,
             round_ms=round(terms.round_s * 1000),
-            limits=terms.limits.to_wire_whole(),
             ceiling_usd_micros=terms.ceiling_usd_micros,
         )
 

@@ -55,7 +55,6 @@ def _usual_policy(settings: Settings) -> Policy:
                 high=settings.high_watermark,
                 low=settings.low_watermark,
                 min_dwell_s=settings.min_dwell_s,
-                limits=settings.limits,
                 needs={Kind.RENDER: render_need(settings)},
             )
 
@@ -114,7 +113,6 @@ class Dispatcher:
             claimed,
             verdict.decision,
             receipt=verdict.receipt,
-            limits=self._settings.limits,
             spill=verdict.spill,
         )
 

@@ -97,7 +97,7 @@ class Reconciler(BackgroundService):
 
     def _recall_trains(self) -> None:
         """Train jobs that wait for own GPUs and should go to Modal now are decided about again, if they may go."""
-        training, limits = self._open.ledger.training, self._open.settings.limits
+        training = self._open.ledger.training
         waiting = training.waiting_inhouse(Kind.TRAIN, limit=self._open.settings.sweep_batch)
         if not waiting:
             return
@@ -108,7 +108,7 @@ class Reconciler(BackgroundService):
             if leaving is None or isinstance(leaving, Skipped):
                 continue
             rule, decision = leaving
-            if training.recall(record, decision, limits=limits, reason=rule):
+            if training.recall(record, decision, reason=rule):
                 log.info("job.recalled", job_id=record.id, rule=rule)
                 self._open.nudger.send(nudges.decide(Kind.TRAIN))
 

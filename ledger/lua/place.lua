@@ -1,19 +1,20 @@
 --[[ Commit a decision about a claimed job, with its receipt. The limits are law here, whatever the policy said.
 needs: settling, refusing
-a: id, claim, decision = {to = inhouse|modal|hold|shed, ...}, receipt (JSON text), limits (ledger/decisions.py
-   Limits.to_wire), spill? = {active}
+a: id, claim, decision = {to = inhouse|modal|hold|shed, ...}, receipt (JSON text), spill? = {active}
 -> placed (attempt) | held | shed | refused (reason, nothing changed) | stale (nothing changed) ]]
 local job = load(a.id)
 if not job or job.state ~= 'queued' or job.claim ~= whole(a.claim) or not redis.call('ZSCORE', K('claimed:' .. job.kind), a.id) then
   return reply({ outcome = 'stale' })
 end
-local d, caps = a.decision, a.limits
+local d = a.decision
 
 local warm_id, warm
 if d.to == 'modal' then
+  limits_are_filled()
   warm_id, warm = warm_container(job.kind, d.gpu)
-  local reason = modal_refusal(job, d, caps, warm)
+  local reason, ended = modal_refusal(job, d, warm)
   if reason then
+    say_ended(ended)
     count('spill_refused_total', 'kind=' .. job.kind .. '|reason=' .. reason)
     return reply({ outcome = 'refused', reason = reason })
   end
@@ -52,7 +53,6 @@ if d.to == 'modal' then
     attempt[#attempt + 1] = name
     attempt[#attempt + 1] = value
   end
-  note_caps(job, caps)
   reserve(member, job, d.reserve_usd_micros)
   if warm then promise(warm_id, warm, member) end
   attempt_burns(job.kind, d.gpu, d.usd_nanos_per_s, 1, true)

@@ -4,11 +4,13 @@ import time
 
 from ledger import Kind, Ledger
 from ledger.containers import ContainerUse, Usage
-from ledger.decisions import Decision, Hold, Limits, Receipt, RunInhouse, RunOnModal, Shed, SpillState
+from ledger.decisions import Decision, Hold, Receipt, RunInhouse, RunOnModal, Shed, SpillState
 from ledger.following import SpawnRate
+from ledger.limits import Limits
 from ledger.models import Artifact, JobRecord, RenderJob, TrainJob
 from ledger.outcomes import Placed, PlaceOutcome
 from ledger.retries import Cause
+from tests.support.ledgers import limited
 from workers.overflow.breaker import Phase, Trouble
 
 ROOMY = Limits(month_cap_usd_micros=10**12, max_modal_attempts=10_000)
@@ -36,7 +38,7 @@ def decide(
     (claimed,) = ledger.placing.claim_queued(kind, limit=1, lease_s=10)
     name = type(decision).__name__
     receipt = Receipt(policy="test", rule=f"test_{name.lower()}", decision=name)
-    return ledger.placing.place(claimed, decision, receipt=receipt, limits=limits, spill=spill)
+    return limited(ledger, limits).placing.place(claimed, decision, receipt=receipt, spill=spill)
 
 
 def run_inhouse(ledger: Ledger, kind: Kind, *, deadline_s: float | None = None) -> str:

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
+from infra.limits import given_limits
+from infra.settings import Settings
 from ledger import Ledger, LedgerSettings
-from ledger.decisions import Decision, Limits, Receipt, RunInhouse, RunOnModal
+from ledger.decisions import Decision, Receipt, RunInhouse, RunOnModal
+from ledger.limits import Limits, to_text
 from ledger.models import JobRecord, Kind, RenderJob
 from ledger.outcomes import Placed
 
@@ -38,10 +41,36 @@ def submit(ledger: Ledger, **fields: object) -> str:
     return ledger.desk.submit(job, source="client").job_id
 
 
+def limited(ledger: Ledger, limits: Limits) -> Ledger:
+    """The same ledger, with these limits in force."""
+    fill = {
+        "filled_ms": "0",
+        "tenant": "none",
+        "day": "none",
+        "hour_rate": "none",
+        "gpus": "none",
+        "containers": "none",
+    }
+    texts = {**fill, **{name: to_text(name, value) for name, value in limits.named().items()}}
+    key = f"{ledger.prefix}:limits"
+    if ledger.client.hgetall(key) != texts:
+        pipe = ledger.client.pipeline()
+        pipe.delete(key)
+        pipe.hset(key, mapping=texts)
+        pipe.execute()
+    return ledger
+
+
+def limited_by(ledger: Ledger, settings: Settings) -> Ledger:
+    """The same ledger, with the limits in force that the settings name, and the defaults of the others."""
+    given = {name: to_text(name, value) for name, value in given_limits(settings).items()}
+    return limited(ledger, Limits.from_texts(given))
+
+
 def place(ledger: Ledger, decision: Decision, *, limits: Limits = ROOMY) -> Placed:
     """Decide about the job that comes next, and expect it to be placed."""
     (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
-    outcome = ledger.placing.place(claimed, decision, receipt=RECEIPT, limits=limits)
+    outcome = limited(ledger, limits).placing.place(claimed, decision, receipt=RECEIPT)
     assert isinstance(outcome, Placed), outcome
     return outcome
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ledger.containers import Usage
-from ledger.decisions import Limits, RunOnModal
+from ledger.decisions import RunOnModal
+from ledger.limits import Limits
 
 _DAY_MS = 86_400_000
 

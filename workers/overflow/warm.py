@@ -189,4 +189,4 @@ class WarmKeeper:
 
     def _terms(self, wanted: Wanted) -> WarmTerms:
         ceiling = round(self._settings.warm_usd_per_day * MICROS_PER_USD) if wanted.forecast else None
-        return WarmTerms(self._every_s, self._settings.limits, ceiling)
+        return WarmTerms(self._every_s, ceiling)

@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from infra.settings import Settings
 from ledger import Ledger
-from ledger.decisions import Limits
+from ledger.limits import Limits
 from ledger.models import JobRecord
 from ledger.refusals import is_about_dollars
 from ledger.states import Pool, State
@@ -95,8 +94,8 @@ def run(stack: Stack, *, say: Callable[[str], None]) -> BudgetVerdict:
     stack.start()
     os.environ.update({**stack.options.settings, **stack.environment})  # from here on we speak to this stack
     say(f"ready after {time.monotonic() - began:.1f} s: {stack.api_url}")
-    limits = Settings().limits
     with Ledger() as ledger:
+        limits = ledger.budget.limits()
         last = _watch(stack, ledger, limits)
         say("all jobs have ended; the containers' idle tails are waited for, so that every dollar is counted")
         spent = _settled(ledger)

@@ -1,4 +1,4 @@
-"""`overspill budget`: every cap, what is spent, set aside and left; and `budget true-up`: Modal's own bill."""
+"""`overspill budget`: every cap, what is spent, set aside and left; its changes; and `budget true-up`: Modal's bill."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,8 +13,9 @@ from rich.text import Text
 from overspill.cli.jobs import AsJson
 from overspill.cli.records import dollars
 from overspill.cli.steering.cost import signed
+from overspill.cli.steering.limits import history, set_limits, unset_limits
 from overspill.cli.steering.said import who
-from overspill.cli.surroundings import err, fail, mistakes_said, open_ledger, print_json, show
+from overspill.cli.surroundings import fail, mistakes_said, open_ledger, print_json, show
 
 if TYPE_CHECKING:
     from ledger import Ledger
@@ -41,23 +42,18 @@ def budget(context: typer.Context, json: AsJson = False) -> None:
     """See every cap, what is spent, set aside and left. Dollars are Modal's; periods are UTC."""
     if context.invoked_subcommand is not None:
         return
-    from infra.settings import Settings  # noqa: PLC0415 - `--help` needs none of it
-
     with mistakes_said(), open_ledger() as ledger:
-        limits = Settings().limits
-        view = ledger.budget.view(limits)
+        view = ledger.budget.view()
         book = ledger.budget.book(view.month_name, by="kind")
-        in_force = ledger.looking.month_cap_in_force()
     if json:
         print_json(facts(view, book))
         return
     show(lambda width: picture(view, book, width=width))
-    if in_force is not None and in_force != limits.month_cap_usd_micros:
-        err.print(
-            f"The workers place under {dollars(in_force)} a month; the settings of this shell say "
-            f"{dollars(limits.month_cap_usd_micros)}.",
-            markup=False,
-        )
+
+
+app.command("set", short_help="Change limits for every process at once.")(set_limits)
+app.command("unset", short_help="Take limits back.")(unset_limits)
+app.command("history", short_help="See who changed which limit, and why.")(history)
 
 
 @app.command("true-up", short_help="Compare with Modal's own bill now, and book the difference.")
@@ -158,6 +154,12 @@ def _at_once(view: "BudgetView") -> Text:
 
     said = f"{of(view.calls)} calls, {of(view.containers)} containers, {of(view.gpus)} GPUs"
     words = Text.assemble(("at once  ", "bold"), f"{said}, {of(view.hour_rate, as_dollars=True)} an hour")
+    limits = view.limits
+    if limits.tenant_cap_usd_micros is not None:
+        words.append(f"\ntenants   {dollars(limits.tenant_cap_usd_micros)} a month each, without a cap of their own")
+    words.append(
+        f"\ndrains    from {limits.drain_ratio:.0%} of a cap; priority {limits.drain_priority} and above spill on"
+    )
     return words.append(f"\nin-house  {dollars(view.inhouse_usd_micros)} this month, in no cap", style="dim")
 
 
@@ -218,5 +220,6 @@ def facts(view: "BudgetView", book: "MonthBook") -> dict[str, object]:
             "gpus": live(view.gpus),
             "hour_rate_usd_micros": live(view.hour_rate),
         },
+        "limits": view.limits.named(),
         "true_up": dict(book.true_up) or None,
     }

@@ -20,12 +20,11 @@ def top(
     ] = 1.0,
 ) -> None:
     """See queues, slots, spilling, calls on Modal, money and the latest events; until Ctrl-C."""
-    from infra.settings import Settings  # noqa: PLC0415
     from overspill.cli.top.picture import frame  # noqa: PLC0415 - `--help` needs none of it
     from overspill.cli.top.snapshot import Snapshot, take  # noqa: PLC0415
 
     with mistakes_said(), open_ledger() as ledger:
-        shot = Snapshot(address=ledger.address, month_cap_usd_micros=Settings().limits.month_cap_usd_micros)
+        shot = Snapshot(address=ledger.address)
         if once or not out.is_terminal:
             ledger.ping()  # where nobody sees it mend itself, an error is an error
             shot = take(ledger, before=shot, since_s=0)

@@ -19,7 +19,7 @@ class Snapshot:
     Attributes:
         address: the ledger's.
         view: the cluster; None: nothing was ever seen.
-        month_cap_usd_micros: the month's cap on what Modal may cost: the workers', as far as they have used it.
+        month_cap_usd_micros: the month's cap on what Modal may cost.
         calls: calls in flight, oldest first; perhaps not all.
         calls_total: how many there are.
         events: the newest, newest first.
@@ -52,14 +52,14 @@ def take(ledger: Ledger, *, before: Snapshot, since_s: float) -> Snapshot:
         calls, total = ledger.looking.calls_in_flight(limit=CALLS_READ)
         events = ledger.looking.events(limit=EVENTS_READ)
         stored = ledger.following.breaker()
-        cap = ledger.looking.month_cap_in_force()
+        cap = ledger.budget.limits().month_cap_usd_micros
     except LedgerError as error:
         return replace(before, away=str(error), away_s=before.away_s + since_s if before.away else 0.0)
     breaker = "" if stored.phase == "closed" else f"{stored.phase}: {stored.reason or 'unknown'}"
     return replace(
         before,
         view=view,
-        month_cap_usd_micros=before.month_cap_usd_micros if cap is None else cap,
+        month_cap_usd_micros=cap,
         calls=calls,
         calls_total=total,
         events=events,

@@ -117,9 +117,7 @@ def test_a_call_that_nobody_recorded_is_found_and_stopped(whole: Whole) -> None:
     job_id = whole.ledger.desk.submit(job, source="client").job_id
     (claimed,) = whole.ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=5)
     receipt = Receipt(policy="test", rule="test", decision="test")
-    placed = whole.ledger.placing.place(
-        claimed, RunOnModal("H100", 500_000), receipt=receipt, limits=whole.settings.limits
-    )
+    placed = whole.ledger.placing.place(claimed, RunOnModal("H100", 500_000), receipt=receipt)
     assert isinstance(placed, Placed)
     (record,) = whole.ledger.calls.claim_spawns(worker="dies", limit=1, lease_s=0.1)
     # The attempt has been given up before the call can announce itself: nobody waits for it any more
@@ -149,7 +147,7 @@ def test_a_call_that_nobody_recorded_is_found_and_stopped(whole: Whole) -> None:
     )  # fmt: skip
     assert int(first["cost_usd_micros"]) > 0
     assert "call.orphan_found" in [event.event for event in whole.ledger.desk.history(job_id)]
-    until(lambda: whole.ledger.audit(whole.settings.limits), lambda found: found == [], timeout_s=30)
+    until(lambda: whole.ledger.audit(whole.ledger.budget.limits()), lambda found: found == [], timeout_s=30)
     whole.settled()
 
 

@@ -11,7 +11,7 @@ from ledger.decisions import RunInhouse, RunOnModal
 from ledger.models import Artifact
 from ledger.outcomes import EndedEarly, Refused, Superseded, TooEarly, TruedUp
 from ledger.retries import Cause
-from tests.support.ledgers import RECEIPT, ROOMY, move_clock, place, submit
+from tests.support.ledgers import RECEIPT, ROOMY, limited, move_clock, place, submit
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=1, sha256="0")
 #: A thousand micro-dollars a second.
@@ -99,16 +99,16 @@ def test_an_in_house_attempt_costs_its_seconds_however_it_ends(ledger: Ledger, e
     # 40 s and the milliseconds that the test took
     cost = ledger.desk.get(job_id).cost_usd_micros
     assert 10_000 <= cost <= 10_500
-    assert ledger.budget.view(ROOMY).inhouse_usd_micros == cost
+    assert limited(ledger, ROOMY).budget.view().inhouse_usd_micros == cost
     # In no cap of Modal's
-    assert ledger.budget.view(ROOMY).month.spent_usd_micros == 0
+    assert limited(ledger, ROOMY).budget.view().month.spent_usd_micros == 0
 
 
 def test_the_projection_goes_on_as_in_the_last_day(ledger: Ledger) -> None:
     # Given the middle of a month of thirty days, and 0.1 dollars spent in the last hour, the first ones ever
     now = _set_clock(ledger, datetime(2031, 6, 15, 12, 30, tzinfo=UTC))
     _complete(ledger, _call(ledger), _use(now, "ta-1", 100))
-    view = ledger.budget.view(ROOMY)
+    view = limited(ledger, ROOMY).budget.view()
     assert (view.month_name, view.month.spent_usd_micros) == ("2031-06", 100_000)
     # Then the 371.5 hours that are left are taken to go on at 0.1 dollars an hour
     assert view.projected_usd_micros == pytest.approx(100_000 * (1 + 371.5), rel=0.01)
@@ -126,7 +126,7 @@ def test_idle_containers_that_modal_does_not_have_any_more_are_paid_up_to_now_on
     ended = ledger.calls.idle_ended(Kind.RENDER, gpu="H100", alive=1, asked_s_ago=1)
     assert ended.containers == 2
     assert ended.given_back_usd_micros == pytest.approx(2 * 40_000, abs=2_000)
-    view = ledger.budget.view(ROOMY)
+    view = limited(ledger, ROOMY).budget.view()
     assert view.month.reserved_usd_micros == 60_000
     assert view.month.spent_usd_micros == pytest.approx(30_000 + 2 * 20_000, abs=2_000)
     assert view.containers.used == 1
@@ -160,7 +160,7 @@ def test_one_that_was_taken_for_gone_and_works_again_is_charged_each_second_once
     now = _now_ms(ledger)
     _complete(ledger, _call(ledger), _use(now, "ta-1", 10 + (now - began) / 1000, ran_s=5, first=False))
     # Then it was paid from its start to now, and its tail is set aside again
-    view = ledger.budget.view(ROOMY)
+    view = limited(ledger, ROOMY).budget.view()
     assert view.month.spent_usd_micros == pytest.approx(10_000 + (now - began), abs=3)
     assert view.month.reserved_usd_micros == 60_000
     assert ledger.audit(ROOMY) == []
@@ -174,13 +174,13 @@ def test_while_an_operator_says_off_nothing_is_placed_on_modal(ledger: Ledger) -
     assert (set_.mode, set_.who, set_.why) == ("off", "ann", "the bill looks wrong")
     job_id = submit(ledger)
     (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=600)
-    assert ledger.placing.place(claimed, MODAL, receipt=RECEIPT, limits=ROOMY) == Refused("spill_off")
+    assert limited(ledger, ROOMY).placing.place(claimed, MODAL, receipt=RECEIPT) == Refused("spill_off")
     assert ledger.placing.view().override == "off"
     assert 50 <= ledger.budget.retry_after_s("spill_off") <= 60
     # Until its time is over
     move_clock(ledger, 61)
     assert (ledger.budget.override().mode, ledger.placing.view().override) == ("auto", "auto")
-    ledger.placing.place(claimed, MODAL, receipt=RECEIPT, limits=ROOMY)
+    limited(ledger, ROOMY).placing.place(claimed, MODAL, receipt=RECEIPT)
     assert ledger.desk.get(job_id).state is State.PLACED
     events = [row for _, row in ledger.client.xrange(f"{ledger.prefix}:events") if row["event"] == "spill.override"]  # type: ignore[union-attr, misc]  # redis-py is untyped here
     assert "ann: the bill looks wrong" in events[0]["detail"]
@@ -214,7 +214,7 @@ def test_a_report_of_closed_hours_is_compared_with_what_was_used_in_them(ledger:
     assert isinstance(ledger.budget.true_up("2031-06", 0, who="t", as_of_ms=noon + HOUR_MS), TooEarly)
     # When Modal billed 45,000 for the hour before noon, in which 40,000 were used
     assert ledger.budget.true_up("2031-06", 45_000, who="t", as_of_ms=noon) == TruedUp(5_000, 40_000)
-    assert ledger.budget.view(ROOMY).month.spent_usd_micros == 80_000 + 5_000
+    assert limited(ledger, ROOMY).budget.view().month.spent_usd_micros == 80_000 + 5_000
     # Then the same report changes nothing any more
     assert ledger.budget.true_up("2031-06", 45_000, who="t", as_of_ms=noon) == TruedUp(already=True)
     # And a later one books only what is new: 140,000 were used, 5,000 corrected, 143,000 billed
@@ -222,7 +222,7 @@ def test_a_report_of_closed_hours_is_compared_with_what_was_used_in_them(ledger:
     ledger.sweeps.idle_containers(limit=5)
     later = ledger.budget.true_up("2031-06", 143_000, who="t", as_of_ms=noon + HOUR_MS)
     assert later == TruedUp(-2_000, 145_000)
-    assert ledger.budget.view(ROOMY).month.spent_usd_micros == 143_000
+    assert limited(ledger, ROOMY).budget.view().month.spent_usd_micros == 143_000
     assert ledger.budget.true_up("2031-06", 1, who="t", as_of_ms=noon) == Superseded(noon + HOUR_MS)
     book = ledger.budget.book("2031-06", by="component")
     assert book.modal["true_up"] == 3_000
@@ -261,7 +261,7 @@ def test_a_true_up_after_the_months_end_goes_to_its_month(ledger: Ledger) -> Non
     # 10 s and the tail of 60 s were used in June (the tail was booked in July)
     assert ledger.budget.true_up("2031-06", 75_000, who="t", as_of_ms=end) == TruedUp(5_000, 70_000)
     assert ledger.budget.book("2031-06", by="component").modal == {"execution": 10_000, "true_up": 5_000}
-    assert ledger.budget.view(ROOMY).month.spent_usd_micros == 60_000
+    assert limited(ledger, ROOMY).budget.view().month.spent_usd_micros == 60_000
     with pytest.raises(ValueError, match="whole hour of 2031-06"):
         ledger.budget.true_up("2031-06", 1, who="t", as_of_ms=end + 1)
 
@@ -287,7 +287,7 @@ def test_what_modal_billed_yesterday_is_booked_to_yesterday_and_today_keeps_its_
     ledger.budget.true_up_month_to_date(90_000, who="t", billed_today_usd_micros=75_000)
     # Then 5,000 of the difference of 20,000 are today's
     assert ledger.budget.book("2031-06", by="day").modal == {"2031-06-14": 15_000, "2031-06-15": 75_000}
-    assert ledger.budget.view(ROOMY).day.spent_usd_micros == 75_000
+    assert limited(ledger, ROOMY).budget.view().day.spent_usd_micros == 75_000
     # And on the first of a month all of it is
     _set_clock(ledger, datetime(2031, 7, 1, 1, 0, tzinfo=UTC))
     ledger.budget.true_up_month_to_date(7_000, who="t", billed_today_usd_micros=7_000)

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from ledger import Kind, Ledger, LedgerSettings, LedgerUnavailable
 from ledger.containers import ContainerUse, Usage
-from ledger.decisions import Limits, RunInhouse, RunOnModal
+from ledger.decisions import RunInhouse, RunOnModal
+from ledger.limits import Limits
 from ledger.models import Artifact
 from ledger.outcomes import Delivering, Placed, Refused
 from ledger.warming import WarmHeld, WarmPool, WarmTerms
-from tests.support.ledgers import RECEIPT, fresh_ledger, submit
+from tests.support.ledgers import RECEIPT, fresh_ledger, limited, submit
 from tests.support.redis_server import running_redis
 from tests.support.waiting import until
 
@@ -70,9 +71,9 @@ def _dispatch(settings: LedgerSettings, seed: int) -> None:
 
 def _keep_warm(own: Ledger, chance: random.Random) -> None:
     """A round of the warm keeper, who wants now more and now fewer of a class."""
-    decision, terms = chance.choice(CLASSES), WarmTerms(round_s=1, limits=LIMITS)
+    decision, terms = chance.choice(CLASSES), WarmTerms(round_s=1)
     wanted = WarmPool(Kind.RENDER, decision.gpu, chance.randrange(4), 0, decision.usd_nanos_per_s)
-    held = own.warming.hold(replace(wanted, buffer=min(wanted.number, 1)), terms)
+    held = limited(own, LIMITS).warming.hold(replace(wanted, buffer=min(wanted.number, 1)), terms)
     if isinstance(held, WarmHeld):
         own.warming.pay(replace(wanted, number=held.number, buffer=held.buffer), terms)
 
@@ -82,11 +83,11 @@ def _round(own: Ledger, chance: random.Random, mine: list[tuple[str, int, RunOnM
     claims = own.placing.claim_queued(Kind.RENDER, limit=3, lease_s=60)
     for claimed in claims:
         decision = chance.choice(CLASSES)
-        outcome = own.placing.place(claimed, decision, receipt=RECEIPT, limits=LIMITS)
+        outcome = limited(own, LIMITS).placing.place(claimed, decision, receipt=RECEIPT)
         if isinstance(outcome, Placed):
             mine.append((claimed.record.id, outcome.attempt, decision))
         elif isinstance(outcome, Refused):
-            own.placing.place(claimed, RunInhouse(), receipt=RECEIPT, limits=LIMITS)
+            limited(own, LIMITS).placing.place(claimed, RunInhouse(), receipt=RECEIPT)
     while mine and chance.random() < 0.85:
         _touch(own, chance, mine)
     return bool(claims)
@@ -95,7 +96,7 @@ def _round(own: Ledger, chance: random.Random, mine: list[tuple[str, int, RunOnM
 def _touch(own: Ledger, chance: random.Random, mine: list[tuple[str, int, RunOnModal]]) -> None:
     job_id, attempt, decision = mine[chance.randrange(len(mine))]
     if chance.random() < 0.3:
-        own.calls.top_up(job_id, attempt, reserve_usd_micros=chance.choice([100_000, 200_000]), limits=LIMITS)
+        limited(own, LIMITS).calls.top_up(job_id, attempt, reserve_usd_micros=chance.choice([100_000, 200_000]))
         return
     mine.remove((job_id, attempt, decision))
     if chance.random() < 0.2:
@@ -152,7 +153,7 @@ def _replay(ledger: Ledger) -> tuple[int, list[str]]:
             name = f"tenant:{tenant}"
             bounds[name] = (spent[name] + reserved[name], LIMITS.tenant_cap(tenant))
         passed += [f"{name}: {is_} > {cap}" for name, (is_, cap) in bounds.items() if cap is not None and is_ > cap]
-    view = ledger.budget.view(LIMITS)
+    view = limited(ledger, LIMITS).budget.view()
     assert (reserved["month"], sum(v for k, v in spent.items() if k.startswith("month:"))) == (
         view.month.reserved_usd_micros, view.month.spent_usd_micros,
     )  # fmt: skip

@@ -17,8 +17,9 @@ from hypothesis.stateful import (
 )
 
 from ledger import Ledger, LedgerSettings, State
-from ledger.decisions import Decision, Hold, Limits, RunInhouse, RunOnModal, Shed
+from ledger.decisions import Decision, Hold, RunInhouse, RunOnModal, Shed
 from ledger.following import Release
+from ledger.limits import Limits
 from ledger.models import Artifact, JobRecord, Kind, RenderJob
 from ledger.outcomes import (
     AlreadyEnded,
@@ -38,7 +39,7 @@ from ledger.outcomes import (
     WasShed,
 )  # fmt: skip
 from ledger.retries import Cause
-from tests.support.ledgers import RECEIPT, move_clock
+from tests.support.ledgers import RECEIPT, limited, move_clock
 from tests.support.machines import run_machine
 from tests.support.redis_server import RedisServer
 
@@ -150,7 +151,7 @@ class LedgerMachine(RuleBasedStateMachine):
         index = data.draw(st.integers(0, len(self.claims) - 1))
         claimed = self.claims[index] if keep else self.claims.pop(index)
         believed = self.jobs[claimed.record.id]
-        outcome = self.ledger.placing.place(claimed, decision, receipt=RECEIPT, limits=LIMITS)
+        outcome = limited(self.ledger, LIMITS).placing.place(claimed, decision, receipt=RECEIPT)
         match outcome:
             case Placed(attempt, _):
                 assert believed.terminal is None

@@ -7,7 +7,7 @@ from ledger.decisions import Hold, RunInhouse, Shed
 from ledger.models import Artifact, RenderJob
 from ledger.outcomes import AlreadyEnded, Cancelled, Completed, Delivering, Failed, Held, Lost, Renewed, Requeued, Stale
 from ledger.retries import RULES, Cause, RetryRule
-from tests.support.ledgers import MODAL, RECEIPT, ROOMY, move_clock, place, start_inhouse, submit
+from tests.support.ledgers import MODAL, RECEIPT, ROOMY, limited, move_clock, place, start_inhouse, submit
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=3, sha256="00")
 
@@ -84,9 +84,9 @@ def test_a_lapsed_claim_is_taken_by_another_and_the_first_cannot_place(ledger: L
     # When another claims the job
     (fast,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=5)
     # Then the first one's decision changes nothing
-    assert ledger.placing.place(slow, RunInhouse(), receipt=RECEIPT, limits=ROOMY) == Stale()
+    assert limited(ledger, ROOMY).placing.place(slow, RunInhouse(), receipt=RECEIPT) == Stale()
     assert ledger.placing.view().of(Kind.RENDER).waiting_inhouse == 0
-    assert ledger.placing.place(fast, RunInhouse(), receipt=RECEIPT, limits=ROOMY).__class__.__name__ == "Placed"
+    assert limited(ledger, ROOMY).placing.place(fast, RunInhouse(), receipt=RECEIPT).__class__.__name__ == "Placed"
 
 
 def test_a_dead_worker_loses_its_lease_and_its_late_result_is_refused(ledger: Ledger) -> None:
@@ -180,7 +180,7 @@ def test_cancel_from_every_in_house_state(ledger: Ledger, state: str) -> None:
         case "held":
             (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=5)
             hold = Hold("modal_calls_at_cap", again_in_s=5, timeout_s=60)
-            assert ledger.placing.place(claimed, hold, receipt=RECEIPT, limits=ROOMY) == Held()
+            assert limited(ledger, ROOMY).placing.place(claimed, hold, receipt=RECEIPT) == Held()
         case _:
             start_inhouse(ledger)
             if state == "delivering":
@@ -227,8 +227,8 @@ def test_held_jobs_are_looked_at_again_and_shed_in_the_end(ledger: Ledger) -> No
     job_id = submit(ledger)
     for again in (True, True, False):
         (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=5)
-        hold = Hold("budget_exhausted", again_in_s=5, timeout_s=12)
-        assert ledger.placing.place(claimed, hold, receipt=RECEIPT, limits=ROOMY) == Held()
+        hold = Hold("month_budget", again_in_s=5, timeout_s=12)
+        assert limited(ledger, ROOMY).placing.place(claimed, hold, receipt=RECEIPT) == Held()
         move_clock(ledger, 5.5)
         nudges, shed = ledger.sweeps.due_held(limit=10)
         assert (len(nudges), shed) == ((1, []) if again else (0, [job_id]))
@@ -239,7 +239,7 @@ def test_held_jobs_are_looked_at_again_and_shed_in_the_end(ledger: Ledger) -> No
 def test_a_shed_job_has_failed_with_its_reason(ledger: Ledger) -> None:
     job_id = submit(ledger)
     (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=5)
-    ledger.placing.place(claimed, Shed("deadline_impossible", "too soon"), receipt=RECEIPT, limits=ROOMY)
+    limited(ledger, ROOMY).placing.place(claimed, Shed("deadline_impossible", "too soon"), receipt=RECEIPT)
     assert ledger.desk.get(job_id).error_code == "deadline_impossible"
 
 

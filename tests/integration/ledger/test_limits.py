@@ -3,9 +3,9 @@
 import threading
 
 from ledger import Kind, Ledger
-from ledger.decisions import Limits
+from ledger.limits import Limits
 from ledger.outcomes import Placed, Refused
-from tests.support.ledgers import MODAL, RECEIPT, fresh_ledger, submit
+from tests.support.ledgers import MODAL, RECEIPT, fresh_ledger, limited, submit
 from tests.support.redis_server import RedisServer
 
 
@@ -21,7 +21,7 @@ def test_the_month_cap_is_exact_under_eight_racing_dispatchers(redis_server: Red
         def dispatcher() -> None:
             mine = Ledger(ledger.settings)
             claims = mine.placing.claim_queued(Kind.RENDER, limit=5, lease_s=60)
-            outcomes.extend(mine.placing.place(claim, MODAL, receipt=RECEIPT, limits=limits) for claim in claims)
+            outcomes.extend(limited(mine, limits).placing.place(claim, MODAL, receipt=RECEIPT) for claim in claims)
             mine.close()
 
         threads = [threading.Thread(target=dispatcher) for _ in range(8)]
@@ -42,10 +42,10 @@ def test_the_cap_of_modal_attempts_counts_calls_that_are_being_stopped(redis_ser
     with fresh_ledger(redis_server.url()) as ledger:
         first, _second = submit(ledger), submit(ledger)
         claims = ledger.placing.claim_queued(Kind.RENDER, limit=2, lease_s=60)
-        assert isinstance(ledger.placing.place(claims[0], MODAL, receipt=RECEIPT, limits=limits), Placed)
+        assert isinstance(limited(ledger, limits).placing.place(claims[0], MODAL, receipt=RECEIPT), Placed)
         ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
         ledger.desk.cancel(first)
-        refused = ledger.placing.place(claims[1], MODAL, receipt=RECEIPT, limits=limits)
+        refused = limited(ledger, limits).placing.place(claims[1], MODAL, receipt=RECEIPT)
         assert refused == Refused("modal_calls_at_cap")
         ledger.calls.settle_cancel(first, 1, cost_usd_micros=0)
-        assert isinstance(ledger.placing.place(claims[1], MODAL, receipt=RECEIPT, limits=limits), Placed)
+        assert isinstance(limited(ledger, limits).placing.place(claims[1], MODAL, receipt=RECEIPT), Placed)

@@ -19,12 +19,13 @@ from hypothesis.stateful import (
 
 from ledger import Ledger, LedgerSettings, RenderJob, TrainJob
 from ledger.containers import ContainerUse, Usage
-from ledger.decisions import Limits, RunInhouse, RunOnModal
+from ledger.decisions import RunInhouse, RunOnModal
+from ledger.limits import Limits
 from ledger.models import Artifact, Kind
 from ledger.outcomes import Completed, Delivering, Placed, Refused, ToppedUp, TruedUp
 from ledger.retries import Cause
 from ledger.warming import WarmPool, WarmTerms
-from tests.support.ledgers import RECEIPT, move_clock
+from tests.support.ledgers import RECEIPT, limited, move_clock
 from tests.support.machines import run_machine
 from tests.support.money_model import MoneyModel, PaidRound, Warm
 from tests.support.redis_server import RedisServer
@@ -113,7 +114,7 @@ class MoneyMachine(RuleBasedStateMachine):
             job_id = claimed.record.id
             self._tick()
             expected = self.model.refusal(*self.tenant_of[job_id], decision)
-            outcome = self.ledger.placing.place(claimed, decision, receipt=RECEIPT, limits=LIMITS)
+            outcome = limited(self.ledger, LIMITS).placing.place(claimed, decision, receipt=RECEIPT)
             match outcome:
                 case Placed(attempt, _):
                     assert expected is None
@@ -121,7 +122,7 @@ class MoneyMachine(RuleBasedStateMachine):
                     self.model.placed(f"{job_id}:{attempt}", of_tenant, of_kind, decision)
                 case Refused(reason):
                     assert reason == expected
-                    self.ledger.placing.place(claimed, RunInhouse(), receipt=RECEIPT, limits=LIMITS)
+                    limited(self.ledger, LIMITS).placing.place(claimed, RunInhouse(), receipt=RECEIPT)
                 case other:
                     raise AssertionError(other)
         if spawned:
@@ -142,7 +143,7 @@ class MoneyMachine(RuleBasedStateMachine):
         self._tick()
         more = reserve - one.reserved
         expected = None if more <= 0 else self.model.dollar_refusal(one.tenant, one.kind, more, None)
-        match self.ledger.calls.top_up(job_id, int(attempt), reserve_usd_micros=reserve, limits=LIMITS):
+        match limited(self.ledger, LIMITS).calls.top_up(job_id, int(attempt), reserve_usd_micros=reserve):
             case ToppedUp(reserved):
                 assert expected is None
                 assert reserved == max(reserve, one.reserved)
@@ -306,7 +307,7 @@ class MoneyMachine(RuleBasedStateMachine):
     def keep_warm(self, kind: Kind, gpu: str, number: int, round_s: float, asked: bool, waited_s: float) -> None:
         """As the keeper does: hold what fits, pay for it; or count what Modal keeps although nobody was asked."""
         rate, gpus = CLASSES[gpu]
-        terms, of = WarmTerms(round_s, LIMITS), (str(kind), gpu)
+        terms, of = WarmTerms(round_s), (str(kind), gpu)
         wanted = Warm(number, number % 2, rate, gpus)
         self._tick()
         if asked and number:
@@ -364,7 +365,7 @@ class MoneyMachine(RuleBasedStateMachine):
         if not hasattr(self, "ledger"):
             return
         self._tick()
-        view, model = self.ledger.budget.view(LIMITS), self.model
+        view, model = limited(self.ledger, LIMITS).budget.view(), self.model
         assert (view.month.spent_usd_micros, view.month.reserved_usd_micros) == (model.spent_of(), model.reserved_of())
         assert view.day.spent_usd_micros == model.spent_of(day=model.day)
         for name, one in view.tenants.items():

@@ -10,7 +10,7 @@ from ledger.models import JobRecord, speed_key
 from ledger.outcomes import Placed
 from ledger.retries import Cause
 from ledger.training import ROWS_KEPT
-from tests.support.ledgers import ROOMY, move_clock
+from tests.support.ledgers import ROOMY, limited, move_clock
 
 MODAL = RunOnModal(gpu="L4", reserve_usd_micros=1_000_000)
 
@@ -18,7 +18,7 @@ MODAL = RunOnModal(gpu="L4", reserve_usd_micros=1_000_000)
 def _placed(ledger: Ledger, decision: Decision) -> JobRecord:
     job_id = ledger.desk.submit(TrainJob(recipe="image_classifier"), source="client").job_id
     (claimed,) = ledger.placing.claim_queued(Kind.TRAIN, limit=1, lease_s=10)
-    outcome = ledger.placing.place(claimed, decision, receipt=Receipt("test", "test", "test"), limits=ROOMY)
+    outcome = limited(ledger, ROOMY).placing.place(claimed, decision, receipt=Receipt("test", "test", "test"))
     assert isinstance(outcome, Placed), outcome
     return ledger.desk.get(job_id)
 
@@ -117,14 +117,14 @@ def test_a_segment_that_is_over_is_no_failure(ledger: Ledger) -> None:
 def test_a_job_that_waits_is_recalled_and_one_that_runs_is_not(ledger: Ledger) -> None:
     waiting = _placed(ledger, RunInhouse())
     assert [record.id for record in ledger.training.waiting_inhouse(Kind.TRAIN, limit=9)] == [waiting.id]
-    assert not ledger.training.recall(replace(waiting, attempt=7), MODAL, limits=ROOMY, reason="stale")
-    assert ledger.training.recall(waiting, MODAL, limits=ROOMY, reason="slack_used_up")
+    assert not limited(ledger, ROOMY).training.recall(replace(waiting, attempt=7), MODAL, reason="stale")
+    assert limited(ledger, ROOMY).training.recall(waiting, MODAL, reason="slack_used_up")
     assert ledger.desk.get(waiting.id).state is State.QUEUED
     assert ledger.desk.history(waiting.id)[-1].detail == "slack_used_up"
     assert ledger.training.waiting_inhouse(Kind.TRAIN, limit=9) == []
     ledger.desk.cancel(waiting.id)
     running = _started(ledger)
-    assert not ledger.training.recall(running, MODAL, limits=ROOMY, reason="too late")
+    assert not limited(ledger, ROOMY).training.recall(running, MODAL, reason="too late")
     assert ledger.audit() == []
 
 
@@ -132,16 +132,16 @@ def test_a_job_that_a_limit_keeps_off_modal_is_not_recalled_for_nothing(ledger: 
     waiting = _placed(ledger, RunInhouse())
     # While an operator has turned spilling off, the breaker is open, or there is no room for its reservation
     ledger.budget.set_override("off", who="ann", why="prices")
-    assert not ledger.training.recall(waiting, MODAL, limits=ROOMY, reason="slack_used_up")
+    assert not limited(ledger, ROOMY).training.recall(waiting, MODAL, reason="slack_used_up")
     ledger.budget.set_override("auto", who="ann", why="prices")
     ledger.client.hset(f"{ledger.prefix}:breaker", "phase", "open")
-    assert not ledger.training.recall(waiting, MODAL, limits=ROOMY, reason="slack_used_up")
+    assert not limited(ledger, ROOMY).training.recall(waiting, MODAL, reason="slack_used_up")
     ledger.client.hset(f"{ledger.prefix}:breaker", "phase", "half_open")
     poor = replace(ROOMY, month_cap_usd_micros=MODAL.reserve_usd_micros - 1)
-    assert not ledger.training.recall(waiting, MODAL, limits=poor, reason="slack_used_up")
+    assert not limited(ledger, poor).training.recall(waiting, MODAL, reason="slack_used_up")
     # Then it keeps its place, and loses none of its attempts; and it goes when nothing keeps it
     assert ledger.desk.get(waiting.id) == waiting
-    assert ledger.training.recall(waiting, MODAL, limits=ROOMY, reason="slack_used_up")
+    assert limited(ledger, ROOMY).training.recall(waiting, MODAL, reason="slack_used_up")
 
 
 def test_memory_that_ran_out_in_house_is_remembered(ledger: Ledger) -> None:

@@ -6,11 +6,11 @@ import pytest
 
 from ledger import Kind, Ledger
 from ledger.containers import ContainerUse, Usage
-from ledger.decisions import Limits
+from ledger.limits import Limits
 from ledger.models import Artifact
 from ledger.outcomes import Placed, Refused
 from ledger.warming import WarmHeld, WarmPool, WarmTerms
-from tests.support.ledgers import MODAL, RECEIPT, ROOMY, move_clock, place, submit
+from tests.support.ledgers import MODAL, RECEIPT, ROOMY, limited, move_clock, place, submit
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=1, sha256="0")
 #: A thousand micro-dollars a second: a second is easily read off.
@@ -24,7 +24,7 @@ def _pool(number: int, *, buffer: int = 0) -> WarmPool:
 
 def _keep(ledger: Ledger, number: int, *, ceiling_usd_micros: int | None = None) -> Refused | None:
     """One round of the warm keeper, who keeps so many containers up."""
-    return ledger.warming.pay(_pool(number), WarmTerms(ROUND_S, ROOMY, ceiling_usd_micros))
+    return limited(ledger, ROOMY).warming.pay(_pool(number), WarmTerms(ROUND_S, ceiling_usd_micros))
 
 
 def _call_ended(ledger: Ledger, container: str, *, started_s_ago: float, ran_s: float, first: bool = True) -> int:
@@ -101,11 +101,11 @@ def test_a_days_ceiling_counts_what_is_paid(ledger: Ledger) -> None:
 
 
 def _hold(ledger: Ledger, pool: WarmPool, limits: Limits) -> WarmHeld | Refused:
-    return ledger.warming.hold(pool, WarmTerms(ROUND_S, limits))
+    return limited(ledger, limits).warming.hold(pool, WarmTerms(ROUND_S))
 
 
 def _alive(ledger: Ledger) -> tuple[int, int, int, int]:
-    view = ledger.budget.view(ROOMY)
+    view = limited(ledger, ROOMY).budget.view()
     return view.calls.used, view.containers.used, view.gpus.used, view.hour_rate.used
 
 
@@ -114,7 +114,7 @@ def test_warm_containers_count_before_modal_is_told_and_until_it_let_them_go(led
     assert _alive(ledger) == (0, 4, 4, 4 * 3_600_000)
     # Nothing is paid yet; then a round of the buffer too
     assert _spent_usd_micros(ledger) == 0
-    assert ledger.warming.pay(_pool(3, buffer=1), WarmTerms(ROUND_S, ROOMY)) is None
+    assert ledger.warming.pay(_pool(3, buffer=1), WarmTerms(ROUND_S)) is None
     assert _spent_usd_micros(ledger) == 4 * 30_000
     # Somebody who died before Modal was told has left them to whoever has the duty next
     assert ledger.warming.kept() == {(Kind.RENDER, MODAL.gpu): 0}
@@ -162,7 +162,7 @@ def test_a_call_in_a_warm_container_counts_once(ledger: Ledger) -> None:
     # And a third is refused
     submit(ledger)
     (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=60)
-    assert ledger.placing.place(claimed, decision, receipt=RECEIPT, limits=limits) == Refused("hour_rate")
+    assert limited(ledger, limits).placing.place(claimed, decision, receipt=RECEIPT) == Refused("hour_rate")
     # When one is cancelled before it was spawned, its container waits for the next
     ledger.desk.cancel(jobs[0])
     assert _alive(ledger) == (1, *held)
@@ -181,9 +181,10 @@ def test_a_call_in_a_warm_container_counts_once(ledger: Ledger) -> None:
 
 
 def test_what_may_not_be_paid_is_not_held_and_what_is_there_counts_nevertheless(ledger: Ledger) -> None:
-    terms = WarmTerms(ROUND_S, replace(ROOMY, month_cap_usd_micros=50_000))
-    assert ledger.warming.hold(_pool(2), terms) == Refused("month_budget")
+    terms = WarmTerms(ROUND_S)
+    poor = replace(ROOMY, month_cap_usd_micros=50_000)
+    assert limited(ledger, poor).warming.hold(_pool(2), terms) == Refused("month_budget")
     assert _alive(ledger)[1] == 0
     # Two that Modal keeps all the same
-    assert ledger.warming.pay(_pool(2), terms) == Refused("month_budget")
+    assert limited(ledger, poor).warming.pay(_pool(2), terms) == Refused("month_budget")
     assert (_alive(ledger)[1], _spent_usd_micros(ledger)) == (2, 0)

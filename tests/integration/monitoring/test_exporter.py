@@ -147,6 +147,7 @@ def test_a_job_that_everybody_let_go_has_an_age(ledger: Ledger, exporter_of: Cal
     submit(ledger, Kind.TRAIN)
     ledger.placing.claim_queued(Kind.TRAIN, limit=1, lease_s=100)
     unspawned = submit(ledger, Kind.RENDER)
+    move_clock(ledger, 1)  # (two jobs of one millisecond have no order)
     failed = submit(ledger, Kind.RENDER)
     move_clock(ledger, 50)
     decided(ledger, Kind.RENDER, H100)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import pytest
 
 from ledger import Kind, Ledger
-from ledger.decisions import Limits, RunOnModal
+from ledger.decisions import RunOnModal
+from ledger.limits import Limits
 from monitoring.alerting.files import GROUPS
 from monitoring.alerting.render import as_prometheus, duration_s
 from monitoring.dashboards.files import DASHBOARDS

@@ -8,11 +8,12 @@ import pytest
 
 from ledger import Kind, Ledger
 from ledger.containers import ContainerUse, Usage
-from ledger.decisions import Limits, RunOnModal
+from ledger.decisions import RunOnModal
+from ledger.limits import Limits
 from ledger.models import Artifact
 from ledger.outcomes import Placed, Refused
 from tests.integration.operators.conftest import Overspill
-from tests.support.ledgers import RECEIPT, move_clock, place, start_inhouse, submit
+from tests.support.ledgers import RECEIPT, limited, move_clock, place, start_inhouse, submit
 
 VIDEO = Artifact("videos", "a/1/video.mp4", None, 3, "0" * 64)
 CAPS = Limits(month_cap_usd_micros=10_000_000, max_modal_attempts=100, tenant_caps_usd_micros={"acme": 4_000_000})
@@ -62,14 +63,53 @@ def test_the_budget_says_what_the_ledger_holds(ledger: Ledger, overspill: Oversp
     assert shown.err == ""
 
 
-def test_caps_that_differ_from_the_workers_are_said(
-    ledger: Ledger, overspill: Overspill, monkeypatch: pytest.MonkeyPatch
+def test_limits_are_changed_for_every_process_with_who_and_why(ledger: Ledger, overspill: Overspill) -> None:
+    # given a job that would fit under the cap that its dispatcher's environment names
+    submit(ledger)
+    # when an operator sets limits
+    said = overspill("budget", "set", "month=0.5", "tenant.acme=500", "attempts=20", "--why", "a slow month")
+    # then the change is told, and holds at once
+    assert said.out.splitlines() == [
+        "attempts: empty -> 20",
+        "month: empty -> $0.5000",
+        "tenant.acme: empty -> $500.00",
+    ]
+    (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
+    assert ledger.placing.place(claimed, ON_H100, receipt=RECEIPT) == Refused("month_budget")
+    # and everything shows it
+    assert "$0.5000" in overspill("budget").out
+    assert overspill("budget", "--json").json["limits"]["tenant:acme"] == 500_000_000
+    # when one is taken back / then its default holds, and the history has all of it
+    assert overspill("budget", "unset", "month", "tenant.acme", "--why", "over").code == 0
+    rows = overspill("budget", "history").out.splitlines()
+    assert len(rows) == 5
+    assert f"month: $0.5000 -> $100,000.00, by ada@{socket.gethostname()}: over" in rows[3]
+    assert f"tenant.acme: $500.00 -> every tenant's, by ada@{socket.gethostname()}: over" in rows[4]
+    assert [row["name"] for row in overspill("budget", "history", "--limit", "1", "--json").json] == ["tenant:acme"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("set", "month=much", "--why", "x"), "expected a number or none for month, got 'much'"),
+        (("set", "moth=5", "--why", "x"), "no limit has the name 'moth'"),
+        (("set", "month=none", "--why", "x"), "month cannot be absent"),
+        (("set", "drain_ratio=2", "--why", "x"), "expected a share above 0 and up to 1"),
+        (("set", "gpus=1.5", "--why", "x"), "expected a whole number"),
+        (("set", "kind.video=5", "--why", "x"), "no limit has the name 'kind.video'"),
+        (("set", "month", "--why", "x"), "expected NAME=VALUE"),
+        (("set", "month=5", "--why", " "), "--why cannot be empty"),
+        (("set", "month=5"), "Missing option '--why'"),
+        (("unset", "tenant.A", "--why", "x"), "no limit has the name 'tenant.A'"),
+    ],
+)
+def test_a_wrong_limit_is_said_and_changes_nothing(
+    ledger: Ledger, overspill: Overspill, arguments: tuple[str, ...], message: str
 ) -> None:
-    # given workers that place under $10, and a shell that says $20
-    call(ledger)
-    monkeypatch.setenv("OVERSPILL_MONTH_CAP_USD", "20")
-    # when the budget is asked for / then the difference is said
-    assert "The workers place under $10.00 a month; the settings of this shell say $20.00." in overspill("budget").err
+    said = overspill("budget", *arguments)
+    assert said.code == 2
+    assert message in " ".join(said.err.replace("│", " ").split())
+    assert ledger.budget.stored_limits() == {}
 
 
 @pytest.mark.parametrize("by", ["tenant", "kind", "class", "day", "component"])
@@ -105,7 +145,7 @@ def test_spilling_is_turned_off_for_a_while_and_that_is_recorded(ledger: Ledger,
     assert "for another 2 h 0 min" in said.out
     submit(ledger)
     (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=100)
-    assert ledger.placing.place(claimed, ON_H100, receipt=RECEIPT, limits=CAPS) == Refused("spill_off")
+    assert limited(ledger, CAPS).placing.place(claimed, ON_H100, receipt=RECEIPT) == Refused("spill_off")
     # and it stands among the events, with who and why
     [event] = [event for event in ledger.looking.events(limit=20) if event.event == "spill.override"]
     assert f"by {me}: Modal's prices went mad" in (event.detail or "")
@@ -113,7 +153,7 @@ def test_spilling_is_turned_off_for_a_while_and_that_is_recorded(ledger: Ledger,
     move_clock(ledger, 7_201)
     assert overspill("spill", "--json").json["mode"] == "auto"
     (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
-    assert isinstance(ledger.placing.place(claimed, ON_H100, receipt=RECEIPT, limits=CAPS), Placed)
+    assert isinstance(limited(ledger, CAPS).placing.place(claimed, ON_H100, receipt=RECEIPT), Placed)
 
 
 def test_an_open_breaker_is_shown_beside_the_hand(ledger: Ledger, overspill: Overspill) -> None:

@@ -4,7 +4,7 @@ from ledger import Ledger, State
 from ledger.decisions import RunOnModal
 from ledger.nudges import Nudge
 from tests.integration.workers.conftest import settings_for
-from tests.support.ledgers import place, submit
+from tests.support.ledgers import limited_by, place, submit
 from workers.budget_sweep import cancel_at_stop
 
 CALL = RunOnModal("H100", 300_000, usd_nanos_per_s=1_140_960)
@@ -27,7 +27,7 @@ def test_low_priority_calls_go_newest_first_when_a_budget_is_spent(ledger: Ledge
     settings = settings_for(ledger, month_cap_usd=1.2)
     assert cancel_at_stop(ledger, settings, send=sent.append) == 0
     # When it is on, the newest goes, which brings the budget below where it drains
-    settings = settings_for(ledger, month_cap_usd=1.2, cancel_at_stop=True)
+    settings = settings_for(limited_by(ledger, settings), cancel_at_stop=True)
     assert cancel_at_stop(ledger, settings, send=sent.append) == 1
     assert ledger.desk.get(new).state is State.QUEUED
     assert [nudge.queue for nudge in sent] == ["render"]
@@ -39,11 +39,11 @@ def test_low_priority_calls_go_newest_first_when_a_budget_is_spent(ledger: Ledge
     assert cancel_at_stop(ledger, settings, send=sent.append) == 1
     assert ledger.desk.get(middle).state is State.QUEUED
     assert {ledger.desk.get(job_id).state for job_id in (old, precious)} == {State.RUNNING}
-    assert ledger.audit(settings.limits) == []
+    assert ledger.audit(ledger.budget.limits()) == []
 
 
 def test_only_the_spent_tenants_calls_go(ledger: Ledger) -> None:
     mine, _other = _live(ledger, tenant="acme"), _live(ledger, tenant="beta")
     settings = settings_for(ledger, tenant_month_caps_usd={"acme": 0.3}, cancel_at_stop=True)
-    assert cancel_at_stop(ledger, settings, send=lambda _: None) == 1
+    assert cancel_at_stop(limited_by(ledger, settings), settings, send=lambda _: None) == 1
     assert ledger.desk.get(mine).state is State.QUEUED

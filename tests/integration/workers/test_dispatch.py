@@ -9,7 +9,7 @@ from ledger import Kind, Ledger, State, TrainJob
 from ledger.models import JobRecord
 from ledger.view import ClusterView
 from tests.integration.workers.conftest import RecordingNudger, settings_for
-from tests.support.ledgers import move_clock, submit
+from tests.support.ledgers import limited_by, move_clock, submit
 from workers.dispatch import Dispatcher
 from workers.placement.policy import Verdict
 from workers.reconcile import Reconciler
@@ -18,7 +18,8 @@ from workers.resources import Resources
 
 def _dispatcher(ledger: Ledger, **fields: object) -> tuple[Dispatcher, RecordingNudger]:
     nudger = RecordingNudger()
-    return Dispatcher(ledger, nudger, settings_for(ledger, **fields)), nudger  # type: ignore[arg-type]  # the port
+    settings = settings_for(ledger, **fields)
+    return Dispatcher(limited_by(ledger, settings), nudger, settings), nudger  # type: ignore[arg-type]  # the port
 
 
 def test_a_burst_is_split_at_the_watermark_and_each_attempt_gets_its_nudge(ledger: Ledger) -> None:
@@ -53,7 +54,7 @@ def test_a_spent_budget_holds_and_then_sheds_with_an_honest_reason(ledger: Ledge
     record = ledger.desk.get(second)
     assert (record.state, record.error_code) == (State.FAILED, "budget_exhausted")
     assert ledger.desk.get(first).state is State.PLACED
-    assert ledger.audit(settings_for(ledger, month_cap_usd=0.4).limits) == []
+    assert ledger.audit(ledger.budget.limits()) == []
 
 
 def test_held_jobs_go_on_when_there_is_room_again(ledger: Ledger) -> None:
@@ -94,6 +95,7 @@ def test_a_train_job_that_may_not_go_to_modal_waits_for_own_gpus_and_goes_when_i
     assert ledger.desk.get(job_id).state is State.PLACED
     # And take it away when nothing keeps it off Modal any more
     ledger.budget.set_override("auto", who="ann", why="prices")
+    limited_by(ledger, settings_for(ledger))
     reconciler.sweep()
     assert ledger.desk.get(job_id).state is State.QUEUED
     rich, nudger = _dispatcher(ledger)

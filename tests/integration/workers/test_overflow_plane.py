@@ -11,10 +11,11 @@ import pytest
 from modal.exception import ServiceError
 
 from ledger import Kind, Ledger, Pool, State
-from ledger.decisions import Limits, RunOnModal
+from ledger.decisions import RunOnModal
 from ledger.following import SpawnRate
+from ledger.limits import Limits
 from ledger.outcomes import ClaimedJob, Placed, Refused
-from tests.support.ledgers import RECEIPT, ROOMY, submit
+from tests.support.ledgers import RECEIPT, ROOMY, limited, limited_by, submit
 from tests.support.overflow import APP, Plane, client_of, deploy_renderer
 from tests.support.simulated_modal import simulated_modal
 from tests.support.waiting import until
@@ -237,6 +238,7 @@ def test_a_call_that_outlasts_its_reservation_is_topped_up_or_stopped(ledger: Le
     first = plane.placed("simulated 4", reserve_usd_micros=reserve)
     second = plane.placed("simulated 60 silent", reserve_usd_micros=reserve)
     plane.spawn()
+    limited_by(ledger, plane.settings)
     # When they are followed
     with plane.following():
         ended = plane.attempt_ended(second)
@@ -330,7 +332,7 @@ def _place_again(ledger: Ledger, *, limits: Limits = ROOMY) -> Placed | Refused:
 
     (claimed,) = until(claim, bool, timeout_s=10)
     decision = RunOnModal("H100", 1_000, usd_nanos_per_s=1)
-    outcome = ledger.placing.place(claimed, decision, receipt=RECEIPT, limits=limits)
+    outcome = limited(ledger, limits).placing.place(claimed, decision, receipt=RECEIPT)
     assert isinstance(outcome, Placed | Refused)
     return outcome
 
@@ -415,4 +417,4 @@ def test_a_wish_for_warm_containers_is_kept_paid_for_and_given_back(ledger: Ledg
     asyncio.run(WarmKeeper(plane.open_ends, plane.modal, render_need(plane.settings), every_s=30).keep())
     assert ledger.warming.kept() == {}
     assert ledger.placing.view().money.spent_usd_micros == spent
-    assert ledger.audit(plane.settings.limits) == []
+    assert ledger.audit(ledger.budget.limits()) == []

@@ -16,7 +16,7 @@ from engines.train import checkpoints
 from engines.train.errors import DatasetProblem
 from infra.artifacts import ArtifactStore
 from ledger import Kind, Ledger, State, TrainJob
-from ledger.decisions import Limits, Receipt, RunInhouse
+from ledger.decisions import Receipt, RunInhouse
 from ledger.models import JobRecord
 from ledger.outcomes import Placed
 from overspill.dev.s3_service import S3Service
@@ -62,9 +62,7 @@ def _place(ledger: Ledger, **fields: Any) -> str:
 
 def _place_next(ledger: Ledger) -> None:
     (claimed,) = ledger.placing.claim_queued(Kind.TRAIN, limit=1, lease_s=10)
-    placed = ledger.placing.place(
-        claimed, RunInhouse(), receipt=Receipt("test", "test", "test"), limits=Limits(10**12, 100)
-    )
+    placed = ledger.placing.place(claimed, RunInhouse(), receipt=Receipt("test", "test", "test"))
     assert isinstance(placed, Placed)
 
 

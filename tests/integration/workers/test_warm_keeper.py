@@ -12,7 +12,7 @@ import pytest
 from infra.settings import Settings
 from ledger import Kind, Ledger
 from tests.integration.workers.conftest import settings_for
-from tests.support.ledgers import move_clock, submit
+from tests.support.ledgers import limited_by, move_clock, submit
 from workers.dispatch import render_need
 from workers.overflow.breaker import Trouble
 from workers.overflow.forecast import hour_of_week
@@ -50,6 +50,7 @@ class Keeping:
     def on(cls, ledger: Ledger, modal: ToldModal | None = None, **fields: Any) -> "Keeping":
         """A keeper whose settings are `fields`."""
         settings, told = settings_for(ledger, **fields), modal or ToldModal()
+        limited_by(ledger, settings)
         open_ends: Any = type("Open", (), {"ledger": ledger, "settings": settings})
         port: Any = told
         return cls(ledger, told, WarmKeeper(open_ends, port, render_need(settings), every_s=ROUND_S))
@@ -65,7 +66,7 @@ class Keeping:
     @property
     def alive(self) -> tuple[int, int]:
         """Containers and GPUs that count."""
-        view = self.ledger.budget.view(settings_for(self.ledger).limits)
+        view = self.ledger.budget.view()
         return view.containers.used, view.gpus.used
 
     @property

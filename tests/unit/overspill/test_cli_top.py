@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from ledger import Ledger, LedgerSettings
-from ledger.decisions import Limits, RunInhouse
+from ledger.decisions import RunInhouse
+from ledger.limits import Limits
 from ledger.models import Kind
 from ledger.states import State
 from overspill.cli.top.picture import frame

@@ -11,14 +11,15 @@ from rich.console import Console
 
 from ledger import Ledger
 from ledger.containers import ContainerUse, Usage
-from ledger.decisions import Hold, Limits, Receipt, RunInhouse, RunOnModal
+from ledger.decisions import Hold, Receipt, RunInhouse, RunOnModal
 from ledger.desk import Event
+from ledger.limits import Limits
 from ledger.models import Artifact, Kind, TrainJob
 from ledger.outcomes import Held, Refused
 from ledger.refusals import Refusal
 from ledger.retries import Cause
 from overspill.cli.why import life, look, tries, words
-from tests.support.ledgers import MODAL, ROOMY, fresh_ledger, move_clock, start_inhouse, submit
+from tests.support.ledgers import MODAL, ROOMY, fresh_ledger, limited, move_clock, start_inhouse, submit
 from tests.support.redis_server import RedisServer
 
 VIDEO = Artifact("videos", "a/1/video.mp4", None, 3, "0" * 64)
@@ -36,7 +37,7 @@ def ledger(redis_server: RedisServer) -> Iterator[Ledger]:
 def decide(ledger: Ledger, decision: RunInhouse | RunOnModal | Hold, rule: str, limits: Limits = ROOMY) -> object:
     (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
     receipt = Receipt("watermark", rule, type(decision).__name__, SEEN)
-    return ledger.placing.place(claimed, decision, receipt=receipt, limits=limits)
+    return limited(ledger, limits).placing.place(claimed, decision, receipt=receipt)
 
 
 def told(ledger: Ledger, job_id: str) -> life.Life:
@@ -140,17 +141,17 @@ def test_a_refusal_names_the_limit_that_said_no(ledger: Ledger) -> None:
     job_id = submit(ledger)
     full = Limits(month_cap_usd_micros=0, max_modal_attempts=10)
     (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
-    receipt = Receipt("watermark", "budget_exhausted", "Hold", {**SEEN, "wanted": "above_watermark"})
-    assert isinstance(ledger.placing.place(claimed, MODAL, receipt=receipt, limits=full), Refused)
-    hold = Hold("budget_exhausted", again_in_s=1, timeout_s=3)
-    assert isinstance(ledger.placing.place(claimed, hold, receipt=receipt, limits=full), Held)
+    receipt = Receipt("watermark", "month_budget", "Hold", {**SEEN, "wanted": "above_watermark"})
+    assert isinstance(limited(ledger, full).placing.place(claimed, MODAL, receipt=receipt), Refused)
+    hold = Hold("month_budget", again_in_s=1, timeout_s=3)
+    assert isinstance(limited(ledger, full).placing.place(claimed, hold, receipt=receipt), Held)
     held = told(ledger, job_id)
-    assert "the budget for Modal was spent or set aside (budget_exhausted)" in held.ending
+    assert "the month's budget for Modal was spent or set aside (month_budget)" in held.ending
     move_clock(ledger, 4)
     ledger.sweeps.due_held(limit=10)
     # when its life is told / then the reason stands at the decision and at the end
     shown = told(ledger, job_id)
-    assert shown.steps[1].said == "held, because the budget for Modal was spent or set aside (budget_exhausted)"
+    assert shown.steps[1].said == "held, because the month's budget for Modal was spent or set aside (month_budget)"
     assert "wanted Modal because the in-house queue was deep enough to spill" in shown.steps[1].seen
     assert "it was refused: the budget for Modal is spent (budget_exhausted)" in shown.ending
     assert shown.tries == []
