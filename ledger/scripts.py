@@ -32,6 +32,16 @@ _UNAVAILABLE = (
 )
 
 
+#: How a script that may move money ends, whether it answers or fails: what it has moved goes into the sums, so they
+#: agree with their parts even after an error of ours (Redis takes nothing back).
+_WITH_MONEY = """
+local ok, answer = pcall(run)
+flush_money()
+if not ok then error(answer, 0) end
+return answer
+"""
+
+
 @cache
 def script_text(name: str) -> str:
     """The whole text of a script.
@@ -40,7 +50,10 @@ def script_text(name: str) -> str:
         FileNotFoundError: no script has this name.
     """
     words = f"local KINDS = {_as_set(Kind)}\nlocal BURSTS = {_as_set(BurstMode)}"
-    return "\n".join([as_lua(), words, buckets_as_lua(), _source("_lib"), *_libraries(name), _source(name)])
+    libraries = _libraries(name)
+    ending = _WITH_MONEY if any("local function flush_money" in text for text in libraries) else "return run()"
+    body = ["local function run()", _source(name), "end", ending]
+    return "\n".join([as_lua(), words, buckets_as_lua(), _source("_lib"), *libraries, *body])
 
 
 def _source(name: str) -> str:

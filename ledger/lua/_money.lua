@@ -1,5 +1,6 @@
 --[[ Money: what is set aside, what is spent, what burns at this moment, and the caps over all of it.
-A script says what moves (reserve, book, burn); the sums are raised once, when it replies, so they change together.
+A script says what moves (reserve, book, burn); the sums are raised once, when it ends, so they change together.
+ledger/scripts.py sees to that, whatever the script's end is.
 Dollars are micro-dollars, rates nano-dollars a second; months and days are UTC. A `who` is {tenant, kind}.
 
 Key map
@@ -273,10 +274,4 @@ local function flush_money()
   for hour, by in pairs(m.hours) do raise(K('hours:' .. string.sub(hour, 1, 7)), { [hour] = by }) end
   if next(m.who) then watch_caps(m) end
   if next(m.who) or m.rate ~= 0 or m.calls ~= 0 or m.idle ~= 0 then write_journal(m) end
-end
-
-local plain_reply = reply
-reply = function(t)
-  flush_money()
-  return plain_reply(t)
 end

@@ -8,6 +8,7 @@ if not job or job.state ~= 'placed' or job.pool ~= 'inhouse' or job.attempt ~= w
   return reply({ outcome = 'stale' })
 end
 limits_are_filled()
+must_be_legal(job, 'queued')
 local _, warm = warm_container(job.kind, a.decision.gpu)
 local refusal, ended = modal_refusal(job, a.decision, warm)
 if refusal then
@@ -16,6 +17,6 @@ if refusal then
 end
 end_attempt(job, 'recalled')
 settle(job, job.attempt, { cost_usd_micros = 0 })
-local err = transition(job, 'queued', { pool = cjson.null, gpu = cjson.null, worker = cjson.null,
+transition(job, 'queued', { pool = cjson.null, gpu = cjson.null, worker = cjson.null,
   not_before_ms = cjson.null }, a.reason)
-return err or reply({ outcome = 'recalled' })
+return reply({ outcome = 'recalled' })

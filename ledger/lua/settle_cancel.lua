@@ -4,6 +4,7 @@ a: id, attempt, cost_usd_micros, usage?
 -> settled | unknown ]]
 work_may_end()
 local job = load(a.id)
+must_be_usage(a)
 redis.call('ZREM', K('cancels'), a.id .. ':' .. whole(a.attempt))
 if not job then return reply({ outcome = 'unknown' }) end
 local n = whole(a.attempt)

@@ -14,6 +14,7 @@ work_may_end()
 local who, today = { tenant = 'default', kind = a.kind }, date_of(now_ms)
 local by_forecast = not is_null(a.ceiling_usd_micros)
 limits_are_filled()
+must_be_numbers(a, { 'number', 'buffer', 'usd_nanos_per_s', 'round_ms' })
 
 -- How many of so many idle ones fit under the caps on what is alive, and the cap that let no more in.
 local function fitting(wanted)

@@ -73,7 +73,7 @@ def _keep_warm(own: Ledger, chance: random.Random) -> None:
     """A round of the warm keeper, who wants now more and now fewer of a class."""
     decision, terms = chance.choice(CLASSES), WarmTerms(round_s=1)
     wanted = WarmPool(Kind.RENDER, decision.gpu, chance.randrange(4), 0, decision.usd_nanos_per_s)
-    held = limited(own, LIMITS).warming.hold(replace(wanted, buffer=min(wanted.number, 1)), terms)
+    held = own.warming.hold(replace(wanted, buffer=min(wanted.number, 1)), terms)
     if isinstance(held, WarmHeld):
         own.warming.pay(replace(wanted, number=held.number, buffer=held.buffer), terms)
 
@@ -83,11 +83,11 @@ def _round(own: Ledger, chance: random.Random, mine: list[tuple[str, int, RunOnM
     claims = own.placing.claim_queued(Kind.RENDER, limit=3, lease_s=60)
     for claimed in claims:
         decision = chance.choice(CLASSES)
-        outcome = limited(own, LIMITS).placing.place(claimed, decision, receipt=RECEIPT)
+        outcome = own.placing.place(claimed, decision, receipt=RECEIPT)
         if isinstance(outcome, Placed):
             mine.append((claimed.record.id, outcome.attempt, decision))
         elif isinstance(outcome, Refused):
-            limited(own, LIMITS).placing.place(claimed, RunInhouse(), receipt=RECEIPT)
+            own.placing.place(claimed, RunInhouse(), receipt=RECEIPT)
     while mine and chance.random() < 0.85:
         _touch(own, chance, mine)
     return bool(claims)
@@ -96,7 +96,7 @@ def _round(own: Ledger, chance: random.Random, mine: list[tuple[str, int, RunOnM
 def _touch(own: Ledger, chance: random.Random, mine: list[tuple[str, int, RunOnModal]]) -> None:
     job_id, attempt, decision = mine[chance.randrange(len(mine))]
     if chance.random() < 0.3:
-        limited(own, LIMITS).calls.top_up(job_id, attempt, reserve_usd_micros=chance.choice([100_000, 200_000]))
+        own.calls.top_up(job_id, attempt, reserve_usd_micros=chance.choice([100_000, 200_000]))
         return
     mine.remove((job_id, attempt, decision))
     if chance.random() < 0.2:
@@ -167,6 +167,7 @@ def test_no_cap_is_passed_at_any_event_while_eight_dispatchers_race(tmp_path: Pa
         # Given many jobs of several tenants
         for number in range(JOBS):
             submit(ledger, tenant=TENANTS[number % len(TENANTS)], priority=number % 10)
+        limited(ledger, LIMITS)
         fork = multiprocessing.get_context("fork")
         dispatchers = [fork.Process(target=_dispatch, args=(ledger.settings, seed)) for seed in range(DISPATCHERS)]
         journal = f"{ledger.prefix}:journal"
