@@ -5,7 +5,7 @@ from typing import Literal
 
 from ledger.containers import Usage
 from ledger.errors import UnknownOutcome
-from ledger.models import JobRecord, Kind, record_from_fields
+from ledger.models import Kind
 from ledger.outcomes import DueCancel, EndedEarly, Refused, Stale, ToppedUp
 from ledger.scripts import ScriptRunner
 
@@ -16,11 +16,6 @@ class Calls:
     def __init__(self, runner: ScriptRunner, *, prefix: str) -> None:
         self._runner = runner
         self._prefix = prefix
-
-    def claim_spawns(self, *, worker: str, limit: int, lease_s: float) -> list[JobRecord]:
-        """Take Modal attempts to spawn. The intent is written here, before any call exists."""
-        answer = self._runner.call("claim_spawns", worker=worker, limit=limit, lease_ms=int(lease_s * 1000))
-        return [record_from_fields(row) for row in answer["jobs"] or []]
 
     def record_call(self, job_id: str, attempt: int, *, call_id: str, first_check_s: float, deadline_s: float) -> bool:
         """Record a spawned call. False: the attempt is not wanted any more, and the call is marked to be stopped.

@@ -211,10 +211,6 @@ class Limits:
             **{f"kind:{kind}": cap for kind, cap in self.kind_caps_usd_micros.items()},
         }
 
-    def tenant_cap(self, tenant: str) -> int | None:
-        """A tenant's cap, micro-dollars a month; None: it has none."""
-        return self.tenant_caps_usd_micros.get(tenant, self.tenant_cap_usd_micros)
-
     def to_wire(self) -> dict[str, object]:
         """As JSON types, for the audit: all tenants and kinds."""
         return {

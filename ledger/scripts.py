@@ -79,12 +79,6 @@ def _as_set(words: Iterable[str]) -> str:
     return "{ " + ", ".join(f"{word} = true" for word in words) + " }"
 
 
-def script_names() -> tuple[str, ...]:
-    """The names of all scripts."""
-    folder = files("ledger").joinpath("lua")
-    return tuple(sorted(p.name.removesuffix(".lua") for p in folder.iterdir() if not p.name.startswith("_")))
-
-
 class ScriptRunner:
     """Calls scripts on one Redis, and turns its errors into ours."""
 

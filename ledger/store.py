@@ -1,6 +1,5 @@
 """`Ledger`: all verbs on one connection. Safe to share between threads; made anew after a fork."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -122,26 +121,6 @@ class Ledger:
     def tally(self, metric: str, labels: str, by: int = 1) -> None:
         """Raise a counter for something that is no transition. `labels`: `"reason=garbage|queue=render"`, sorted."""
         self.runner.call("tally", metric=metric, labels=labels, by=by)
-
-    def observe(self, metric: str, labels: str, value: float) -> None:
-        """Put one value into a histogram. `labels` as `metrics.label_text` writes them; bounds in ledger/metrics.py.
-
-        Raises:
-            ValueError: the value is not finite or is negative.
-        """
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"expected a finite {metric} of at least 0, got {value!r}")
-        self.runner.call("observe", metric=metric, labels=labels, value=value)
-
-    def gauge(self, metric: str, labels: str, value: float) -> None:
-        """Note the present value of something; whoever reads it sees how old it is. `labels` as in `observe`.
-
-        Raises:
-            ValueError: the value is not finite.
-        """
-        if not math.isfinite(value):
-            raise ValueError(f"expected a finite {metric}, got {value!r}")
-        self.runner.call("gauge", metric=metric, labels=labels, value=value)
 
     def audit(self, limits: Limits | None = None) -> list[Violation]:
         """Every violation of what must always hold (see ledger/audit.py); with `limits`, of the caps too."""

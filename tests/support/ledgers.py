@@ -8,7 +8,9 @@ from infra.limits import given_limits
 from infra.settings import Settings
 from ledger import Ledger, LedgerSettings
 from ledger.decisions import Decision, Receipt, RunInhouse, RunOnModal
+from ledger.following import SpawnRate
 from ledger.limits import Limits, to_text
+from ledger.metrics import BOUNDS
 from ledger.models import JobRecord, Kind, RenderJob
 from ledger.outcomes import Placed
 
@@ -73,6 +75,20 @@ def place(ledger: Ledger, decision: Decision, *, limits: Limits = ROOMY) -> Plac
     outcome = limited(ledger, limits).placing.place(claimed, decision, receipt=RECEIPT)
     assert isinstance(outcome, Placed), outcome
     return outcome
+
+
+def claim_spawns(ledger: Ledger, *, worker: str, limit: int, lease_s: float) -> list[JobRecord]:
+    """Take Modal attempts to spawn, as fast as one likes."""
+    rate = SpawnRate(per_s=1e6, burst=1e6)
+    return list(ledger.following.claim_spawns(worker=worker, limit=limit, lease_s=lease_s, rate=rate).records)
+
+
+def observed(ledger: Ledger, metric: str, labels: str, value: float) -> None:
+    """One value in a histogram of the ledger, as its scripts write it."""
+    series = f"{metric}|{labels}"
+    bound = next((f"{bound:g}" for bound in BOUNDS[metric] if value <= bound), "+Inf")
+    ledger.client.hincrby(f"{ledger.prefix}:counters", f"{series}|le={bound}", 1)
+    ledger.client.hincrby(f"{ledger.prefix}:counters", f"{series}|sum", round(value * 1e6))
 
 
 def start_inhouse(ledger: Ledger, worker: str = "gpu-1", lease_s: float = 10) -> JobRecord:

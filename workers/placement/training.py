@@ -149,10 +149,6 @@ class TrainPolicy:
         """Trains have no watermark."""
         return view.of(kind).spill
 
-    def recheck(self, view: ClusterView) -> Sequence[Verdict]:
-        """Waiting jobs are decided about one by one (see `leaves`)."""
-        return ()
-
     def leaves(self, job: JobRecord, view: ClusterView) -> tuple[str, RunOnModal] | None:
         """Why a job that waits for an in-house slot should go to Modal now, and on what; None: let it wait.
 

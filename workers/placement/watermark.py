@@ -5,7 +5,6 @@ deadlines; replayed traces show that a depth that is right for one trace is wron
 and the reference.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ledger.decisions import Decision, Receipt, RunInhouse, SpillState
@@ -63,10 +62,6 @@ class WatermarkPolicy:
         return next_spill_state(
             view.of(kind), now_ms=view.now_ms, high=self.high, low=self.low, min_dwell_s=self.min_dwell_s
         )
-
-    def recheck(self, view: ClusterView) -> Sequence[Verdict]:
-        """Nothing: this policy decides at arrival only."""
-        return ()
 
     def _rule(self, job: JobRecord, view: ClusterView, spill: SpillState) -> tuple[str, Decision]:
         if job.burst is BurstMode.NEVER:

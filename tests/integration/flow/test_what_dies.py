@@ -16,6 +16,7 @@ from ledger.decisions import Receipt, RunOnModal
 from ledger.nudges import decide
 from ledger.outcomes import Placed
 from tests.integration.flow.conftest import LEASE_S, Whole
+from tests.support.ledgers import claim_spawns
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(240)
@@ -119,7 +120,7 @@ def test_a_call_that_nobody_recorded_is_found_and_stopped(whole: Whole) -> None:
     receipt = Receipt(policy="test", rule="test", decision="test")
     placed = whole.ledger.placing.place(claimed, RunOnModal("H100", 500_000), receipt=receipt)
     assert isinstance(placed, Placed)
-    (record,) = whole.ledger.calls.claim_spawns(worker="dies", limit=1, lease_s=0.1)
+    (record,) = claim_spawns(whole.ledger, worker="dies", limit=1, lease_s=0.1)
     # The attempt has been given up before the call can announce itself: nobody waits for it any more
     until(lambda: whole.ledger.desk.attempt(job_id, 1), lambda at: at.get("outcome") == "spawn_lost", timeout_s=30)
     program = textwrap.dedent(

@@ -11,7 +11,7 @@ from ledger.decisions import RunInhouse, RunOnModal
 from ledger.models import Artifact
 from ledger.outcomes import EndedEarly, Refused, Superseded, TooEarly, TruedUp
 from ledger.retries import Cause
-from tests.support.ledgers import RECEIPT, ROOMY, limited, move_clock, place, submit
+from tests.support.ledgers import RECEIPT, ROOMY, claim_spawns, limited, move_clock, place, submit
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=1, sha256="0")
 #: A thousand micro-dollars a second.
@@ -33,7 +33,7 @@ def _now_ms(ledger: Ledger) -> int:
 def _call(ledger: Ledger, **fields: object) -> str:
     job_id = submit(ledger, **fields)
     place(ledger, MODAL)
-    for record in ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10):
+    for record in claim_spawns(ledger, worker="o", limit=1, lease_s=10):
         ledger.calls.record_call(record.id, 1, call_id=f"fc-{record.id}", first_check_s=0, deadline_s=600)
     return job_id
 

@@ -10,7 +10,7 @@ from ledger.decisions import Hold, RunOnModal
 from ledger.limits import Limits
 from ledger.models import Artifact
 from ledger.outcomes import Held, Placed, PlaceOutcome, Refused, Stale, ToppedUp
-from tests.support.ledgers import RECEIPT, ROOMY, limited, move_clock, submit
+from tests.support.ledgers import RECEIPT, ROOMY, claim_spawns, limited, move_clock, submit
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=1, sha256="0")
 #: A thousand micro-dollars a second, 3.60 dollars an hour.
@@ -31,7 +31,7 @@ def _usage(now_ms: int, seconds: float, *, name: str = "ta-1", gone: bool = Fals
 
 
 def _complete(ledger: Ledger, job_id: str, usage: Usage | None = None, cost: int = 0) -> None:
-    for record in ledger.calls.claim_spawns(worker="o", limit=10, lease_s=10):
+    for record in claim_spawns(ledger, worker="o", limit=10, lease_s=10):
         ledger.calls.record_call(record.id, record.attempt, call_id=f"fc-{record.id}", first_check_s=0, deadline_s=600)
     ledger.attempts.begin_delivery(job_id, 1)
     ledger.attempts.complete(job_id, 1, artifact=ARTIFACT, measurements={}, cost_usd_micros=cost, usage=usage)

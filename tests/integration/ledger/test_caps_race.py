@@ -22,7 +22,7 @@ from ledger.limits import Limits
 from ledger.models import Artifact
 from ledger.outcomes import Delivering, Placed, Refused
 from ledger.warming import WarmHeld, WarmPool, WarmTerms
-from tests.support.ledgers import RECEIPT, fresh_ledger, limited, submit
+from tests.support.ledgers import RECEIPT, claim_spawns, fresh_ledger, limited, submit
 from tests.support.redis_server import running_redis
 from tests.support.waiting import until
 
@@ -101,7 +101,7 @@ def _touch(own: Ledger, chance: random.Random, mine: list[tuple[str, int, RunOnM
     mine.remove((job_id, attempt, decision))
     if chance.random() < 0.2:
         own.desk.cancel(job_id)
-    for record in own.calls.claim_spawns(worker="o", limit=20, lease_s=60):
+    for record in claim_spawns(own, worker="o", limit=20, lease_s=60):
         own.calls.record_call(record.id, record.attempt, call_id=f"fc-{record.id}", first_check_s=0, deadline_s=600)
     usage = _usage(own, chance, job_id, attempt, decision)
     if isinstance(own.attempts.begin_delivery(job_id, attempt), Delivering):
@@ -151,7 +151,10 @@ def _replay(ledger: Ledger) -> tuple[int, list[str]]:
         }
         for tenant in TENANTS:
             name = f"tenant:{tenant}"
-            bounds[name] = (spent[name] + reserved[name], LIMITS.tenant_cap(tenant))
+            bounds[name] = (
+                spent[name] + reserved[name],
+                LIMITS.tenant_caps_usd_micros.get(tenant, LIMITS.tenant_cap_usd_micros),
+            )
         passed += [f"{name}: {is_} > {cap}" for name, (is_, cap) in bounds.items() if cap is not None and is_ > cap]
     view = limited(ledger, LIMITS).budget.view()
     assert (reserved["month"], sum(v for k, v in spent.items() if k.startswith("month:"))) == (

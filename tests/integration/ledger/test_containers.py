@@ -6,7 +6,7 @@ from ledger import Ledger
 from ledger.containers import ContainerUse, Usage
 from ledger.models import Artifact
 from ledger.retries import Cause
-from tests.support.ledgers import MODAL, ROOMY, move_clock, place, submit
+from tests.support.ledgers import MODAL, ROOMY, claim_spawns, move_clock, place, submit
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=1, sha256="0")
 #: A thousand micro-dollars a second: a second is easily read off.
@@ -21,7 +21,7 @@ def _use(name: str, started_s: float, finished_s: float, *, gone: bool = False) 
 def _call(ledger: Ledger) -> str:
     job_id = submit(ledger)
     place(ledger, MODAL)
-    ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
+    claim_spawns(ledger, worker="o", limit=1, lease_s=10)
     ledger.calls.record_call(job_id, 1, call_id=f"fc-{job_id}", first_check_s=0, deadline_s=600)
     return job_id
 

@@ -39,7 +39,7 @@ from ledger.outcomes import (
     WasShed,
 )  # fmt: skip
 from ledger.retries import Cause
-from tests.support.ledgers import RECEIPT, limited, move_clock
+from tests.support.ledgers import RECEIPT, claim_spawns, limited, move_clock
 from tests.support.machines import run_machine
 from tests.support.redis_server import RedisServer
 
@@ -233,7 +233,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def claim_spawns(self) -> None:
-        self.spawning += self.ledger.calls.claim_spawns(worker="o", limit=2, lease_s=LEASE_S)
+        self.spawning += claim_spawns(self.ledger, worker="o", limit=2, lease_s=LEASE_S)
 
     @precondition(lambda self: self.spawning)
     @rule(data=st.data())

@@ -7,7 +7,7 @@ from ledger.decisions import Hold, RunInhouse, Shed
 from ledger.models import Artifact, RenderJob
 from ledger.outcomes import AlreadyEnded, Cancelled, Completed, Delivering, Failed, Held, Lost, Renewed, Requeued, Stale
 from ledger.retries import RULES, Cause, RetryRule
-from tests.support.ledgers import MODAL, RECEIPT, ROOMY, limited, move_clock, place, start_inhouse, submit
+from tests.support.ledgers import MODAL, RECEIPT, ROOMY, claim_spawns, limited, move_clock, place, start_inhouse, submit
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=3, sha256="00")
 
@@ -47,7 +47,7 @@ def test_on_modal_money_is_reserved_and_settled(ledger: Ledger) -> None:
     place(ledger, MODAL)
     assert ledger.placing.view().money.reserved_usd_micros == 1_000_000
     assert ledger.placing.view().modal_attempts == 1
-    (spawn,) = ledger.calls.claim_spawns(worker="o", limit=10, lease_s=10)
+    (spawn,) = claim_spawns(ledger, worker="o", limit=10, lease_s=10)
     assert spawn.id == job_id
     assert spawn.gpu == "H100"
     assert ledger.calls.record_call(job_id, 1, call_id="fc-1", first_check_s=0, deadline_s=60)
@@ -201,7 +201,7 @@ def test_a_call_that_is_cancelled_while_it_is_spawned_is_stopped_later(ledger: L
     # Given a spawn on its way
     job_id = submit(ledger)
     place(ledger, MODAL)
-    ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
+    claim_spawns(ledger, worker="o", limit=1, lease_s=10)
     # When the job is cancelled before the call's id is known
     ledger.desk.cancel(job_id)
     # Then the reservation stands, and the late id makes the call one to be stopped
@@ -219,7 +219,7 @@ def test_a_spawn_that_is_not_yet_taken_is_cancelled_at_once(ledger: Ledger) -> N
     job_id = submit(ledger)
     place(ledger, MODAL)
     ledger.desk.cancel(job_id)
-    assert ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10) == []
+    assert claim_spawns(ledger, worker="o", limit=1, lease_s=10) == []
     assert ledger.placing.view().money.reserved_usd_micros == 0
 
 

@@ -5,7 +5,7 @@ import threading
 from ledger import Kind, Ledger
 from ledger.limits import Limits
 from ledger.outcomes import Placed, Refused
-from tests.support.ledgers import MODAL, RECEIPT, fresh_ledger, limited, submit
+from tests.support.ledgers import MODAL, RECEIPT, claim_spawns, fresh_ledger, limited, submit
 from tests.support.redis_server import RedisServer
 
 
@@ -43,7 +43,7 @@ def test_the_cap_of_modal_attempts_counts_calls_that_are_being_stopped(redis_ser
         first, _second = submit(ledger), submit(ledger)
         claims = ledger.placing.claim_queued(Kind.RENDER, limit=2, lease_s=60)
         assert isinstance(limited(ledger, limits).placing.place(claims[0], MODAL, receipt=RECEIPT), Placed)
-        ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
+        claim_spawns(ledger, worker="o", limit=1, lease_s=10)
         ledger.desk.cancel(first)
         refused = limited(ledger, limits).placing.place(claims[1], MODAL, receipt=RECEIPT)
         assert refused == Refused("modal_calls_at_cap")

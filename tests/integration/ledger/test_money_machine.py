@@ -25,7 +25,7 @@ from ledger.models import Artifact, Kind
 from ledger.outcomes import Completed, Delivering, Placed, Refused, ToppedUp, TruedUp
 from ledger.retries import Cause
 from ledger.warming import WarmPool, WarmTerms
-from tests.support.ledgers import RECEIPT, limited, move_clock
+from tests.support.ledgers import RECEIPT, claim_spawns, limited, move_clock
 from tests.support.machines import run_machine
 from tests.support.money_model import MoneyModel, PaidRound, Warm
 from tests.support.redis_server import RedisServer
@@ -129,7 +129,7 @@ class MoneyMachine(RuleBasedStateMachine):
             self.spawn()
 
     def spawn(self) -> None:
-        for record in self.ledger.calls.claim_spawns(worker="o", limit=9, lease_s=10):
+        for record in claim_spawns(self.ledger, worker="o", limit=9, lease_s=10):
             self.ledger.calls.record_call(
                 record.id, record.attempt, call_id=f"fc-{record.id}", first_check_s=0, deadline_s=600
             )

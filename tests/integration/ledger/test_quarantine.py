@@ -9,7 +9,7 @@ import pytest
 from ledger import Kind, Ledger
 from ledger.decisions import RunInhouse
 from ledger.errors import RecordUnreadable
-from tests.support.ledgers import MODAL, move_clock, place, submit
+from tests.support.ledgers import MODAL, claim_spawns, move_clock, place, submit
 
 Damage = Callable[[Ledger, str], object]
 DAMAGES: dict[str, tuple[str, Damage]] = {
@@ -53,14 +53,14 @@ def test_it_is_put_aside_wherever_it_is_met(ledger: Ledger, where: str) -> None:
     if where == "lease":
         ledger.attempts.start_inhouse(Kind.RENDER, worker="w", lease_s=5)
     if where == "call":
-        ledger.calls.claim_spawns(worker="o", limit=1, lease_s=5)
+        claim_spawns(ledger, worker="o", limit=1, lease_s=5)
         ledger.calls.record_call(job_id, 1, call_id="fc", first_check_s=0, deadline_s=9)
     if where == "held":
         ledger.client.zadd(f"{ledger.prefix}:held", {job_id: 1})
     ledger.client.hset(f"{ledger.prefix}:job:{job_id}", "schema", "9")
     move_clock(ledger, 60)
     assert ledger.attempts.start_inhouse(Kind.RENDER, worker="w", lease_s=5) is None
-    assert ledger.calls.claim_spawns(worker="o", limit=5, lease_s=5) == []
+    assert claim_spawns(ledger, worker="o", limit=5, lease_s=5) == []
     assert ledger.following.claim_due(limit=5, lease_s=5).calls == []
     assert ledger.sweeps.expire_leases(limit=5, max_attempts=9) == []
     assert ledger.sweeps.due_held(limit=5) == ([], [])

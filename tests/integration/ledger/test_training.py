@@ -10,7 +10,7 @@ from ledger.models import JobRecord, speed_key
 from ledger.outcomes import Placed
 from ledger.retries import Cause
 from ledger.training import ROWS_KEPT
-from tests.support.ledgers import ROOMY, limited, move_clock
+from tests.support.ledgers import ROOMY, claim_spawns, limited, move_clock
 
 MODAL = RunOnModal(gpu="L4", reserve_usd_micros=1_000_000)
 
@@ -156,7 +156,7 @@ def test_memory_that_ran_out_in_house_is_remembered(ledger: Ledger) -> None:
 def test_a_claim_on_a_spawn_is_held_until_it_is_lost(ledger: Ledger) -> None:
     record = _placed(ledger, MODAL)
     assert not ledger.training.hold_spawn(record.id, 1, lease_s=5)
-    (claimed,) = ledger.calls.claim_spawns(worker="w", limit=1, lease_s=5)
+    (claimed,) = claim_spawns(ledger, worker="w", limit=1, lease_s=5)
     assert ledger.training.hold_spawn(claimed.id, 1, lease_s=60)
     assert ledger.sweeps.expire_leases(limit=9, max_attempts=9) == []
     ledger.desk.cancel(record.id)

@@ -10,7 +10,7 @@ from ledger.limits import Limits
 from ledger.models import Artifact
 from ledger.outcomes import Placed, Refused
 from ledger.warming import WarmHeld, WarmPool, WarmTerms
-from tests.support.ledgers import MODAL, RECEIPT, ROOMY, limited, move_clock, place, submit
+from tests.support.ledgers import MODAL, RECEIPT, ROOMY, claim_spawns, limited, move_clock, place, submit
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=1, sha256="0")
 #: A thousand micro-dollars a second: a second is easily read off.
@@ -31,7 +31,7 @@ def _call_ended(ledger: Ledger, container: str, *, started_s_ago: float, ran_s: 
     """A call ran in a container until now. What its job is charged, micro-dollars."""
     job_id = submit(ledger)
     place(ledger, MODAL)
-    ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
+    claim_spawns(ledger, worker="o", limit=1, lease_s=10)
     ledger.calls.record_call(job_id, 1, call_id=f"fc-{job_id}", first_check_s=0, deadline_s=600)
     ledger.attempts.begin_delivery(job_id, 1)
     now_ms = ledger.placing.view().now_ms
@@ -168,7 +168,7 @@ def test_a_call_in_a_warm_container_counts_once(ledger: Ledger) -> None:
     assert _alive(ledger) == (1, *held)
     # And one whose call has ended idles with its tail, and is kept after it
     now_ms = ledger.placing.view().now_ms
-    ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
+    claim_spawns(ledger, worker="o", limit=1, lease_s=10)
     ledger.calls.record_call(jobs[1], 1, call_id="fc-1", first_check_s=0, deadline_s=600)
     ledger.attempts.begin_delivery(jobs[1], 1)
     usage = Usage([ContainerUse("ta-1", now_ms - 1000, now_ms)], usd_nanos_per_s=RATE, idle_window_s=WINDOW_S)

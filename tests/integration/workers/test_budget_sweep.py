@@ -4,7 +4,7 @@ from ledger import Ledger, State
 from ledger.decisions import RunOnModal
 from ledger.nudges import Nudge
 from tests.integration.workers.conftest import settings_for
-from tests.support.ledgers import limited_by, place, submit
+from tests.support.ledgers import claim_spawns, limited_by, place, submit
 from workers.budget_sweep import cancel_at_stop
 
 CALL = RunOnModal("H100", 300_000, usd_nanos_per_s=1_140_960)
@@ -13,7 +13,7 @@ CALL = RunOnModal("H100", 300_000, usd_nanos_per_s=1_140_960)
 def _live(ledger: Ledger, **fields: object) -> str:
     job_id = submit(ledger, **fields)
     place(ledger, CALL)
-    for record in ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10):
+    for record in claim_spawns(ledger, worker="o", limit=1, lease_s=10):
         ledger.calls.record_call(record.id, 1, call_id=f"fc-{record.id}", first_check_s=0, deadline_s=600)
     return job_id
 

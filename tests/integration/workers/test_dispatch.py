@@ -37,7 +37,7 @@ def test_a_spent_budget_holds_and_then_sheds_with_an_honest_reason(ledger: Ledge
     dispatcher, _ = _dispatcher(
         ledger, month_cap_usd=0.4, render_call_estimate_s=180, hold_again_s=5, hold_timeout_s=12
     )
-    first, second = submit(ledger), submit(ledger)
+    first, second = submit(ledger), submit(ledger, priority=4)
     # When two jobs come, then one is placed and the other held, with a receipt that says both
     assert dispatcher.run(Kind.RENDER) == {"placed_modal": 1, "held": 1}
     held = ledger.desk.get(second)
@@ -59,7 +59,7 @@ def test_a_spent_budget_holds_and_then_sheds_with_an_honest_reason(ledger: Ledge
 
 def test_held_jobs_go_on_when_there_is_room_again(ledger: Ledger) -> None:
     dispatcher, _ = _dispatcher(ledger, max_modal_attempts=1)
-    first, second = submit(ledger), submit(ledger)
+    first, second = submit(ledger), submit(ledger, priority=4)
     assert dispatcher.run(Kind.RENDER) == {"placed_modal": 1, "held": 1}
     ledger.desk.cancel(first)
     move_clock(ledger, 6)

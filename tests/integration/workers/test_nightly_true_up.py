@@ -13,7 +13,7 @@ from ledger import Ledger
 from ledger.containers import ContainerUse, Usage
 from ledger.decisions import RunOnModal
 from ledger.models import Artifact
-from tests.support.ledgers import move_clock, place, submit
+from tests.support.ledgers import claim_spawns, move_clock, place, submit
 from workers.overflow import trueup
 from workers.overflow.trueup import NightlyTrueUp
 
@@ -37,7 +37,7 @@ def _set_clock(ledger: Ledger, at: datetime) -> None:
 def _call(ledger: Ledger) -> str:
     job_id = submit(ledger)
     place(ledger, MODAL)
-    (record,) = ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
+    (record,) = claim_spawns(ledger, worker="o", limit=1, lease_s=10)
     ledger.calls.record_call(record.id, 1, call_id=f"fc-{record.id}", first_check_s=0, deadline_s=600)
     return job_id
 

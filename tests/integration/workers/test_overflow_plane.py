@@ -15,7 +15,7 @@ from ledger.decisions import RunOnModal
 from ledger.following import SpawnRate
 from ledger.limits import Limits
 from ledger.outcomes import ClaimedJob, Placed, Refused
-from tests.support.ledgers import RECEIPT, ROOMY, limited, limited_by, submit
+from tests.support.ledgers import RECEIPT, ROOMY, claim_spawns, limited, limited_by, submit
 from tests.support.overflow import APP, Plane, client_of, deploy_renderer
 from tests.support.simulated_modal import simulated_modal
 from tests.support.waiting import until
@@ -151,7 +151,7 @@ def test_forty_cancels_stop_their_gpus_soon_and_say_what_they_cost(plane: Plane)
 def test_a_call_whose_spawner_died_is_adopted_while_its_attempt_waits_for_it(plane: Plane) -> None:
     # Given a call whose spawner died before it wrote the id
     job_id = plane.placed("simulated 3")
-    (record,) = plane.ledger.calls.claim_spawns(worker="dies", limit=1, lease_s=60)
+    (record,) = claim_spawns(plane.ledger, worker="dies", limit=1, lease_s=60)
     request = {"prompt": "simulated 3", "width": 320, "height": 180, "seconds": 4, "fps": 24, "seed": 0}
     spawn = plane.modal.spawn(request, attempt_of=(record.id, 1), gpu="H100", timeout_s=10)
     call_id = asyncio.run(spawn)
@@ -167,7 +167,7 @@ def test_a_call_whose_spawner_died_is_adopted_while_its_attempt_waits_for_it(pla
 def test_of_two_calls_of_one_attempt_the_one_that_works_is_followed(plane: Plane) -> None:
     # Given an attempt whose spawn was answered twice: the first call works, and the second one was recorded
     job_id = plane.placed("simulated 1.5")
-    plane.ledger.calls.claim_spawns(worker="twice", limit=1, lease_s=60)
+    claim_spawns(plane.ledger, worker="twice", limit=1, lease_s=60)
     request = {"prompt": "simulated 1.5", "width": 320, "height": 180, "seconds": 4, "fps": 24, "seed": 0}
 
     def spawned() -> str:

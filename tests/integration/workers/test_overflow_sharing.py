@@ -6,7 +6,7 @@ from ledger import Kind, Ledger, State
 from ledger.following import Announced, Hint, Release, SpawnRate
 from ledger.outcomes import Delivering
 from modal_apps.hints import PARTITIONS
-from tests.support.ledgers import MODAL, move_clock, place, submit
+from tests.support.ledgers import MODAL, claim_spawns, move_clock, place, submit
 from workers.overflow.claims import Claims
 from workers.overflow.pacing import Pace
 
@@ -17,7 +17,7 @@ def _running(ledger: Ledger, *, first_check_s: float = 60) -> str:
     """A job whose call is recorded and is not due for a while."""
     job_id = submit(ledger)
     place(ledger, MODAL)
-    ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
+    claim_spawns(ledger, worker="o", limit=1, lease_s=10)
     assert ledger.calls.record_call(job_id, 1, call_id=f"fc-{job_id}", first_check_s=first_check_s, deadline_s=600)
     return job_id
 
@@ -93,7 +93,7 @@ def test_a_hint_of_another_call_or_an_old_attempt_changes_nothing(ledger: Ledger
 def test_a_hint_of_a_call_that_nobody_recorded_is_told_to_the_follower(ledger: Ledger) -> None:
     job_id = submit(ledger)
     place(ledger, MODAL)
-    ledger.calls.claim_spawns(worker="dies", limit=1, lease_s=10)
+    claim_spawns(ledger, worker="dies", limit=1, lease_s=10)
     assert ledger.following.note_hints([_hint(job_id, "started")]) == [Announced(job_id, 1, f"fc-{job_id}")]
 
 
@@ -101,7 +101,7 @@ def test_a_late_answer_of_the_spawner_that_was_adopted_meanwhile_changes_nothing
     # Given an attempt whose call was adopted by its announcement
     job_id = submit(ledger)
     place(ledger, MODAL)
-    ledger.calls.claim_spawns(worker="slow", limit=1, lease_s=10)
+    claim_spawns(ledger, worker="slow", limit=1, lease_s=10)
     adopted = ledger.calls.stop_orphan(job_id, 1, call_id="fc-1", announced_at=0, first_check_s=0, deadline_s=600)
     assert adopted == "adopted"
     # When its spawner says the same id, it is known; another id is a second call, which leaves by itself
@@ -117,7 +117,7 @@ def test_a_spawn_that_took_so_long_that_its_call_was_let_go_is_booked_all_the_sa
     # Given an attempt that was cancelled during its spawn, and whose call was let go as one that nobody will ever know
     job_id = submit(ledger)
     place(ledger, MODAL)
-    ledger.calls.claim_spawns(worker="slow", limit=1, lease_s=10)
+    claim_spawns(ledger, worker="slow", limit=1, lease_s=10)
     ledger.desk.cancel(job_id)
     ledger.calls.settle_cancel(job_id, 1)
     assert ledger.calls.claim_cancels(limit=5, again_in_s=5) == []

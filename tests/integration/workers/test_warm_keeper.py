@@ -12,7 +12,7 @@ import pytest
 from infra.settings import Settings
 from ledger import Kind, Ledger
 from tests.integration.workers.conftest import settings_for
-from tests.support.ledgers import limited_by, move_clock, submit
+from tests.support.ledgers import limited_by, move_clock, observed, submit
 from workers.dispatch import render_need
 from workers.overflow.breaker import Trouble
 from workers.overflow.forecast import hour_of_week
@@ -83,7 +83,7 @@ def _busy_weeks(ledger: Ledger) -> None:
     """Weeks in which every hour brought 600 jobs of a minute each: ten GPUs' work."""
     ledger.warming.arrivals(Kind.RENDER, keep_ratio=0.6)
     ledger.client.hset(f"{ledger.prefix}:arrivals:render", mapping={str(hour): "600" for hour in range(168)})
-    ledger.observe("job_run_seconds", "kind=render|pool=modal", 60)
+    observed(ledger, "job_run_seconds", "kind=render|pool=modal", 60)
 
 
 def test_a_wish_is_kept_as_far_as_the_caps_on_what_is_alive_have_room(ledger: Ledger) -> None:
@@ -162,7 +162,7 @@ def test_each_render_class_gets_the_window_of_its_own_cold_starts(ledger: Ledger
         ledger, modal_window="measured", modal_render_classes=("H100", "H200"), modal_render_fallbacks=("B200",)
     )
     for gpu, seconds in (("H100", 20), ("H100", 30), ("B200", 500), ("L4", 17)):
-        ledger.observe("cold_start_seconds", f"gpu={gpu}|kind=render", seconds)
+        observed(ledger, "cold_start_seconds", f"gpu={gpu}|kind=render", seconds)
     # When the keeper goes round / then each has its own, within what the budget reckons with
     keeping.round()
     assert keeping.modal.told == {"B200": (0, 0, 60), "H100": (0, 0, 25)}
