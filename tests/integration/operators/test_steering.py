@@ -141,7 +141,7 @@ def test_spilling_is_turned_off_for_a_while_and_that_is_recorded(ledger: Ledger,
     # then that is said, and it is so: the ledger refuses
     me = f"ada@{socket.gethostname()}"
     assert said.code == 0
-    assert f"spill off: nothing is placed on Modal; what runs there goes on; by {me}" in said.out
+    assert f"spill off: no job is placed on Modal; running calls continue; by {me}" in said.out
     assert "for another 2 h 0 min" in said.out
     submit(ledger)
     (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=100)

@@ -235,7 +235,7 @@ def test_after_an_out_of_memory_no_attempt_is_made_where_memory_is_not_more(
 
 
 @pytest.mark.parametrize(
-    ("fields", "changed", "said"),
+    ("fields", "attempts", "said"),
     [
         ({"burst": "never"}, 1, "burst: never"),
         ({"dataset": PATH}, 1, "no disk of ours"),
