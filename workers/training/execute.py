@@ -1,7 +1,5 @@
 """The in-house execution of one training attempt: what it raises becomes a value here."""
 
-from collections.abc import Mapping
-
 import structlog
 from pydantic import ValidationError
 
@@ -10,6 +8,7 @@ from infra.artifacts import ArtifactStoreUnavailable, Stored
 from ledger.models import JobRecord
 from ledger.retries import Cause
 from modal_apps.training_errors import in_words
+from workers.causes import cause_of
 from workers.execution import Abandoned, Broken, Execution, Finished, inhouse_cost_usd_micros
 from workers.gpu_memory import gpu_memory_bytes, peak_gpu_memory
 from workers.leases import LeaseKeeper
@@ -18,20 +17,6 @@ from workers.resources import Resources
 from workers.training.inhouse import Interrupted, Trained, train_inhouse
 
 log = structlog.get_logger(__name__)
-
-#: The words of a training run's error, and what they are to the ledger.
-TRAIN_CAUSES: Mapping[str, Cause] = {
-    "invalid_request": Cause.INVALID_REQUEST,
-    "dataset_problem": Cause.DATASET_PROBLEM,
-    "checkpoint_problem": Cause.CHECKPOINT_PROBLEM,
-    "volume_full": Cause.VOLUME_FULL,
-    "out_of_memory": Cause.OUT_OF_MEMORY,
-    "training_diverged": Cause.TRAINING_DIVERGED,
-    "cancelled": Cause.PREEMPTED,
-    "crash": Cause.CRASH,
-    "no_engine": Cause.NO_ENGINE,
-    "error": Cause.ERROR,
-}
 
 
 def execute_train(open_ends: Resources, record: JobRecord, lease: LeaseKeeper) -> Execution:
@@ -60,7 +45,7 @@ def _broken(error: Exception) -> Broken:
     said = in_words(error)
     if said.cause == "error":
         log.error("engine.failed", exc_info=error)
-    return Broken(TRAIN_CAUSES.get(said.cause, Cause.ERROR), said.message, said.retryable)
+    return Broken(cause_of(said.cause), said.message, said.retryable)
 
 
 def _finished(trained: Trained, open_ends: Resources) -> Finished:
