@@ -1,4 +1,4 @@
-"""Sends nudges. A nudge that cannot be sent is no loss: the reconciler sends it again for whatever still waits."""
+"""Sends nudges. A nudge that cannot be sent is no loss: maintenance sends it again for whatever still waits."""
 
 import structlog
 from kombu.exceptions import OperationalError

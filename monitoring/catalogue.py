@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import product
 
+from ledger.deletions import Result, Store
 from ledger.models import Kind
 from ledger.refusals import Refusal
 from ledger.retries import Cause
 from ledger.states import TERMINAL, Pool
+from workers.maintenance.duties import DutyName
 
 PREFIX = "overspill_"
 
@@ -143,6 +145,8 @@ _ATTEMPTS = (
            ("gpu", "kind", "pool"), source=Source.LEDGER, counts="placements_total"),
     _counter("attempts_total", "Attempts ended: completed, cancelled, or the cause of their failure.",
              "gpu", "kind", "outcome", "pool"),
+    _counter("hangs_total", "In-house attempts that hung: which of their clocks ran out.",
+             "clock", "kind", zeros={"clock": ("start", "progress", "wall", "delivery"), "kind": _KINDS}),
     _counter("train_restarts_total", "Runs started once more within their attempt: their container was taken.",
              "pool", zeros={"pool": _POOLS}),
     _counter("train_steps_repeated_total", "Training steps done again: a run went on from an earlier checkpoint.",
@@ -195,12 +199,13 @@ _MODAL = (
     _gauge("modal_oldest_age_seconds", "Age of the oldest attempt that waits for its spawn, or is alive, since its "
            "placement.", "state", unit="seconds"),
     _gauge("modal_containers_idle", "Containers that may be idle and are paid for, all of them."),
-    _gauge("follow_delay_seconds", "For how long the most overdue call has waited for a follower's look.",
+    _gauge("follow_delay_seconds", "For how long the most overdue call has waited for a follower's poll.",
            unit="seconds"),
     _histogram("follow_lag_seconds", "From a call's end to the follower that saw it.", "gpu", "kind"),
     _histogram("spawn_seconds", "How long Modal took to accept a call.", "gpu", "kind"),
     _counter("spawn_errors_total", "Spawns refused or lost, by the kind of error.", "reason",
-             zeros={"reason": ("unavailable", "timed_out", "throttled", "token_refused", "not_deployed", "error")}),
+             zeros={"reason": ("unavailable", "timed_out", "throttled", "token_refused", "not_deployed", "not_prepared",
+                              "error")}),
     _gauge("modal_breaker", "1 for the phase that the circuit breaker before Modal is in: closed, half_open, open.",
            "phase"),
     _gauge("modal_breaker_reason", "1 for the reason why the breaker is open.", "reason"),
@@ -214,7 +219,7 @@ _MODAL = (
              "gpu", "kind"),
     _counter("idle_not_taken_total", "Idle containers that an attempt was expected to take and did not.", "gpu",
              "kind"),
-    _counter("stray_reservations_total", "Reservations that nobody would have settled (there should be none).",
+    _counter("leaked_reservations_total", "Reservations that nobody would have settled (there should be none).",
              "reason"),
 )  # fmt: skip
 
@@ -247,8 +252,14 @@ _MONEY = (
 _SELF = (
     _gauge("up", "Whether the ledger answered this scrape."),
     Metric("build_info", Type.GAUGE, "1; the labels say what runs.", ("python", "version")),
-    _gauge("duty_timestamp_seconds", "When a duty was done last, and went well: reconciler, follower.", "duty",
+    _gauge("duty_timestamp_seconds", "When a round of a duty (maintenance, follower) last went well; 0: never.", "duty",
            unit="seconds"),
+    _gauge("duty_failed_rounds", "Rounds of a duty that have failed in a row.", "duty"),
+    _counter("duty_failures_total", "Rounds of a maintenance duty that failed.", "duty",
+             zeros={"duty": tuple(DutyName)}),
+    _gauge("deletions_pending", "Objects, folders and jobs that are to be deleted and are not confirmed yet.", "store"),
+    _counter("deletions_total", "What became of tries to delete: deleted, failed (tried again), unfinished, refused.",
+             "outcome", "store", zeros={"outcome": tuple(Result), "store": tuple(Store)}),
     _gauge("redis_up", "Whether a Redis answered this scrape: the ledger's, the broker's.", "role"),
     _gauge("redis_memory_used_bytes", "Memory that it uses.", "role", unit="bytes"),
     _gauge("redis_memory_max_bytes", "Memory that it may use: maxmemory, or the host's where that is not set.",

@@ -3,7 +3,7 @@
 import structlog
 
 from ledger import LedgerError
-from workers.resources import resources
+from workers.resources import shared_resources
 
 log = structlog.get_logger(__name__)
 
@@ -12,6 +12,6 @@ def message_dropped(reason: str, *, detail: str, task: str = "") -> None:
     """Log and count a message that was dropped. `reason` is one word of a bounded set; `detail` is cut short."""
     log.warning("message.dropped", reason=reason, task=task[:80], detail=detail[:300])
     try:
-        resources().ledger.tally("messages_dropped_total", f"reason={reason}")
+        shared_resources().ledger.tally("messages_dropped_total", f"reason={reason}")
     except LedgerError as error:
         log.warning("message.drop_not_counted", error=str(error))

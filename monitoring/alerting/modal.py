@@ -69,7 +69,7 @@ GROUP = Group(
             f"and on () (time() - max ({_FOLLOWED}) > 60))",
             Severity.CRITICAL,
             "nobody follows the calls on Modal",
-            "A call that should have been looked at waits for longer than a minute: results are not fetched, and "
+            "A call that should have been polled waits for longer than a minute: results are not fetched, and "
             "what nobody wants any more is not stopped, and costs.",
             hold="1m",
         ),

@@ -1,8 +1,16 @@
 """Alerts about the system itself: sweeps, exporter, ledger, Redis."""
 
-from monitoring.alerting.model import Alert, Group, Recording, Severity, known
+from collections.abc import Sequence
 
-_SWEPT = known('overspill_duty_timestamp_seconds{duty="reconciler"}')
+from monitoring.alerting.model import Alert, Group, Recording, Severity, known
+from workers.maintenance.duties import CLEANUPS, REPAIRS, DutyName
+
+
+def _since(duties: Sequence[DutyName]) -> str:
+    """Seconds since the last round of each of these duties that went well."""
+    series = 'overspill_duty_timestamp_seconds{duty=~"' + "|".join(duties) + '"}'
+    return f"time() - max by (duty) ({known(series)})"
+
 
 GROUP = Group(
     "system",
@@ -15,12 +23,20 @@ GROUP = Group(
     ),
     alerts=(
         Alert(
-            "ReconcilerStalled",
-            f"time() - max ({_SWEPT}) > 60 or (overspill_up == 1 unless on () {_SWEPT})",
+            "RepairStalled",
+            f"{_since(REPAIRS)} > 60",
             Severity.CRITICAL,
-            "no sweep of the reconciler goes well",
-            "Dead workers' jobs are not run again, lost nudges not repeated, held jobs not looked at, orphaned calls "
-            "not stopped.",
+            "no round of the maintenance duty {{ $labels.duty }} goes well",
+            "What it repairs stays broken: dead workers' jobs are not run again, lost nudges not repeated, held jobs "
+            "not decided about, or dollars stay reserved. The other duties go on.",
+            hold="2m",
+        ),
+        Alert(
+            "CleanupStalled",
+            f"{_since(CLEANUPS)} > 1800",
+            Severity.WARNING,
+            "no round of the maintenance duty {{ $labels.duty }} goes well",
+            "Ended jobs and their objects are kept: Redis, S3 or Modal's volume fill slowly. Nothing is lost.",
             hold="2m",
         ),
         Alert(

@@ -113,11 +113,23 @@ DASHBOARD = Dashboard(
             "The system itself",
             (
                 Panel(
-                    "Since the last good sweep and the last look",
-                    "Reconciler and followers say it each time; a sweep that raised does not count. "
+                    "Since the last good round of each duty",
+                    "Maintenance and followers say it each time; a round that failed does not count. "
                     "`true_up`: a bill was compared; that somebody looked whether it is time (`true-up`) is left out.",
-                    (Query('time() - max by (duty) (overspill_duty_timestamp_seconds{duty!="true-up"})', "{{duty}}"),),
+                    (
+                        Query(
+                            'time() - max by (duty) (overspill_duty_timestamp_seconds{duty!="true-up"} > 0)', "{{duty}}"
+                        ),
+                    ),
                     "s",
+                ),
+                Panel(
+                    "Rounds that failed, and deletions that wait",
+                    "Rounds of a duty that failed in a row; objects that S3 or Modal has not confirmed as deleted.",
+                    (
+                        Query("max by (duty) (overspill_duty_failed_rounds)", "{{duty}} failed"),
+                        Query("max by (store) (overspill_deletions_pending)", "to delete: {{store}}"),
+                    ),
                 ),
                 Panel(
                     "Redis memory",

@@ -23,7 +23,7 @@ DASHBOARD = Dashboard(
                     'max(overspill_modal_oldest_age_seconds{state="alive"})',
                     "s",
                 ),
-                number("Most overdue look", "How far followers lag.", "max(overspill_follow_delay_seconds)", "s"),
+                number("Most overdue poll", "How far followers lag.", "max(overspill_follow_delay_seconds)", "s"),
                 number("Idle containers", "Paid for, and perhaps idle.", "sum(overspill_modal_containers_idle)"),
                 Panel(
                     "Decisions, by rule",

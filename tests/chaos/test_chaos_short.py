@@ -7,8 +7,9 @@ from rich.console import Console
 
 from tests.chaos.run import Options, run
 
-#: Deals, among others, a dead Redis, container, GPU worker, S3 and modal_local, a cancel, and a wrong clock.
-SEED = 3
+#: Deals, among others, a dead Redis, container, GPU worker, S3 and modal_local, an engine that hangs, a cancel, and a
+#: wrong clock.
+SEED = 3176
 
 
 @pytest.mark.long

@@ -72,16 +72,16 @@ class Victims:
 
     def kill_child(self, name: str) -> psutil.Process:
         """SIGKILL a pool process alone, as the kernel does when memory runs out."""
-
-        def child() -> psutil.Process | None:
-            process = self._running(name)
-            children = [] if process is None else self._tree(process)[1:]
-            return children[0] if children else None
-
-        found = wait_for(child)
+        found = wait_for(lambda: self.child(name))
         with suppress(ProcessLookupError):
             os.kill(found.pid, signal.SIGKILL)
         return found
+
+    def child(self, name: str) -> psutil.Process | None:
+        """The pool process of a worker that runs now; None: there is none just now."""
+        process = self._running(name)
+        children = [] if process is None else self._tree(process)[1:]
+        return children[0] if children else None
 
     def stop_for(self, name: str, seconds: float) -> None:
         """SIGSTOP the process and its children, SIGCONT them after so long. Those that died meanwhile are let be."""

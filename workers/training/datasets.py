@@ -43,7 +43,7 @@ def fetch_dataset(artifacts: ArtifactStore, dataset: str, cache: Path) -> Path:
         state = hashlib.sha256(repr(sorted(entries)).encode()).hexdigest()[:24]
         target = cache / "s3" / state
         try:
-            os.utime(target)  # in use: `leftovers` removes what is not
+            os.utime(target)  # in use: `scratch` removes what is not
         except FileNotFoundError:
             _download(artifacts, bucket, [key for key, _ in entries if not key.endswith("/")], place, target)
     return target / PurePosixPath(place).name if entries[0][0] == place else target

@@ -43,12 +43,12 @@ class SpawnLost(Exception):
 class TrainOnModal:
     """What spawners and followers do differently for train jobs. Its methods block."""
 
-    def __init__(self, open_ends: Resources, volume: CheckpointVolume | None = None) -> None:
-        self._open = open_ends
-        self._settings = open_ends.settings
-        self._training = open_ends.ledger.training
-        self._store = CheckpointStore(open_ends.artifacts)
-        self._volume = volume or CheckpointVolume(environment=open_ends.settings.modal_environment)
+    def __init__(self, resources: Resources, volume: CheckpointVolume | None = None) -> None:
+        self._resources = resources
+        self._settings = resources.settings
+        self._training = resources.ledger.training
+        self._store = CheckpointStore(resources.artifacts)
+        self._volume = volume or CheckpointVolume(environment=resources.settings.modal_environment)
 
     def prepare(self, record: JobRecord) -> TrainRequest:
         """What a record's attempt asks for; the volume has what it needs when this returns.

@@ -330,7 +330,7 @@ def test_the_exporter_shows_the_stack(stack: Stack) -> None:
     # then it shows the ledger, the slot that lives, and the duties that are done
     assert "overspill_up 1.0" in text
     assert 'overspill_slots_live{kind="render"} 1.0' in text
-    assert 'overspill_duty_timestamp_seconds{duty="reconciler"}' in text
+    assert 'overspill_duty_timestamp_seconds{duty="expired-leases"}' in text
     assert 'overspill_duty_timestamp_seconds{duty="follower"}' in text
     # and nothing is counted that it does not know
     assert "overspill_exporter_unlisted_series 0.0" in text
