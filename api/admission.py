@@ -49,19 +49,17 @@ class Admission:
         """
         if self._settings.hold_timeout_of(job.kind, job.tenant) > 0:
             return  # it would be held: it is accepted, and its record names the reason
-        view = ledger.placing.view()
+        view = ledger.placement.view()
         decision = self._policy.decide(_imagined(job, view.now_ms), view).decision
         if not isinstance(decision, RunOnModal):
             return
-        reason = ledger.placing.would_refuse(decision, tenant=job.tenant, kind=job.kind, priority=job.priority)
-        if reason is None or ledger.desk.was_accepted(job, idempotency_key=idempotency_key, is_retry=is_retry):
+        reason = ledger.placement.would_refuse(decision, tenant=job.tenant, kind=job.kind, priority=job.priority)
+        if reason is None or ledger.jobs.was_accepted(job, idempotency_key=idempotency_key, is_retry=is_retry):
             return
         ledger.tally("rejected_total", f"kind={job.kind}|reason={reason}")
-        breaker = breaker_from_json(ledger.following.breaker().memory)
+        breaker = breaker_from_json(ledger.modal_calls.breaker().memory)
         probe_in_s = max(0, breaker.probe_at_ms - view.now_ms) / 1000 if breaker.phase is Phase.OPEN else None
-        retry_after_s = ledger.budget.retry_after_s(
-            reason, tenant=job.tenant, kind=str(job.kind), probe_in_s=probe_in_s
-        )
+        retry_after_s = ledger.money.retry_after_s(reason, tenant=job.tenant, kind=str(job.kind), probe_in_s=probe_in_s)
         raise rejection(reason, retry_after_s)
 
 

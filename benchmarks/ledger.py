@@ -32,7 +32,7 @@ def main() -> None:
             started = time.perf_counter()
             for number in range(jobs):
                 prompt = f"a lighthouse in a storm at night, seen from the sea, number {number}"
-                ledger.desk.submit(RenderJob(prompt=prompt), source="api", idempotency_key=f"key-{number}")
+                ledger.jobs.submit(RenderJob(prompt=prompt), source="api", idempotency_key=f"key-{number}")
             submitted = time.perf_counter()
             _live_through(ledger)
             ended = time.perf_counter()
@@ -53,9 +53,9 @@ def main() -> None:
 
 
 def _live_through(ledger: Ledger) -> None:
-    while claims := ledger.placing.claim_queued(Kind.RENDER, limit=100, lease_s=60):
+    while claims := ledger.placement.claim_queued(Kind.RENDER, limit=100, lease_s=60):
         for claimed in claims:
-            ledger.placing.place(claimed, RunInhouse(), receipt=RECEIPT)
+            ledger.placement.place(claimed, RunInhouse(), receipt=RECEIPT)
         while record := ledger.attempts.start_inhouse(Kind.RENDER, worker="gpu-1@host", lease_s=60):
             ledger.attempts.begin_delivery(record.id, record.attempt)
             artifact = Artifact(

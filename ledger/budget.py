@@ -140,7 +140,7 @@ class LimitChange:
 
 
 class Budget:
-    """The verbs of operators, of the cost report, and of whoever compares the bill."""
+    """The verbs of operators, of the cost report, and of whoever compares the bill; part of `Money`."""
 
     def __init__(self, runner: ScriptRunner, *, prefix: str) -> None:
         self._runner = runner

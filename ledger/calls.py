@@ -11,11 +11,10 @@ from ledger.scripts import ScriptRunner
 
 
 class Calls:
-    """The verbs of spawners and followers."""
+    """The verbs about one call: recorded, topped up, stopped, settled; part of `ModalCalls`."""
 
-    def __init__(self, runner: ScriptRunner, *, prefix: str) -> None:
+    def __init__(self, runner: ScriptRunner) -> None:
         self._runner = runner
-        self._prefix = prefix
 
     def record_call(self, job_id: str, attempt: int, *, call_id: str, first_check_s: float, deadline_s: float) -> bool:
         """Record a spawned call. False: the attempt is not wanted any more, and the call is marked to be stopped.

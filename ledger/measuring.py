@@ -142,10 +142,9 @@ class Measurement:
 
 
 class Measuring:
-    """The exporter's one verb."""
+    """The exporter's one verb; part of `Stats`."""
 
-    def __init__(self, runner: ScriptRunner) -> None:
-        self._runner = runner
+    _runner: ScriptRunner
 
     def read(self) -> Measurement:
         """Read everything that is shown, at one instant.

@@ -80,7 +80,7 @@ class Reader:
 
     def _read_ledger(self) -> tuple[Measurement | None, RedisState | None]:
         try:
-            return self._ledger.measuring.read(), _state(self._ledger.client.info())
+            return self._ledger.stats.read(), _state(self._ledger.client.info())
         except (LedgerError, redis.exceptions.RedisError) as error:
             log.warning("exporter.ledger_away", error=str(error))
             return None, None

@@ -41,8 +41,8 @@ def budget(context: typer.Context, json: AsJson = False) -> None:
     if context.invoked_subcommand is not None:
         return
     with report_errors(), open_ledger() as ledger:
-        view = ledger.budget.view()
-        book = ledger.budget.book(view.month_name, by="kind")
+        view = ledger.money.view()
+        book = ledger.money.book(view.month_name, by="kind")
     if json:
         print_json(facts(view, book))
         return
@@ -67,7 +67,7 @@ def true_up(
     from ledger.outcomes import Superseded, TooEarly, TruedUp  # noqa: PLC0415
 
     with report_errors(), open_ledger() as ledger:
-        now_ms = ledger.placing.view().now_ms
+        now_ms = ledger.placement.view().now_ms
         try:
             billed, outcome = _closed(ledger, month, now_ms) if month else _so_far(ledger, now_ms)
         except ModalError as error:
@@ -92,7 +92,7 @@ def _so_far(ledger: "Ledger", now_ms: int) -> "tuple[int, TrueUp]":
     from workers.billing import billed_this_month  # noqa: PLC0415 - heavy, and only one command needs it
 
     bill = billed_this_month(Settings(), _at(now_ms))
-    return bill.usd_micros, ledger.budget.true_up_month_to_date(
+    return bill.usd_micros, ledger.money.true_up_month_to_date(
         bill.usd_micros, who=who(), billed_today_usd_micros=bill.today_usd_micros
     )
 
@@ -110,7 +110,7 @@ def _closed(ledger: "Ledger", month: str, now_ms: int) -> "tuple[int, TrueUp]":
     if end_ms > now_ms:
         fail(f"{month} is not over; without --month, this month is compared up to now.", exit_code=2)
     billed = billed_usd_micros(Settings(), start=_at(start_ms), end=_at(end_ms))
-    return billed, ledger.budget.true_up(month, billed, who=who(), as_of_ms=end_ms)
+    return billed, ledger.money.true_up(month, billed, who=who(), as_of_ms=end_ms)
 
 
 def scopes(view: "BudgetView") -> Iterator[tuple[str, "ScopeView"]]:

@@ -40,7 +40,7 @@ def set_limits(
     try:
         values = dict(parsed(setting) for setting in settings)
         with report_errors(), open_ledger() as ledger:
-            changes = ledger.budget.set_limits(values, who=who(), why=_reason(why))
+            changes = ledger.money.set_limits(values, who=who(), why=_reason(why))
     except LimitRefused as error:
         fail(f"{error}.", exit_code=2)
     _tell(changes, json=json)
@@ -54,7 +54,7 @@ def unset_limits(
     """Take limits back: no such cap any more, or its default; a tenant has every tenant's cap again."""
     try:
         with report_errors(), open_ledger() as ledger:
-            changes = ledger.budget.unset_limits([_in_ledger(name) for name in names], who=who(), why=_reason(why))
+            changes = ledger.money.unset_limits([_in_ledger(name) for name in names], who=who(), why=_reason(why))
     except LimitRefused as error:
         fail(f"{error}.", exit_code=2)
     _tell(changes, json=json)
@@ -66,7 +66,7 @@ def history(
 ) -> None:
     """See who changed which limit, when, and why; oldest first."""
     with report_errors(), open_ledger() as ledger:
-        changes = ledger.budget.limits_history(limit=limit)
+        changes = ledger.money.limits_history(limit=limit)
     _tell(changes, json=json, dated=True)
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ledger import Ledger, LedgerError
-from ledger.looking import CallInFlight, LatestEvent
+from ledger.activity import CallInFlight, LatestEvent
 from ledger.models import Kind
 from ledger.states import State
 from ledger.view import ClusterView, KindView
@@ -108,11 +108,11 @@ def take(ledger: Ledger, *, before: Snapshot, since_s: float) -> Snapshot:
         since_s: seconds since the last snapshot.
     """
     try:
-        view = ledger.placing.view()
-        calls, total = ledger.looking.calls_in_flight(limit=CALLS_READ)
-        events = ledger.looking.events(limit=EVENTS_READ)
-        stored = ledger.following.breaker()
-        cap = ledger.budget.limits().month_cap_usd_micros
+        view = ledger.placement.view()
+        calls, total = ledger.stats.calls_in_flight(limit=CALLS_READ)
+        events = ledger.stats.events(limit=EVENTS_READ)
+        stored = ledger.modal_calls.breaker()
+        cap = ledger.money.limits().month_cap_usd_micros
     except LedgerError as error:
         return replace(before, away=str(error), away_s=before.away_s + since_s if before.away else 0.0)
     breaker = "" if stored.phase == "closed" else f"{stored.phase}: {stored.reason or 'unknown'}"

@@ -8,11 +8,11 @@ from infra.limits import given_limits
 from infra.settings import Settings
 from ledger import Ledger, LedgerSettings
 from ledger.decisions import Decision, Receipt, RunInhouse, RunOnModal
-from ledger.following import SpawnRate
 from ledger.limits import Limits, to_text
 from ledger.metrics import BOUNDS
 from ledger.models import JobRecord, Kind, RenderJob
 from ledger.outcomes import Placed
+from ledger.polling import SpawnRate
 
 ROOMY = Limits(month_cap_usd_micros=10**12, max_modal_attempts=10_000)
 RECEIPT = Receipt(policy="test", rule="test", decision="test")
@@ -40,7 +40,7 @@ def move_clock(ledger: Ledger, by_s: float) -> None:
 def submit(ledger: Ledger, **fields: object) -> str:
     """A small render job in the ledger."""
     job = RenderJob.model_validate({"prompt": "a red ball", "seconds": 4, **fields})
-    return ledger.desk.submit(job, source="client").job_id
+    return ledger.jobs.submit(job, source="client").job_id
 
 
 def limited(ledger: Ledger, limits: Limits) -> Ledger:
@@ -71,8 +71,8 @@ def limited_by(ledger: Ledger, settings: Settings) -> Ledger:
 
 def place(ledger: Ledger, decision: Decision, *, limits: Limits = ROOMY) -> Placed:
     """Decide about the job that comes next, and expect it to be placed."""
-    (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
-    outcome = limited(ledger, limits).placing.place(claimed, decision, receipt=RECEIPT)
+    (claimed,) = ledger.placement.claim_queued(Kind.RENDER, limit=1, lease_s=10)
+    outcome = limited(ledger, limits).placement.place(claimed, decision, receipt=RECEIPT)
     assert isinstance(outcome, Placed), outcome
     return outcome
 
@@ -80,7 +80,7 @@ def place(ledger: Ledger, decision: Decision, *, limits: Limits = ROOMY) -> Plac
 def claim_spawns(ledger: Ledger, *, worker: str, limit: int, lease_s: float) -> list[JobRecord]:
     """Take Modal attempts to spawn, as fast as one likes."""
     rate = SpawnRate(per_s=1e6, burst=1e6)
-    return list(ledger.following.claim_spawns(worker=worker, limit=limit, lease_s=lease_s, rate=rate).records)
+    return list(ledger.modal_calls.claim_spawns(worker=worker, limit=limit, lease_s=lease_s, rate=rate).records)
 
 
 def observed(ledger: Ledger, metric: str, labels: str, value: float) -> None:

@@ -66,11 +66,11 @@ def cancel_at_stop(ledger: Ledger, settings: Settings, *, send: Callable[[Nudge]
     """
     if not settings.cancel_at_stop:
         return 0
-    view = ledger.budget.view()
+    view = ledger.money.view()
     scopes = list(spent_scopes(view, settings))
     if not scopes:
         return 0
-    live, coming_back = ledger.budget.live_calls(limit=settings.sweep_batch)
+    live, coming_back = ledger.money.live_calls(limit=settings.sweep_batch)
     chosen: dict[str, tuple[LiveCall, str]] = {}
     for scope in scopes:
         # (What is being stopped for another scope's sake may be another tenant's: then less comes back, and the next

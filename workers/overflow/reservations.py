@@ -74,7 +74,7 @@ class TopUps:
         if wanted is None:
             return Coverage.COVERED
         outcome = await asyncio.to_thread(
-            self._ledger.calls.top_up, call.job_id, call.attempt, reserve_usd_micros=wanted
+            self._ledger.modal_calls.top_up, call.job_id, call.attempt, reserve_usd_micros=wanted
         )
         match outcome:
             case ToppedUp() | Stale():

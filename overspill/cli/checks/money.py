@@ -25,7 +25,7 @@ def budget(settings: Settings) -> Finding:
     """How near the month, the day and each tenant are to their caps."""
     try:
         with Ledger(settings) as ledger:
-            return of_budget(ledger.budget.view())
+            return of_budget(ledger.money.view())
     except LedgerError as error:
         return wrong("budget", str(error), "mend the ledger first")
 
@@ -34,7 +34,7 @@ def limits(settings: Settings) -> Finding:
     """Whether the limits that this environment names are those in force."""
     try:
         with Ledger(settings) as ledger:
-            return of_limits(given_limits(settings), ledger.budget.stored_limits())
+            return of_limits(given_limits(settings), ledger.money.stored_limits())
     except LedgerError as error:
         return wrong("limits", str(error), "mend the ledger first")
 
@@ -103,7 +103,7 @@ def spilling(settings: Settings) -> Finding:
     """Whether an operator or the circuit breaker keeps jobs off Modal."""
     try:
         with Ledger(settings) as ledger:
-            hand, breaker = ledger.budget.override(), ledger.following.breaker()
+            hand, breaker = ledger.money.override(), ledger.modal_calls.breaker()
     except LedgerError as error:
         return wrong("spilling", str(error), "mend the ledger first")
     if breaker.phase == "open":

@@ -51,10 +51,10 @@ def test_what_a_script_has_moved_is_in_the_sums_even_if_it_fails(ledger: Ledger,
     with pytest.raises((redis.exceptions.ResponseError, IllegalTransition)):
         ledger.runner.call(failing_script, id=job_id, how=how)
     # then the sums are those of their parts
-    view = ledger.budget.view()
+    view = ledger.money.view()
     assert (view.month.reserved_usd_micros, view.month.spent_usd_micros) == (5, 7)
     assert (view.kinds["render"].reserved_usd_micros, view.kinds["render"].spent_usd_micros) == (5, 7)
-    assert [row["reserved"] for row in ledger.looking.journal()] == ["5"]
+    assert [row["reserved"] for row in ledger.stats.journal()] == ["5"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_a_script_has_moved_is_in_the_sums_even_if_it_fails(ledger: Ledger,
         ("settle_cancel", {"usage": {"usd_nanos_per_s": 1, "containers": [WHOLE_USE]}}),
         ("record_call", {"call_id": "fc-2", "first_check_ms": 1}),
         ("stop_orphan", {"call_id": "fc-2", "announced_ms": None, "first_check_ms": 1, "deadline_ms": 1}),
-        ("give_back_spawns", {"limit": 5, "reason": "x"}),
+        ("reschedule_spawns", {"limit": 5, "reason": "x"}),
     ],
 )  # fmt: skip
 def test_arguments_are_checked_before_the_first_write(ledger: Ledger, script: str, arguments: dict[str, Any]) -> None:
@@ -78,9 +78,9 @@ def test_arguments_are_checked_before_the_first_write(ledger: Ledger, script: st
     job_id = submit(ledger)
     place(ledger, MODAL)
     if script in {"fail_attempt", "complete"}:
-        ledger.calls.record_call(job_id, 1, call_id="fc-1", first_check_s=1, deadline_s=9)
+        ledger.modal_calls.record_call(job_id, 1, call_id="fc-1", first_check_s=1, deadline_s=9)
         ledger.attempts.begin_delivery(job_id, 1)
-        assert ledger.desk.get(job_id).state is State.DELIVERING
+        assert ledger.jobs.get(job_id).state is State.DELIVERING
     before = everything(ledger)
     # when a script is called with an argument that is wrong / then it changes nothing
     with pytest.raises(redis.exceptions.ResponseError):

@@ -22,4 +22,4 @@ def test_every_command_of_the_page_about_budgets_runs(ledger: Ledger, overspill:
     for arguments in commands:
         said = overspill(*arguments)
         assert said.code == 0, (arguments, said.err)
-    assert ledger.budget.limits().month_cap_usd_micros == 2_500_000_000
+    assert ledger.money.limits().month_cap_usd_micros == 2_500_000_000

@@ -130,7 +130,7 @@ def test_a_budget_is_well_until_it_drains(redis_server: RedisServer) -> None:
         for reserve_usd_micros in (4_000_000, 5_500_000, 500_000):
             submit(ledger)
             place(ledger, replace(MODAL, reserve_usd_micros=reserve_usd_micros), limits=ROOMY)
-            found.append(money.of_budget(limited(ledger, limits).budget.view()))
+            found.append(money.of_budget(limited(ledger, limits).money.view()))
     # then it is well, then only priority jobs spill, then nothing is left
     assert [finding.health for finding in found] == [Health.OK, Health.NOTE, Health.WRONG]
     assert "$4.00 of $10.00 spent or set aside" in found[0].detail
@@ -163,9 +163,9 @@ def test_a_hand_on_spilling_and_an_open_breaker_are_found(redis_server: RedisSer
     with fresh_ledger(redis_server.url(2)) as ledger:
         asked = settings(ledger_url=redis_server.url(2), ledger_prefix=ledger.prefix)
         assert money.spilling(asked).health is Health.OK
-        ledger.budget.set_override("off", who="ada@here", why="prices")
+        ledger.money.set_override("off", who="ada@here", why="prices")
         off = money.spilling(asked)
-        ledger.following.move_breaker(version=0, phase="open", reason="token_refused", memory="{}")
+        ledger.modal_calls.move_breaker(version=0, phase="open", reason="token_refused", memory="{}")
         broken = money.spilling(asked)
     # then the first is worth knowing, the second wrong, each with what mends it
     assert (off.health, off.remedy) == (Health.NOTE, "`overspill spill auto`")

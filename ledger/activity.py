@@ -57,8 +57,8 @@ class LatestEvent:
     detail: str | None
 
 
-class Looking:
-    """The verbs of those who only watch."""
+class Activity:
+    """The verbs of those who only watch; part of `Stats`."""
 
     def __init__(self, runner: ScriptRunner, *, prefix: str) -> None:
         self._runner = runner
