@@ -195,7 +195,7 @@ def test_an_error_about_one_class_keeps_no_other_cold(ledger: Ledger, monkeypatc
             raise ValueError("odd")
         return hold(pool, terms)
 
-    monkeypatch.setattr(ledger.money, "hold", odd)
+    monkeypatch.setattr(ledger.money, "hold_warm", odd)
     # When a round is made / then the other class is warm
     keeping.round()
     assert keeping.modal.told["H200"][0] == 2
