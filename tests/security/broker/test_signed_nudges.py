@@ -65,15 +65,18 @@ class Signed:
 @pytest.fixture(scope="module")
 def signed(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signed]:
     url, prefix = redis_server.url(DATABASE), "{signed}"
-    settings = LedgerSettings.model_validate({"ledger_url": redis_server.url(0), "ledger_prefix": prefix})
+    # No sweep sends a nudge again while a test looks.
+    again = 3600
+    settings = LedgerSettings.model_validate(
+        {"ledger_url": redis_server.url(0), "ledger_prefix": prefix, "nudge_again_s": again}
+    )
     app = make_celery(Settings.model_validate({"broker_url": url}))
     environment = {
         "OVERSPILL_LEDGER_URL": redis_server.url(0),
         "OVERSPILL_LEDGER_PREFIX": prefix,
         "OVERSPILL_BROKER_URL": url,
         "OVERSPILL_NUDGE_KEYS": f"{NEW}, {OLD}",
-        # No sweep sends a nudge again while a test looks.
-        "OVERSPILL_NUDGE_AGAIN_S": "3600",
+        "OVERSPILL_NUDGE_AGAIN_S": str(again),
     }
     with (
         Ledger(settings) as ledger,
