@@ -47,7 +47,7 @@ class Admission:
             Overloaded: there is no room, or Modal cannot be used.
             LedgerUnavailable: the ledger did not answer.
         """
-        if self._settings.hold_timeout_of(job.kind, job.tenant) > 0:
+        if self._settings.placement.hold_timeout_of(job.kind, job.tenant) > 0:
             return  # it would be held: it is accepted, and its record names the reason
         view = ledger.placement.view()
         decision = self._policy.decide(_imagined(job, view.now_ms), view).decision

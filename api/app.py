@@ -57,7 +57,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(tracing)  # importing OpenTelemetry takes half a second that no request should pay
-        log.info("api.started", auth=settings.api_auth)
+        log.info("api.started", auth=settings.api.auth)
         yield
         await run_in_threadpool(parts.outbox.stop)
         await run_in_threadpool(parts.ledger.stop)

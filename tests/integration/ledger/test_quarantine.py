@@ -102,7 +102,7 @@ def test_the_command_line_shows_what_was_put_aside(ledger: Ledger) -> None:
         [sys.executable, "-m", "overspill.cli", "jobs", "--quarantined"],
         env={
             "PATH": "/usr/bin:/bin",
-            "OVERSPILL_LEDGER_URL": ledger.settings.ledger_url.get_secret_value(),
+            "OVERSPILL_LEDGER_URL": ledger.settings.url.get_secret_value(),
             "OVERSPILL_LEDGER_PREFIX": ledger.prefix,
         },
         capture_output=True, text=True, timeout=60, check=True,

@@ -19,6 +19,7 @@ from ledger import Kind, Ledger, TrainJob
 from ledger.models import JobRecord
 from ledger.nudges import decide
 from overspill.dev.stack import Stack
+from tests.support.settings import settings_of
 from tests.support.stack import REPOSITORY, running_stack
 from tests.support.waiting import until
 
@@ -99,7 +100,7 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
             for name, value in stack.process_environment.items()
             if name.startswith("OVERSPILL_")
         }
-        values = Settings.model_validate(fields)
+        values = settings_of(fields)
         with Ledger(values) as ledger:
             yield Trainer(stack, values, ledger, ArtifactStore(values))
 
