@@ -292,7 +292,8 @@ class Scheduler:
         if pool is None or self._stopping:
             container.state = ContainerState.ENDED
             return
-        lost = [record for input_id in list(container.running) if (record := pool.take(container, input_id))]
+        now = self._context.clock.steady()
+        lost = [record for input_id in list(container.running) if (record := pool.take(container, input_id, now))]
         waiter, container.waiter = container.waiter, None
         if waiter is not None and not waiter.answer.done():
             waiter.answer.set_result(kill_switch())
