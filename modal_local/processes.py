@@ -32,9 +32,11 @@ from modal_local.rpc import Caller, Credentials, override_headers
 from modal_local.services.images import ImageService
 from modal_local.services.mounts import MountService
 from modal_local.standby.keeper import Assignment, Standby, StandbyError
+from modal_local.web.ports import wait_until_free, web_server_ports
 
 _LINE_LIMIT_BYTES = 1024 * 1024
 _RESTORE_STATE = "restore-state.json"
+_PORT_PATIENCE_S = 10.0
 _TOLD_LINES = 5  # of a failed container's output, in the server's own log
 _ISOLATION = Path(__file__).parent / "isolation"
 # What a container inherits of the server's environment: where programs and certificates are, and the language.
@@ -146,6 +148,8 @@ class ProcessLauncher:
             environment["MODAL_RESTORE_STATE_PATH"] = str(home / _RESTORE_STATE)
         if shutil.which(_TO_DIE_WITH_THE_SERVER[0]) is None:
             raise ModalLocalError("Containers are started by `setpriv` of util-linux, which is not on the PATH.")
+        for port in web_server_ports(definition):
+            await wait_until_free(port, _PORT_PATIENCE_S)
         buckets = await self._buckets.prepare_buckets(definition.cloud_bucket_mounts)
         plan = await self._volumes.prepare_mounts(container.task_id, definition.volume_mounts, buckets)
         # Pipes of our own: asyncio's wait() waits for its pipes too, which a child of the container may hold open.

@@ -1,6 +1,7 @@
 """The records that the control plane keeps: apps, functions, calls, inputs, containers. Hardly any behaviour."""
 
 import asyncio
+import contextlib
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -69,6 +70,7 @@ class FunctionRecord:
         published: the definition that new containers run; None until the app is published.
         staged: the definition that the next publish makes the published one.
         base_id: for a variant, the function that it is a variant of.
+        web_urls: where it is reached as a web function; of a class, by method. Empty for what is none.
     """
 
     function_id: str
@@ -83,6 +85,7 @@ class FunctionRecord:
     options: api_pb2.FunctionOptions | None = None
     autoscaler: api_pb2.AutoscalerSettings | None = None
     precreated: api_pb2.FunctionHandleMetadata | None = None
+    web_urls: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -174,6 +177,20 @@ class CallRecord:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    async def changed(self, timeout_s: float | None) -> None:
+        """Returns when something has changed, or after so many seconds."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiters.append(waiter)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await waiter
+        finally:
+            if not waiter.done():
+                waiter.cancel()
+            with contextlib.suppress(ValueError):
+                self.waiters.remove(waiter)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from modal_local.context import Context
 from modal_local.errors import InvalidArgumentError, NotFoundError
 from modal_local.records import AppRecord, ClassRecord, FunctionRecord, PoolSettings
 from modal_local.settings import GPU_TYPES, canonical_gpu
+from modal_local.web.ports import web_server_ports
 
 _APPS, _FUNCTIONS, _CLASSES = "apps", "functions", "classes"
 
@@ -167,9 +168,11 @@ def pool_settings(definition: api_pb2.Function, override: api_pb2.AutoscalerSett
     target = definition.target_concurrent_inputs or definition.max_concurrent_inputs or 1
     if scaling.HasField("target_concurrency"):
         target = scaling.target_concurrency or target
+    # A port that is fixed can be had once on a machine.
+    most = 1 if web_server_ports(definition) else scaling.max_containers or definition.concurrency_limit
     return PoolSettings(
         min_containers=scaling.min_containers or definition.warm_pool_size,
-        max_containers=scaling.max_containers or definition.concurrency_limit,
+        max_containers=most,
         buffer_containers=scaling.buffer_containers,
         scaledown_window_s=scaling.scaledown_window or definition.task_idle_timeout_secs or defaults.scaledown_window_s,
         inputs_per_container=max(target, definition.batch_max_size, 1),
@@ -220,6 +223,7 @@ def _function_as_json(function: FunctionRecord) -> dict[str, Any]:
         "options": _pack(function.options),
         "autoscaler": _pack(function.autoscaler),
         "precreated": _pack(function.precreated),
+        "web_urls": function.web_urls,
     }
 
 
@@ -237,4 +241,5 @@ def _function_from_json(value: dict[str, Any]) -> FunctionRecord:
         options=_unpack(api_pb2.FunctionOptions, value["options"]),
         autoscaler=_unpack(api_pb2.AutoscalerSettings, value["autoscaler"]),
         precreated=_unpack(api_pb2.FunctionHandleMetadata, value["precreated"]),
+        web_urls=value.get("web_urls", {}),
     )

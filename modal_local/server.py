@@ -46,11 +46,13 @@ from modal_local.services.logs import LogService
 from modal_local.services.mounts import MountService
 from modal_local.services.queues import QueueService
 from modal_local.services.secrets import SecretService
+from modal_local.services.streams import StreamService
 from modal_local.services.volumes import VolumeService
 from modal_local.settings import Settings, SettingsError
 from modal_local.simulate import Handler, SimulatedLauncher, sleep_for_first_argument
 from modal_local.store import Store
 from modal_local.transport import GrpcServer
+from modal_local.web.gateway import Gateway
 
 _CREDENTIALS = "credentials"
 _TOKEN_KEY = "token"  # noqa: S105 - the name of a row
@@ -188,12 +190,20 @@ class ModalLocal:
             on_stop=self._app_stopped,
             running=self.scheduler.running_containers,
         )
+        self.gateway = Gateway(context, registry, book, blobs, self.credentials.tokens)
+        functions = FunctionService(context, registry, self.scheduler, self.gateway)
+        self.gateway.calls = self.scheduler.dispatcher
+        self.gateway.bind = lambda function_id, params: (
+            functions.variant(registry.function(function_id), params).function_id
+        )
         self.admin = AdminService(context, registry, book, self.scheduler, self.injector, PriceTable())
         self._services = [
             self.apps,
-            FunctionService(context, registry, self.scheduler),
+            functions,
             ClassService(context, registry),
             CallService(context, registry, book, self.scheduler),
+            StreamService(book),
+            self.gateway,
             ContainerService(context, registry, self.scheduler, self.launcher.restore),
             EnvironmentService(context),
             LogService(context, registry, self.logs),

@@ -83,6 +83,7 @@ class Dispatcher:
         if record.done:
             return
         record.task_id = ""
+        record.call.wake()
         if delay_s > 0:
             record.state = InputState.WAITING
             asyncio.get_running_loop().call_later(delay_s, self._retry_due, record)

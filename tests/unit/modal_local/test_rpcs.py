@@ -31,7 +31,6 @@ LEFT_OUT = {
     "built images and their names": r"Image(Build\w*|GetByTag|ListTags|TagRevisions|Publish|NameDelete|Delete)",
     "rolling back and promoting": r"App(Rollback|Rollover|Promote)",
     "terminals": r"FunctionStartPtyShell",
-    "streams into a function": r"FunctionCallGetDataIn",
 }
 
 
