@@ -31,6 +31,7 @@ from modal_local.processes import ProcessLauncher
 from modal_local.registry import Registry
 from modal_local.rpc import Credentials, RpcRouter
 from modal_local.scheduler.engine import Scheduler
+from modal_local.schedules.service import ScheduleService
 from modal_local.services.apps import AppService
 from modal_local.services.billing import BillingService
 from modal_local.services.blobs import BlobService
@@ -186,7 +187,7 @@ class ModalLocal:
         self.apps = AppService(
             context,
             registry,
-            on_publish=self.scheduler.published,
+            on_publish=self._app_published,
             on_stop=self._app_stopped,
             running=self.scheduler.running_containers,
         )
@@ -196,7 +197,8 @@ class ModalLocal:
         self.gateway.bind = lambda function_id, params: (
             functions.variant(registry.function(function_id), params).function_id
         )
-        self.admin = AdminService(context, registry, book, self.scheduler, self.injector, PriceTable())
+        self.schedules = ScheduleService(context, registry, book, self.scheduler.dispatcher)
+        self.admin = AdminService(context, registry, book, self.scheduler, self.injector, PriceTable(), self.schedules)
         self._services = [
             self.apps,
             functions,
@@ -210,6 +212,7 @@ class ModalLocal:
             BillingService(context),
             DictService(context),
             QueueService(context),
+            self.schedules,
             FaultPlayer(context, self.injector, self._script()),
             *(images, mounts, blobs, secret_service, volumes, self.admin),
         ]
@@ -264,6 +267,10 @@ class ModalLocal:
             url = await http.start()
         self.context.store.put(_CREDENTIALS, _HTTP_PORT_KEY, url.rpartition(":")[2].encode())
         return url
+
+    def _app_published(self, app_id: str) -> None:
+        self.scheduler.published(app_id)
+        self.schedules.reconsider()
 
     def _app_stopped(self, app_id: str) -> None:
         self.scheduler.app_stopped(app_id)

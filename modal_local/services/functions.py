@@ -14,6 +14,7 @@ from modal_local.handles import function_data, function_metadata, method_metadat
 from modal_local.records import FunctionRecord
 from modal_local.registry import Registry, merge_options, normal_gpu_type
 from modal_local.rpc import Caller
+from modal_local.schedules.times import ScheduleError, next_due
 from modal_local.services.apps import definition_id
 from modal_local.services.bucket_mounts import check_bucket_mounts
 from modal_local.web.gateway import Gateway
@@ -81,6 +82,7 @@ class FunctionService:
         if definition.resources.gpu_config.count:
             normal_gpu_type(definition.resources.gpu_config.gpu_type)
         check_bucket_mounts(definition.cloud_bucket_mounts)
+        self._check_schedule(definition)
         tag = definition.function_name
         function = self._existing(request.app_id, request.existing_function_id, tag)
         function.tag = tag
@@ -95,6 +97,15 @@ class FunctionService:
             function_data=function_data(definition, function.web_urls),
             handle_metadata=function_metadata(self._registry, function, staged=True),
         )
+
+    def _check_schedule(self, definition: api_pb2.Function) -> None:
+        if not definition.HasField("schedule"):
+            return
+        now = self._context.clock.now()
+        try:
+            next_due(definition.schedule, now, now)
+        except ScheduleError as error:
+            raise InvalidArgumentError(str(error)) from None
 
     async def FunctionGet(self, request: api_pb2.FunctionGetRequest, caller: Caller) -> api_pb2.FunctionGetResponse:
         """Looks up a function of a deployed app by name."""
