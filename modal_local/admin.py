@@ -157,7 +157,7 @@ class AdminService:
                 continue
             row["state"] = container.state.value if container is not None else "ended"
             row["running_inputs"] = list(container.running) if container is not None else []
-            row["ready_at"] = (container.ready_at or None) if container is not None else None
+            row.setdefault("ready_at", None)
             rows.append(row)
         return {"containers": rows}
 

@@ -336,14 +336,7 @@ class ProcessLauncher:
                     continue
                 if not line:
                     return
-                self._logs.add(
-                    container.app_id,
-                    container.function_id,
-                    container.task_id,
-                    self._context.clock.now(),
-                    descriptor,
-                    line.decode(errors="replace"),
-                )
+                self._logs.add(container, self._context.clock.now(), descriptor, line.decode(errors="replace"))
 
 
 def _inherited() -> dict[str, str]:

@@ -234,6 +234,7 @@ class ContainerRecord:
 
     Attributes:
         running: the inputs that it has been given and not answered, with the attempt of each.
+        last_calls: the calls of those, or of the last ones that it had: whose output it is that comes now.
         waiter: the open request for inputs, if there is one.
         cancels: inputs to be cancelled with the next heartbeat.
         cancelling: inputs that it was told to cancel and has not let go of yet.
@@ -255,6 +256,7 @@ class ContainerRecord:
     last_heartbeat: float = 0.0
     inputs_done: int = 0
     running: dict[str, InputRecord] = field(default_factory=dict)
+    last_calls: tuple[str, ...] = ()
     waiter: "InputRequest | None" = None
     cancels: list[str] = field(default_factory=list)
     cancelling: set[str] = field(default_factory=set)

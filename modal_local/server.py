@@ -46,7 +46,9 @@ from modal_local.services.images import ImageService
 from modal_local.services.logs import LogService
 from modal_local.services.mounts import MountService
 from modal_local.services.queues import QueueService
+from modal_local.services.releases import Releases, ReleaseService
 from modal_local.services.secrets import SecretService
+from modal_local.services.statistics import StatisticsService
 from modal_local.services.streams import StreamService
 from modal_local.services.volumes import VolumeService
 from modal_local.settings import Settings, SettingsError
@@ -184,9 +186,11 @@ class ModalLocal:
         faulty = FaultyLauncher(self.launcher, self.injector)
         self.scheduler = Scheduler(context, registry, book, faulty, self.lifetimes, cold_starts.draw)
         simulated.dispatcher = self.scheduler.dispatcher
+        releases = Releases(context, registry)
         self.apps = AppService(
             context,
             registry,
+            releases,
             on_publish=self._app_published,
             on_stop=self._app_stopped,
             running=self.scheduler.running_containers,
@@ -205,6 +209,8 @@ class ModalLocal:
             ClassService(context, registry),
             CallService(context, registry, book, self.scheduler),
             StreamService(book),
+            StatisticsService(context, registry, book),
+            ReleaseService(context, registry, releases, self._app_published),
             self.gateway,
             ContainerService(context, registry, self.scheduler, self.launcher.restore),
             EnvironmentService(context),

@@ -46,6 +46,9 @@ class ContainerLog(Protocol):
     def started(self, container: ContainerRecord) -> None:
         """A container has begun to cost."""
 
+    def ready(self, container: ContainerRecord) -> None:
+        """It has asked for its first input."""
+
     def ended(self, container: ContainerRecord) -> None:
         """It costs no more."""
 
@@ -241,6 +244,7 @@ class Scheduler:
         container.state = ContainerState.READY
         container.ready_at = self._context.clock.now()
         pool.init_failures = 0
+        self._log.ready(container)
 
     def drain(self, pool: Pool, container: ContainerRecord, reason: str) -> None:
         """A container finishes what it has and ends; if it takes too long after that, it is killed."""

@@ -101,6 +101,7 @@ class Pool:
     def give(self, container: ContainerRecord, record: InputRecord) -> None:
         """An input goes to a container."""
         container.running[record.input_id] = record
+        container.last_calls = tuple({one.call.call_id: None for one in container.running.values()})
         self.idle.pop(container.task_id, None)
         self.running += 1
 

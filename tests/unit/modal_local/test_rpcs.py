@@ -26,10 +26,10 @@ LEFT_OUT = {
         r"WorkspaceDashboardUrlGet|WorkspaceSettings|WorkspaceSetImageBuilderVersion|WorkspaceSetDefaultEnvironment"
         r"|EnvironmentUpdate|CurlGetAuthToken|ObjectSuggest"
     ),
-    "statistics over time": r"\w+TimeRangeStats|FunctionGetMetrics|MetricsGetInfo|FunctionCall(Fetch|Count|GetInfo)",
+    "statistics over time": r"(App|Server)GetTimeRangeStats",
     "the input plane": r"Attempt\w+|Map\w+",
     "built images and their names": r"Image(Build\w*|GetByTag|ListTags|TagRevisions|Publish|NameDelete|Delete)",
-    "rolling back and promoting": r"App(Rollback|Rollover|Promote)",
+    "promoting": r"AppPromote",
     "terminals": r"FunctionStartPtyShell",
 }
 
