@@ -25,7 +25,7 @@ from modal_local.faults.launcher import FaultyLauncher
 from modal_local.faults.model import FaultScript, read_script
 from modal_local.faults.script import FaultPlayer
 from modal_local.http import LOOPBACK, HttpServer
-from modal_local.logs import LogBook
+from modal_local.logs import STDERR, LogBook
 from modal_local.prices import PriceTable
 from modal_local.processes import ProcessLauncher
 from modal_local.registry import Registry
@@ -185,6 +185,9 @@ class ModalLocal:
         cold_starts = ColdStarts(self._settings.cold_start, self._settings.seed)
         faulty = FaultyLauncher(self.launcher, self.injector)
         self.scheduler = Scheduler(context, registry, book, faulty, self.lifetimes, cold_starts.draw)
+        self.scheduler.on_launch_failed = lambda container, why: self.logs.add(
+            container, context.clock.now(), STDERR, why
+        )
         simulated.dispatcher = self.scheduler.dispatcher
         releases = Releases(context, registry)
         self.apps = AppService(

@@ -9,6 +9,7 @@ from modal_proto import api_pb2
 
 from modal_local.callbook import CallBook
 from modal_local.context import Context
+from modal_local.errors import ModalLocalError
 from modal_local.records import ContainerRecord, ContainerState, InputRecord
 from modal_local.registry import Registry
 from modal_local.scheduler.autoscale import plan
@@ -86,6 +87,7 @@ class Scheduler:
         self._room = RoomKeeper(context.settings)
         self._parents = Parents(book)
         self._stopping = False
+        self.on_launch_failed: Callable[[ContainerRecord, str], None] = _nobody_listens
         self.on_handed: Callable[[ContainerRecord, InputRecord], None] = _nothing
         self.crash_policy: Callable[[], tuple[CrashPolicy, int]] = self._settled_policy
         self.dispatcher = Dispatcher(
@@ -230,11 +232,24 @@ class Scheduler:
         try:
             container.started_at = self._context.clock.now()
             await self._launcher.launch(container, self._ended)
-        except Exception:
+        except ModalLocalError as error:
+            self._context.logger.warning("container.launch_failed", container_id=container.task_id, error=str(error))
+            self._launch_failed(container, str(error))
+            return
+        except Exception as error:
             self._context.logger.exception("container.launch_failed", container_id=container.task_id)
-            self._ended(container, None)
+            self._launch_failed(container, f"{type(error).__name__}: {error}")
             return
         asyncio.get_running_loop().call_later(container.settings.startup_timeout_s, self._startup_over, container)
+
+    def _launch_failed(self, container: ContainerRecord, why: str) -> None:
+        """It is told where the deployer looks, and counts as any failed start: what waits is ended after a few."""
+        self.on_launch_failed(container, f"Container could not be started: {why}\n")
+        container.failure = api_pb2.GenericResult(
+            status=api_pb2.GenericResult.GENERIC_STATUS_INIT_FAILURE,
+            exception=f"Container could not be started: {why}",
+        )
+        self._ended(container, None)
 
     def _startup_over(self, container: ContainerRecord) -> None:
         if container.state is ContainerState.STARTING:
@@ -375,3 +390,7 @@ class Scheduler:
 
 def _nothing(container: ContainerRecord, record: InputRecord) -> None:
     """No fault waits for inputs to be handed out."""
+
+
+def _nobody_listens(container: ContainerRecord, why: str) -> None:
+    """No log is kept."""

@@ -142,6 +142,8 @@ class FunctionService:
         if options is not None and options.resources.gpu_config.count:
             normal_gpu_type(options.resources.gpu_config.gpu_type)
         self._check(base, options)
+        if options is not None:
+            check_bucket_mounts(options.cloud_bucket_mounts)
         variant = self.variant(base, request.serialized_params, options)
         return api_pb2.FunctionBindParamsResponse(
             bound_function_id=variant.function_id, handle_metadata=function_metadata(self._registry, variant)
