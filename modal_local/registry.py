@@ -7,9 +7,9 @@ from typing import Any
 from modal_proto import api_pb2
 
 from modal_local.context import Context
-from modal_local.errors import InvalidArgumentError, NotFoundError
+from modal_local.errors import NotFoundError
+from modal_local.limits import known_card
 from modal_local.records import AppRecord, ClassRecord, FunctionRecord, PoolSettings
-from modal_local.settings import GPU_TYPES, canonical_gpu
 from modal_local.web.ports import web_server_ports
 
 _APPS, _FUNCTIONS, _CLASSES = "apps", "functions", "classes"
@@ -123,6 +123,7 @@ def merge_options(source: api_pb2.Function, options: api_pb2.FunctionOptions) ->
         ("target_concurrent_inputs", "target_concurrent_inputs"),
         ("batch_max_size", "batch_max_size"),
         ("batch_linger_ms", "batch_linger_ms"),
+        ("cloud_provider_str", "cloud_provider_str"),
     ):
         if theirs in given:
             setattr(merged, mine, getattr(options, theirs))
@@ -178,7 +179,7 @@ def pool_settings(definition: api_pb2.Function, override: api_pb2.AutoscalerSett
         inputs_per_container=max(target, definition.batch_max_size, 1),
         timeout_s=definition.timeout_secs or defaults.timeout_s,
         startup_timeout_s=definition.startup_timeout_secs or definition.timeout_secs or defaults.startup_timeout_s,
-        gpu_type=normal_gpu_type(gpu.gpu_type) if gpu.count else "",
+        gpu_type=known_card(gpu.gpu_type) if gpu.count else "",
         gpu_count=gpu.count,
         cpu_cores=definition.resources.milli_cpu / 1000 or defaults.cpu_cores,
         memory_mib=definition.resources.memory_mb or defaults.memory_mib,
@@ -187,18 +188,6 @@ def pool_settings(definition: api_pb2.Function, override: api_pb2.AutoscalerSett
         region=next(iter(definition.scheduler_placement.regions), ""),
         nonpreemptible=definition.scheduler_placement.nonpreemptible,
     )
-
-
-def normal_gpu_type(name: str) -> str:
-    """The card that a GPU string names: `H100!` is an H100, `A100` an A100-40GB.
-
-    Raises:
-        InvalidArgumentError: there is no such card.
-    """
-    card = canonical_gpu(name)
-    if card not in GPU_TYPES:
-        raise InvalidArgumentError(f"Invalid GPU type {name!r}: expected one of {', '.join(GPU_TYPES)}.")
-    return card
 
 
 def _pack(message: Any) -> str | None:

@@ -11,8 +11,9 @@ from modal_proto import api_pb2
 from modal_local.context import Context
 from modal_local.errors import InvalidArgumentError, NotFoundError
 from modal_local.handles import function_data, function_metadata, method_metadata
+from modal_local.limits import check_definition
 from modal_local.records import FunctionRecord
-from modal_local.registry import Registry, merge_options, normal_gpu_type
+from modal_local.registry import Registry, merge_options
 from modal_local.rpc import Caller
 from modal_local.schedules.times import ScheduleError, next_due
 from modal_local.services.apps import definition_id
@@ -79,8 +80,7 @@ class FunctionService:
             definition = request.function_data.ranked_functions[0].function
         else:
             definition = request.function
-        if definition.resources.gpu_config.count:
-            normal_gpu_type(definition.resources.gpu_config.gpu_type)
+        check_definition(definition)
         check_bucket_mounts(definition.cloud_bucket_mounts)
         self._check_schedule(definition)
         tag = definition.function_name
@@ -139,8 +139,6 @@ class FunctionService:
         """The variant of a function with these parameters and options; the same ones give the same id."""
         base = self._registry.base(self._registry.function(request.function_id))
         options = request.function_options if request.HasField("function_options") else None
-        if options is not None and options.resources.gpu_config.count:
-            normal_gpu_type(options.resources.gpu_config.gpu_type)
         self._check(base, options)
         if options is not None:
             check_bucket_mounts(options.cloud_bucket_mounts)
@@ -174,6 +172,7 @@ class FunctionService:
         if options is None:
             return
         merged = merge_options(self._registry.definition(base), options)
+        check_definition(merged)
         limit = merged.autoscaler_settings.max_containers
         if limit and merged.autoscaler_settings.min_containers > limit:
             raise InvalidArgumentError(
