@@ -5,7 +5,7 @@ BIN := .venv/bin
 SETUP_STAMP := .venv/.overspill-setup
 
 .PHONY: help
-help: ## What can be made
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(SETUP_STAMP): requirements.lock pyproject.toml scripts/setup.sh
@@ -21,15 +21,15 @@ setup-tests: setup # What only tests need: PyTorch, Prometheus, Alertmanager, Ch
 	@bash scripts/setup.sh --torch
 
 .PHONY: demo
-demo: setup ## The main job on embedded defaults: a burst of 12 renders, in-house first, the rest on Modal
+demo: setup ## A burst of 12 renders on embedded defaults: in-house first, the rest on Modal
 	@$(BIN)/overspill demo
 
 .PHONY: demo-budget
-demo-budget: setup ## The same burst meets a budget that runs out: jobs held, then refused, never over
+demo-budget: setup ## The same burst with a budget that runs out: jobs are held, then refused; never over
 	@$(BIN)/overspill demo-budget
 
 .PHONY: demo-train
-demo-train: setup ## Train, be struck, go on, and render a video with what was trained (installs PyTorch)
+demo-train: setup ## Train, survive a kill, and render a video with the result (installs PyTorch)
 	@bash scripts/setup.sh --torch
 	@$(BIN)/overspill demo-train
 
@@ -46,16 +46,16 @@ test: setup-tests ## Lint, types, import contracts, and every test but those of 
 	@bash scripts/test.sh $(BIN)/python -m "not long"
 
 .PHONY: test-long
-test-long: setup-tests ## What takes long and proves a corner: the short chaos form, training by hand
+test-long: setup-tests ## The long tests: the short chaos run, training by hand
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
 
 .PHONY: chaos
-chaos: setup ## Kill, stop, cut and slow everything under load (SEED=7 JOBS=1000 FAULTS=200)
+chaos: setup ## Chaos run: kill, stop, cut and slow processes under load (SEED=7 JOBS=1000 FAULTS=200)
 	@bash scripts/setup.sh --torch
 	@$(BIN)/python -m tests.chaos --seed $(or $(SEED),7) --jobs $(or $(JOBS),1000) --faults $(or $(FAULTS),200)
 
 .PHONY: chaos-train
-chaos-train: setup ## One training run killed five times, preempted and moved; same weights at its end (SEED=7)
+chaos-train: setup ## One training run, killed five times, preempted and moved, ends with the same weights (SEED=7)
 	@bash scripts/setup.sh --torch
 	@$(BIN)/python -m tests.chaos.training --seed $(or $(SEED),7)
 
@@ -64,7 +64,7 @@ bench-ledger: setup ## Speed and memory of the ledger (JOBS=5000)
 	@$(BIN)/python -m benchmarks.ledger --jobs $(or $(JOBS),5000)
 
 .PHONY: bench-exporter
-bench-exporter: setup ## How long a scrape takes with a million jobs in the ledger (JOBS=1000000)
+bench-exporter: setup ## Duration of a scrape with a million jobs in the ledger (JOBS=1000000)
 	@$(BIN)/python -m benchmarks.exporter --jobs $(or $(JOBS),1000000)
 
 .PHONY: bench-modal-local
@@ -72,7 +72,7 @@ bench-modal-local: setup ## Spawns, polls, cold starts and memory of modal_local
 	@$(BIN)/python -m benchmarks.modal_local
 
 .PHONY: bench-overflow
-bench-overflow: setup ## Calls in flight followed to their end: notice, processor, memory, money (CALLS=10000 FOLLOWERS=1)
+bench-overflow: setup ## Follow calls to their end: delay, CPU, memory, money (CALLS=10000 FOLLOWERS=1)
 	@$(BIN)/python -m benchmarks.overflow --calls $(or $(CALLS),10000) --followers $(or $(FOLLOWERS),1)
 
 .PHONY: lint
@@ -83,7 +83,7 @@ lint: setup ## ruff, mypy (strict), import-linter
 	@$(BIN)/lint-imports
 
 .PHONY: format
-format: setup ## Put the code into its one form
+format: setup ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -93,5 +93,5 @@ lock: setup ## Resolve pyproject.toml into requirements.lock (needs uv on the PA
 		--no-emit-index-url --quiet -o requirements.lock
 
 .PHONY: clean
-clean: ## Remove the virtual environment and everything that was made
+clean: ## Remove the virtual environment and all generated files
 	@rm -rf .venv .overspill out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

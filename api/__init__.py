@@ -4,7 +4,7 @@ What lives here
     forms, creation, presentation   pure: a body becomes a job, a record becomes a Video object
     errors                          the one shape of every error: `{"error": {message, type, param, code}}`
     auth, bodies                    whose request this is; its body, bounded in bytes and time
-    admission                       who would be refused a moment later is refused at the door: 429, 503
+    admission                       rejects a job that would be refused a moment later: 429, 503
     ledger_threads, submission, outbox   the sync ledger behind a bounded pool; once-only submission; nudges afterwards
     videos, health                  the routes
     envelope, app                   request ids and the last resort around them; how it is all wired (`create_app`)

@@ -1,10 +1,9 @@
-"""Whether a job that is asked for now would be refused a moment later; then it is refused at the door, honestly.
+"""Admission: a job that would be refused a moment later is rejected before it is accepted.
 
-A job that only Modal can run (it says so, or no in-house slot lives) and that a cap, the breaker or an operator keeps
-off Modal is held, or shed at once, as the hold time of its tenant and kind says. Where it would be shed at once, the
-caller is told so now: 429 where a budget is spent, 503 where there is no room or Modal is away, each with the time
-after which it makes sense to come back. What is asked here is what a dispatcher would ask, so the answer is its own;
-the ledger's script stays the law, for whoever slips through.
+A job that only Modal can run (it asks for that, or no in-house slot lives) and that a cap, the breaker or an operator
+keeps off Modal is held or shed at once, depending on the hold time of its tenant and kind. A job that would be shed is
+rejected here: 429 where a budget is spent, 503 where there is no room or Modal is unavailable, each with a Retry-After.
+This module asks what a dispatcher would ask. The ledger's script re-checks every limit for the jobs that pass.
 """
 
 from api.errors import ApiError, Overloaded, QuotaExhausted
@@ -19,7 +18,7 @@ from ledger.stages import Stage
 from workers.dispatch import policy_from
 from workers.overflow.breaker import Breaker, Phase, breaker_from_json
 
-#: Why, in words for whoever asks. Which cap it was is ours to know, but for the caller's own.
+#: Messages for the caller. Only the caller's own budget is named; which other cap applied stays internal.
 _WORDS = {
     Refusal.TENANT_BUDGET: "Your budget for this month is spent or set aside.",
     Refusal.TENANT_DRAIN: "What is left of your budget for this month is kept for jobs of higher priority.",
@@ -29,20 +28,20 @@ _WORDS = {
 
 
 class Admission:
-    """The door's own look at the limits."""
+    """Compares a job that is about to be accepted with the limits."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._policy = policy_from(settings)
 
     def check(self, ledger: Ledger, job: RenderJob, *, idempotency_key: str | None, is_retry: bool) -> None:
-        """Let a job pass, or refuse it.
+        """Accept a job, or reject it.
 
         Args:
-            ledger: whom to ask.
+            ledger: the ledger.
             job: what is asked for.
-            idempotency_key: the caller's; a job that was accepted under it passes.
-            is_retry: the caller says that it has sent this request before; if it was accepted then, it passes.
+            idempotency_key: the caller's; a job that was accepted under it before is accepted.
+            is_retry: the caller has sent this request before; if that was accepted, this is.
 
         Raises:
             QuotaExhausted: a budget is spent.
@@ -50,7 +49,7 @@ class Admission:
             LedgerUnavailable: the ledger did not answer.
         """
         if self._settings.hold_timeout_of(job.kind, job.tenant) > 0:
-            return  # it would be held: it is accepted, and says why it waits
+            return  # it would be held: it is accepted, and its record names the reason
         view = ledger.placing.view()
         decision = self._policy.decide(_imagined(job, view.now_ms), view).decision
         if not isinstance(decision, RunOnModal):
@@ -68,12 +67,12 @@ class Admission:
         )
         if reason is None or ledger.desk.was_accepted(job, idempotency_key=idempotency_key, is_retry=is_retry):
             return
-        ledger.tally("turned_away_total", f"kind={job.kind}|reason={reason}")
+        ledger.tally("rejected_total", f"kind={job.kind}|reason={reason}")
         probe_in_s = max(0, breaker.probe_at_ms - view.now_ms) / 1000 if breaker.phase is Phase.OPEN else None
         retry_after_s = ledger.budget.retry_after_s(
             reason, tenant=job.tenant, kind=str(job.kind), probe_in_s=probe_in_s
         )
-        raise turned_away(reason, retry_after_s)
+        raise rejection(reason, retry_after_s)
 
 
 def refusal(
@@ -87,7 +86,7 @@ def refusal(
     override: str,
     breaker: Breaker,
 ) -> Refusal | None:
-    """The limit that would say no to this placement now, in the order in which the ledger's script asks; else None."""
+    """The limit that would refuse this placement now, in the order of the ledger's script; None: no limit would."""
     if override == "off":
         return Refusal.SPILL_OFF
     if breaker.phase is Phase.OPEN:
@@ -135,8 +134,8 @@ def _room(decision: RunOnModal, budget: BudgetView) -> Refusal | None:
     return None
 
 
-def turned_away(reason: Refusal, retry_after_s: int) -> ApiError:
-    """The answer to a request that is refused for this reason."""
+def rejection(reason: Refusal, retry_after_s: int) -> ApiError:
+    """The error response for a reason."""
     about_dollars = is_about_dollars(reason)
     what = _WORDS.get(
         reason,

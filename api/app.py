@@ -10,11 +10,11 @@ from starlette.concurrency import run_in_threadpool
 from api import errors, health, videos
 from api.admission import Admission
 from api.auth import key_ring
-from api.door import Door
 from api.envelope import Envelope
 from api.ledger_threads import LedgerThreads
 from api.outbox import Outbox
 from api.ports import NudgeSender, Signer
+from api.state import AppState
 from infra.artifacts import ArtifactStore
 from infra.logs import configure_logging
 from infra.nudging import CeleryNudger
@@ -45,7 +45,7 @@ def create_app(
     keys = key_ring(settings)
     if keys is None:
         log.warning("api.open", hint="OVERSPILL_API_AUTH=off: whoever reaches the port may use it")
-    door = Door(
+    parts = AppState(
         settings=settings,
         keys=keys,
         ledger=LedgerThreads(Ledger(settings)),
@@ -59,14 +59,14 @@ def create_app(
         await run_in_threadpool(tracing)  # importing OpenTelemetry takes half a second that no request should pay
         log.info("api.started", auth=settings.api_auth)
         yield
-        await run_in_threadpool(door.outbox.stop)
-        await run_in_threadpool(door.ledger.stop)
+        await run_in_threadpool(parts.outbox.stop)
+        await run_in_threadpool(parts.ledger.stop)
         await run_in_threadpool(tracing().close)
         log.info("api.stopped")
 
     # The schema pages are off: what is served is OpenAI's contract, and its documentation is theirs.
     app = FastAPI(title="Overspill", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
-    app.state.door = door
+    app.state.parts = parts
     app.add_middleware(Envelope)
     errors.install(app)
     app.include_router(health.router)

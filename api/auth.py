@@ -17,7 +17,7 @@ _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 class KeyRing:
-    """The keys that open the door. Kept as digests: equal length, and nothing to read in a dump."""
+    """The accepted keys, kept as digests: of equal length, and useless in a memory dump."""
 
     def __init__(self, tenants_by_key: Mapping[str, str]) -> None:
         self._tenants = [(_digest(key.encode()), tenant) for key, tenant in tenants_by_key.items()]

@@ -11,8 +11,8 @@ from api.forms import multipart_names, read_json, read_multipart, read_urlencode
 
 #: Longest time that a body may take to come, seconds.
 BODY_TIMEOUT_S = 30.0
-#: A body that is too long is read on (and thrown away) up to so many times the limit before it is answered: a client
-#: that is still sending when the connection closes would see a broken pipe instead of the answer.
+#: A body that is too long is read (and thrown away) up to this multiple of the limit before the answer: a client that
+#: is still sending when the connection closes would see a broken pipe instead of the answer.
 DRAIN_FACTOR = 16
 
 
@@ -33,20 +33,20 @@ async def read_fields(request: Request, *, max_bytes: int) -> dict[str, Any]:
         )
     body, whole = await _read(request, max_bytes)
     if not whole:
-        raise _too_large(body, content_type, media_type, max_bytes)
+        raise await _too_large(body, content_type, media_type, max_bytes)
     match media_type:
         case "multipart/form-data":
-            return read_multipart(body, content_type)
+            return await read_multipart(body, content_type)
         case "application/json":
             return read_json(body)
         case _:
             return read_urlencoded(body)
 
 
-def _too_large(prefix: bytes, content_type: str, media_type: str, max_bytes: int) -> Exception:
+async def _too_large(prefix: bytes, content_type: str, media_type: str, max_bytes: int) -> Exception:
     # A picture that makes the body too long would be refused at any size: say so, or its sender shrinks it in vain.
     if media_type == "multipart/form-data":
-        for name in multipart_names(prefix, content_type):
+        for name in await multipart_names(prefix, content_type):
             root = name.partition("[")[0]
             if root in NOT_TAKEN:
                 return unsupported(root)

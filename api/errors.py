@@ -18,7 +18,7 @@ from ledger.errors import IdempotencyConflict, JobNotFound, LedgerFull, LedgerUn
 
 log = structlog.get_logger(__name__)
 
-#: Said to the client that asking again will not help (openai-python honours it).
+#: Tells the client not to retry (openai-python honours it).
 NO_RETRY = {"x-should-retry": "false"}
 #: The longest name of a field that is echoed, characters.
 PARAM_MAX_CHARS = 80
@@ -106,10 +106,10 @@ class Unavailable(ApiError):
         super().__init__(message, code=code, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 
-class _TurnedAway(ApiError):
+class _Rejected(ApiError):
     """Not accepted now, for a reason that is kept for the log.
 
-    OpenAI's client waits and tries again by itself if `retry_after_s` is 120 s at most, and fails at once otherwise.
+    OpenAI's client retries by itself if `retry_after_s` is at most 120 s; else it fails at once.
     """
 
     def __init__(self, message: str, *, code: str, retry_after_s: int, reason: str) -> None:
@@ -118,15 +118,15 @@ class _TurnedAway(ApiError):
         super().__init__(message, code=code, headers={"Retry-After": str(max(1, retry_after_s))})
 
 
-class QuotaExhausted(_TurnedAway):
-    """A budget is spent: nothing helps but the next period, or more money."""
+class QuotaExhausted(_Rejected):
+    """A budget is spent until the next period, or until the cap is raised."""
 
     status = 429
     type = "insufficient_quota"
 
 
-class Overloaded(_TurnedAway):
-    """There is no room, or what there is cannot be used now."""
+class Overloaded(_Rejected):
+    """There is no room, or it cannot be used now."""
 
     status = 503
 
@@ -207,14 +207,14 @@ def _from_framework(error: HTTPException) -> ApiError:
 async def _answer(_: Request, error: Exception) -> JSONResponse:
     answer = translate(error)
     if isinstance(answer, QuotaExhausted | Overloaded):
-        log.info("job.turned_away", code=answer.code, reason=answer.reason, retry_after_s=answer.retry_after_s)
+        log.info("job.rejected", code=answer.code, reason=answer.reason, retry_after_s=answer.retry_after_s)
     if isinstance(answer, Unavailable):
         log.warning("ledger.unavailable", code=answer.code, reason=getattr(error, "reason", None))
     return answer.response()
 
 
 def install(app: FastAPI) -> None:
-    """Let every error that we foresee be answered in our shape; the envelope catches the others."""
+    """Answer every foreseen error in our shape; the envelope catches the others."""
     for kind in (
         ApiError,
         LedgerUnavailable,

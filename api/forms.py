@@ -1,31 +1,40 @@
-"""Bodies into fields, purely: multipart and urlencoded forms with bracket notation, and JSON.
+"""Bodies into fields: multipart and urlencoded forms with bracket notation, and JSON.
 
 OpenAI's client always sends multipart, and flattens what is nested: `metadata[a]=1`, `tags[]=x`. A form's values are
 text; the job's model turns "4" into 4. Whatever could be read in two ways (a field twice, a list that is an object
-too) is refused by its name instead of guessed at.
+too) is refused by its name instead of guessed at. Starlette parses multipart; its urlencoded parser replaces bytes that
+are not UTF-8 unnoticed, so that form is read here.
 """
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.errors import BadRequest, printable
-
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
+from ledger.models import PROMPT_MAX_CHARS
 
 #: Most fields of one form. The Videos API has six; ours and a client's metadata leave ample room.
 MAX_FIELDS = 128
 #: Deepest nesting in bracket notation, `a[b][c]` being 3.
 MAX_DEPTH = 8
+#: Longest name of a field, characters.
+MAX_NAME_CHARS = 1_024
+#: Longest text of a field of a form, characters: four times the longest prompt, so that a prompt that is somewhat too
+#: long is refused by its model, in the model's words. (The headers of a part have python-multipart's own bounds:
+#: at most 8 of 4,224 bytes.)
+MAX_VALUE_CHARS = 4 * PROMPT_MAX_CHARS
 
+#: RFC 2046, section 5.1.1.
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 _NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 
 
@@ -49,12 +58,21 @@ def nest(pairs: Iterable[Pair]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for count, (name, value) in enumerate(pairs, start=1):
         if count > MAX_FIELDS:
-            raise BadRequest(f"Expected at most {MAX_FIELDS} fields, got more.", code="too_many_fields", param="body")
-        _insert(tree, _path(name), value)
+            raise _too_many_fields()
+        path = _path(name)
+        if isinstance(value, str) and len(value) > MAX_VALUE_CHARS:
+            raise _bad(path[0], f"expected at most {MAX_VALUE_CHARS} characters, got {len(value)}", "field_too_large")
+        _insert(tree, path, value)
     return tree
 
 
+def _too_many_fields() -> BadRequest:
+    return BadRequest(f"Expected at most {MAX_FIELDS} fields, got more.", code="too_many_fields", param="body")
+
+
 def _path(name: str) -> list[str]:
+    if len(name) > MAX_NAME_CHARS:
+        raise _bad("body", f"expected names of at most {MAX_NAME_CHARS} characters", "invalid_field_name")
     found = _NAME.fullmatch(name)
     if found is None:
         raise _bad(name or "body", "expected a name like `a`, `a[b]` or `a[]`", "invalid_field_name")
@@ -114,84 +132,85 @@ def read_urlencoded(body: bytes) -> dict[str, Any]:
     return nest(pairs)
 
 
-@dataclass
-class _Part:
-    headers: dict[str, bytes] = field(default_factory=dict)
-    data: bytearray = field(default_factory=bytearray)
+class _Parser(MultiPartParser):
+    """Starlette's parser, which also tells whether the closing boundary came."""
 
-    def pair(self) -> Pair:
-        _, options = parse_options_header(self.headers.get("content-disposition"))
-        name = _text(options.get(b"name", b""), "body")
-        if b"filename" in options:
-            return name, Upload(_text(options[b"filename"], name), len(self.data))
-        return name, _text(bytes(self.data), name)
+    ended = False
 
-
-@dataclass
-class _Collector:
-    """Receives the parser's events. What is whole so far is in `parts`."""
-
-    parts: list[_Part] = field(default_factory=list)
-    ended: bool = False
-    _header: bytearray = field(default_factory=bytearray)
-    _value: bytearray = field(default_factory=bytearray)
-
-    def callbacks(self) -> "MultipartCallbacks":
-        return {
-            "on_part_begin": lambda: self.parts.append(_Part()),
-            "on_part_data": lambda data, start, end: self.parts[-1].data.extend(data[start:end]),
-            "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
-            "on_header_end": self._header_ended,
-            "on_end": self._body_ended,
-        }
-
-    def _header_ended(self) -> None:
-        self.parts[-1].headers[self._header.decode("latin-1").lower()] = bytes(self._value)
-        self._header.clear()
-        self._value.clear()
-
-    def _body_ended(self) -> None:
+    def on_end(self) -> None:
+        """The parser has read the closing boundary."""
         self.ended = True
 
 
-def _collect(body: bytes, content_type: str) -> _Collector:
+def _boundary(content_type: str) -> str:
     _, options = parse_options_header(content_type)
-    boundary = options.get(b"boundary")
-    if not boundary:
+    boundary = options.get(b"boundary", b"").decode("latin-1")
+    if _BOUNDARY.fullmatch(boundary) is None:
         raise BadRequest(
-            "Content-Type: expected multipart/form-data with a boundary, got none.",
+            "Content-Type: expected multipart/form-data with a boundary of 1 to 70 characters, got none.",
             code="invalid_body",
             param="Content-Type",
         )
-    collector = _Collector()
-    parser = MultipartParser(boundary, collector.callbacks())
-    parser.write(body)
-    return collector
+    return boundary
 
 
-def read_multipart(body: bytes, content_type: str) -> dict[str, Any]:
+def _parser(body: bytes, boundary: str) -> _Parser:
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    # Starlette reads bytes that are not UTF-8 as Latin-1, unnoticed. As Latin-1 all bytes come through; `_text` then
+    # reads them as UTF-8, or refuses them.
+    headers = Headers({"content-type": f'multipart/form-data; boundary="{boundary}"; charset=latin-1'})
+    # The body is bounded already, so that a part may be as long; `nest` bounds what is kept of it, by its name.
+    return _Parser(headers, chunks(), max_files=MAX_FIELDS, max_fields=MAX_FIELDS, max_part_size=max(1, len(body)))
+
+
+def _pairs(items: Iterable[tuple[str, str | UploadFile]]) -> Iterable[Pair]:
+    for raw_name, raw_value in items:
+        name = _text(raw_name.encode("latin-1"), "body")
+        if isinstance(raw_value, UploadFile):
+            filename = _text((raw_value.filename or "").encode("latin-1"), name)
+            yield name, Upload(filename, raw_value.size or 0)
+        else:
+            yield name, _text(raw_value.encode("latin-1"), name)
+
+
+async def read_multipart(body: bytes, content_type: str) -> dict[str, Any]:
     """A `multipart/form-data` body; a file becomes an `Upload`.
 
     Raises:
-        BadRequest: it cannot be read, or is cut short.
+        BadRequest: it cannot be read, is cut short, or exceeds a limit.
     """
+    parser = _parser(body, _boundary(content_type))
     try:
-        collector = _collect(body, content_type)
-    except FormParserError:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if len(parser.items) >= MAX_FIELDS:
+            raise _too_many_fields() from None
         raise BadRequest(
-            "The body is not multipart/form-data as its header says.", code="invalid_body", param="body"
+            f"The body is not multipart/form-data as its header says: {error.message}",
+            code="invalid_body",
+            param="body",
         ) from None
-    if not collector.ended:
-        raise BadRequest("The multipart body ends before its last boundary.", code="invalid_body", param="body")
-    return nest(part.pair() for part in collector.parts)
+    try:
+        if not parser.ended:
+            raise BadRequest("The multipart body ends before its last boundary.", code="invalid_body", param="body")
+        return nest(_pairs(form.multi_items()))
+    finally:
+        await form.close()
 
 
-def multipart_names(prefix: bytes, content_type: str) -> list[str]:
+async def multipart_names(prefix: bytes, content_type: str) -> list[str]:
     """The names of the parts that begin in the first bytes of a body, as far as they can be read."""
     try:
-        return [part.pair()[0] for part in _collect(prefix, content_type).parts]
-    except (FormParserError, BadRequest):
+        boundary = _boundary(content_type)
+        # Closed by us, the part in which the prefix ends counts, too.
+        parser = _parser(prefix + f"\r\n--{boundary}--\r\n".encode(), boundary)
+        with suppress(MultiPartException):
+            form = await parser.parse()
+            await form.close()
+        return [_text(name.encode("latin-1"), "body") for name, _ in parser.items]
+    except BadRequest:
         return []
 
 

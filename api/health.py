@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from api.door import TheDoor
+from api.state import CurrentState
 from ledger.store import Ledger
 
 router = APIRouter()
@@ -15,7 +15,7 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def readyz(door: TheDoor) -> dict[str, str]:
+async def readyz(app: CurrentState) -> dict[str, str]:
     """The ledger answers too, so jobs can be accepted; 503 otherwise."""
-    await door.ledger.call(Ledger.ping)
+    await app.ledger.call(Ledger.ping)
     return {"status": "ready"}

@@ -17,9 +17,9 @@ from structlog.contextvars import bound_contextvars
 
 from api import creation, presentation
 from api.bodies import read_fields
-from api.door import Door, Tenant, TheDoor
 from api.errors import Conflict, NotFound, video_not_found
 from api.ports import Variant
+from api.state import AppState, CurrentState, Tenant
 from api.submission import Accepted, submit_once
 from infra.tracing import tracing, valid
 from ledger.desk import Page
@@ -38,26 +38,26 @@ POLL_AFTER = "openai-poll-after-ms"
 
 
 @router.post("")
-async def create(request: Request, door: TheDoor, tenant: Tenant) -> Response:
+async def create(request: Request, app: CurrentState, tenant: Tenant) -> Response:
     """Accept a job. When this has answered 200, the job is in the ledger and will end."""
     key = creation.idempotency_key(request.headers.get("idempotency-key"))
     is_retry = creation.is_retry(request.headers.get("x-stainless-retry-count"))
-    fields = await read_fields(request, max_bytes=door.settings.api_max_body_bytes)
-    refuse_unknown = door.settings.api_unknown_fields == "refuse"
+    fields = await read_fields(request, max_bytes=app.settings.api_max_body_bytes)
+    refuse_unknown = app.settings.api_unknown_fields == "refuse"
     # In a thread: a long prompt's digest and checks are milliseconds that others need not wait for.
     job = await run_in_threadpool(creation.render_job, fields, tenant=tenant, refuse_unknown=refuse_unknown)
 
     def accept(ledger: Ledger) -> Accepted:
-        door.admission.check(ledger, job, idempotency_key=key, is_retry=is_retry)
+        app.admission.check(ledger, job, idempotency_key=key, is_retry=is_retry)
         return submit_once(
             ledger.desk, job, idempotency_key=key, is_retry=is_retry, now_ms=_now_ms(), traceparent=span.traceparent
         )
 
     asked = request.headers.get("traceparent")
     with tracing().span("POST /v1/videos", parent=asked if valid(asked) else None, tenant=tenant) as span:
-        accepted = await door.ledger.call(accept)
+        accepted = await app.ledger.call(accept)
         span.note(job_id=accepted.record.id, created=accepted.created)
-    door.outbox.put(accepted.nudge)
+    app.outbox.put(accepted.nudge)
     with bound_contextvars(**accepted.record.log_context()):
         log.info("job.accepted", tenant=tenant, created=accepted.created)
     headers = {} if accepted.created else {"idempotent-replayed": "true"}
@@ -66,7 +66,7 @@ async def create(request: Request, door: TheDoor, tenant: Tenant) -> Response:
 
 @router.get("")
 async def index(
-    door: TheDoor,
+    app: CurrentState,
     tenant: Tenant,
     after: Annotated[str | None, Query(max_length=128)] = None,
     limit: Annotated[int, Query(ge=0, le=100)] = 20,
@@ -79,19 +79,19 @@ async def index(
             _own(ledger, after, tenant, param="after")
         return ledger.desk.page(Kind.RENDER, tenant=tenant, after=after, limit=limit, newest_first=order == "desc")
 
-    page = await door.ledger.call(read)
+    page = await app.ledger.call(read)
     return JSONResponse(presentation.video_list(page.records, has_more=page.has_more))
 
 
 @router.get("/{video_id}")
-async def retrieve(video_id: str, door: TheDoor, tenant: Tenant) -> Response:
+async def retrieve(video_id: str, app: CurrentState, tenant: Tenant) -> Response:
     """How a job stands, and when to look again."""
-    record = await _find(door, video_id, tenant)
+    record = await _find(app, video_id, tenant)
     return JSONResponse(presentation.video(record), headers=_poll_header(record))
 
 
 @router.delete("/{video_id}")
-async def delete(video_id: str, door: TheDoor, tenant: Tenant) -> Response:
+async def delete(video_id: str, app: CurrentState, tenant: Tenant) -> Response:
     """Cancel a job if it has not ended; see the module's docstring for what deletion means."""
 
     def cancel(ledger: Ledger) -> tuple[JobRecord, State]:
@@ -102,7 +102,7 @@ async def delete(video_id: str, door: TheDoor, tenant: Tenant) -> Response:
             case AlreadyEnded(state):
                 return record, State(state)
 
-    record, state = await door.ledger.call(cancel)
+    record, state = await app.ledger.call(cancel)
     with bound_contextvars(**record.log_context()):
         log.info("job.deletion", tenant=tenant, state=str(state))
     return JSONResponse(presentation.deletion(video_id, state))
@@ -110,10 +110,10 @@ async def delete(video_id: str, door: TheDoor, tenant: Tenant) -> Response:
 
 @router.get("/{video_id}/content")
 async def content(
-    video_id: str, door: TheDoor, tenant: Tenant, variant: Literal["video", "thumbnail"] = "video"
+    video_id: str, app: CurrentState, tenant: Tenant, variant: Literal["video", "thumbnail"] = "video"
 ) -> Response:
     """Send the client to the result in S3. The client drops its key on the way to another host."""
-    record = await _find(door, video_id, tenant)
+    record = await _find(app, video_id, tenant)
     artifact = record.artifact
     if not record.is_terminal:
         raise Conflict(
@@ -130,18 +130,18 @@ async def content(
         )
     if variant == "thumbnail" and artifact.thumbnail_key is None:
         raise NotFound("This video has no thumbnail.", code="no_thumbnail", param="variant")
-    address = await run_in_threadpool(_sign, door, record, variant)
+    address = await run_in_threadpool(_sign, app, record, variant)
     return RedirectResponse(address, status_code=302, headers={"Cache-Control": "no-store"})
 
 
-def _sign(door: Door, record: JobRecord, variant: Variant) -> str:
+def _sign(app: AppState, record: JobRecord, variant: Variant) -> str:
     if record.artifact is None:
         raise ValueError(f"expected a job with an artifact, got {record.id}")
-    return door.signer.presigned_url(record.artifact, variant=variant)
+    return app.signer.presigned_url(record.artifact, variant=variant)
 
 
-async def _find(door: Door, video_id: str, tenant: str) -> JobRecord:
-    return await door.ledger.call(lambda ledger: _own(ledger, video_id, tenant))
+async def _find(app: AppState, video_id: str, tenant: str) -> JobRecord:
+    return await app.ledger.call(lambda ledger: _own(ledger, video_id, tenant))
 
 
 def _own(ledger: Ledger, video_id: str, tenant: str, *, param: str = "video_id") -> JobRecord:

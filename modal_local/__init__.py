@@ -8,7 +8,8 @@ directory is given; an input whose container dies is run again or ended as the p
 outlives the server.
 
 Who may come in: `modal_local.server.ModalLocal` starts it, `modal_local.cli` is its command line,
-`modal_local.admin_client` steers a running one. Requests come in by `rpc` (gRPC, over `http2`) and `http` (blobs,
-admin), are answered by one object per subject under `services/`, which keep their state in `store` and get everything
-else from a `Context`. How service objects are written is told in `rpc`; what they ask of each other, in `contracts`.
+`modal_local.admin_client` steers a running one. Requests come in by `rpc` (gRPC, by grpclib in `transport`) and `http`
+(blobs, admin), and for deployed web functions by `web`. One object per subject under `services/` answers them; it keeps
+its state in `store` and gets everything else from a `Context`. `rpc` describes how service objects are written;
+`contracts`, what they ask of each other.
 """

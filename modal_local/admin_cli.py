@@ -28,26 +28,26 @@ def add_to(app: typer.Typer) -> None:
 def calls(
     admin_url: AdminUrl,
     state: Annotated[str, typer.Option(help="running, done or cancelled; empty for all.")] = "",
-    limit: Annotated[int, typer.Option(help="At most so many, the newest first.")] = 50,
+    limit: Annotated[int, typer.Option(help="Maximum number, newest first.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Lists calls."""
+    """List calls."""
     rows = _ask(lambda: AdminClient(admin_url).calls(state=state, limit=limit))
     _show(rows, ("call_id", "function_tag", "state", "inputs_total", "inputs_unfinished", "created_at"), as_json)
 
 
 def containers(
     admin_url: AdminUrl,
-    everything: Annotated[bool, typer.Option("--all", help="Those that have ended, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include containers that have ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Lists containers."""
+    """List containers."""
     rows = _ask(lambda: AdminClient(admin_url).containers(live=not everything))
     _show(rows, ("task_id", "function_tag", "gpu_type", "state", "started_at", "seconds", "end_reason"), as_json)
 
 
 def spend(admin_url: AdminUrl, as_json: AsJson = False) -> None:
-    """Tells what the containers have cost."""
+    """Show what the containers have cost."""
     answer = _ask(lambda: AdminClient(admin_url).spend())
     rows = [{**row, "usd": f"{row['usd_micros'] / 1e6:.6f}"} for row in answer["containers"]]
     _show(rows, ("id", "function_tag", "gpu_type", "gpu_count", "started_at", "seconds", "usd"), as_json)
@@ -56,13 +56,13 @@ def spend(admin_url: AdminUrl, as_json: AsJson = False) -> None:
 
 
 def pools(admin_url: AdminUrl, as_json: AsJson = False) -> None:
-    """Lists pools: one for each function and option set."""
+    """List pools: one for each function and option set."""
     rows = _ask(lambda: AdminClient(admin_url).pools())
     _show(rows, ("function_id", "function_tag", "backlog", "running_inputs", "containers"), as_json)
 
 
 def faults(admin_url: AdminUrl, as_json: AsJson = False) -> None:
-    """Lists the faults in force."""
+    """List the faults in force."""
     rows = _ask(lambda: AdminClient(admin_url).faults()["active"])
     _show(rows, ("fault_id", "kind", "strikes", "left", "function", "gpu"), as_json)
 
@@ -72,16 +72,16 @@ def inject(
     admin_url: AdminUrl,
     fields: Annotated[list[str] | None, typer.Argument(help="Fields, as count=3 gpu=H100 methods=FunctionMap.")] = None,
 ) -> None:
-    """Injects a fault."""
+    """Inject a fault."""
     given = dict(_read_field(one) for one in fields or [])
     typer.echo(json.dumps(_ask(lambda: AdminClient(admin_url).inject(kind, **given))))
 
 
 def clear(
     admin_url: AdminUrl,
-    fault_id: Annotated[str | None, typer.Argument(help="One fault; without it, all.")] = None,
+    fault_id: Annotated[str | None, typer.Argument(help="One fault. Default: all.")] = None,
 ) -> None:
-    """Ends faults."""
+    """End faults."""
     typer.echo(f"cleared {_ask(lambda: AdminClient(admin_url).clear(fault_id))}")
 
 

@@ -14,9 +14,8 @@ import typer
 
 from modal_local.admin_cli import add_to
 from modal_local.errors import ModalLocalError
-from modal_local.scheduler.endings import CRASH_POLICIES
 from modal_local.server import Address, ModalLocal
-from modal_local.settings import Settings, SettingsError, parse_gpus
+from modal_local.settings import CRASH_POLICIES, Settings, SettingsError, parse_gpus
 
 
 class _CommandLine(typer.Typer):
@@ -35,8 +34,8 @@ class _CommandLine(typer.Typer):
 
 
 def _one_line(error: typer.TyperException) -> str:
-    said = error.format_message() if hasattr(error, "format_message") else str(error)
-    return " ".join(said.split())
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    return " ".join(message.split())
 
 
 app = _CommandLine(
@@ -51,23 +50,23 @@ _GC_THRESHOLDS = (20_000, 20, 50)
 def serve(  # noqa: PLR0917 - typer reads each flag from a parameter
     port: Annotated[int, typer.Option(help="gRPC port on 127.0.0.1; 0 takes a free one.")] = 0,
     state: Annotated[Path | None, typer.Option(help="Directory that survives restarts.")] = None,
-    gpus: Annotated[str, typer.Option(help="Inventory, as H100=8,A100-80GB=4; empty: without limit.")] = "",
+    gpus: Annotated[str, typer.Option(help="Inventory, e.g. H100=8,A100-80GB=4. Default: no limit.")] = "",
     cold_start: Annotated[str, typer.Option(help="Seconds added to each container start, or `dist`.")] = "0",
     faults: Annotated[Path | None, typer.Option(help="TOML file with scripted faults.")] = None,
     simulate: Annotated[bool, typer.Option(help="Simulate containers inside the server.")] = False,
-    max_containers: Annotated[int | None, typer.Option(help="Cap on containers in all; twice the cores.")] = None,
-    starts_per_s: Annotated[float | None, typer.Option(help="Cap on container starts per second; 10.")] = None,
+    max_containers: Annotated[int | None, typer.Option(help="Cap on all containers. Default: twice the cores.")] = None,
+    starts_per_s: Annotated[float | None, typer.Option(help="Cap on container starts per second. Default: 10.")] = None,
     crash_policy: Annotated[str, typer.Option(help=f"One of {', '.join(CRASH_POLICIES)}.")] = "reschedule",
-    crash_limit: Annotated[int, typer.Option(help="Deaths forgiven before the policy ends an input.")] = 0,
-    init_failure_limit: Annotated[int, typer.Option(help="Failed starts in a row that are forgiven.")] = 3,
-    heartbeat_timeout_s: Annotated[float, typer.Option(help="Silence after which a container is killed.")] = 60.0,
-    standby: Annotated[bool, typer.Option(help="Fork containers from an interpreter that waits.")] = True,
+    crash_limit: Annotated[int, typer.Option(help="Container deaths tolerated before the policy ends an input.")] = 0,
+    init_failure_limit: Annotated[int, typer.Option(help="Failed starts in a row that are tolerated.")] = 3,
+    heartbeat_timeout_s: Annotated[float, typer.Option(help="Heartbeat timeout of a container, seconds.")] = 60.0,
+    standby: Annotated[bool, typer.Option(help="Fork containers from a prepared interpreter.")] = True,
     web_timeout_s: Annotated[float, typer.Option(help="Seconds after which a web request is answered by 303.")] = 150.0,
-    seed: Annotated[int, typer.Option(help="For drawn cold starts and random faults.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of random cold starts and faults.")] = 0,
     token_id: Annotated[str | None, typer.Option(envvar="MODAL_LOCAL_TOKEN_ID")] = None,
     token_secret: Annotated[str | None, typer.Option(envvar="MODAL_LOCAL_TOKEN_SECRET")] = None,
 ) -> None:
-    """Serves until SIGTERM or Ctrl-C; prints one line of JSON when it is ready."""
+    """Serve until SIGTERM or Ctrl-C; print one line of JSON when ready."""
     try:
         policy = next((known for known in CRASH_POLICIES if known == crash_policy), None)
         if policy is None:
@@ -133,7 +132,7 @@ def _log_to_stderr() -> None:
 def env(
     address: Annotated[str, typer.Argument(help="The line of JSON that serve printed; `-` reads it from stdin.")] = "-",
 ) -> None:
-    """Prints the variables that point any program which uses modal at this server, as export lines."""
+    """Print export lines that point the modal SDK and CLI at this server."""
     text = sys.stdin.readline() if address == "-" else address
     try:
         where = Address(**json.loads(text))

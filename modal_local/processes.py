@@ -26,13 +26,13 @@ from modal_local.contracts import BucketMounts, MountPlan, SecretEnvironments, V
 from modal_local.errors import ModalLocalError
 from modal_local.handles import app_layout
 from modal_local.logs import STDERR, STDOUT, LogBook
+from modal_local.ports import wait_until_free, web_server_ports
 from modal_local.records import ContainerRecord
 from modal_local.registry import Registry
 from modal_local.rpc import Caller, Credentials, override_headers
 from modal_local.services.images import ImageService
 from modal_local.services.mounts import MountService
 from modal_local.standby.keeper import Assignment, Standby, StandbyError
-from modal_local.web.ports import wait_until_free, web_server_ports
 
 _LINE_LIMIT_BYTES = 1024 * 1024
 _RESTORE_STATE = "restore-state.json"

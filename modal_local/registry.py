@@ -9,8 +9,8 @@ from modal_proto import api_pb2
 from modal_local.context import Context
 from modal_local.errors import NotFoundError
 from modal_local.limits import known_card
+from modal_local.ports import web_server_ports
 from modal_local.records import AppRecord, ClassRecord, FunctionRecord, PoolSettings
-from modal_local.web.ports import web_server_ports
 
 _APPS, _FUNCTIONS, _CLASSES = "apps", "functions", "classes"
 

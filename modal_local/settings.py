@@ -3,15 +3,18 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from modal_local.errors import ModalLocalError
-from modal_local.scheduler.endings import CrashPolicy
 
 # As in the public price table: what a request may name. "H100!" and the like name the same cards, without upgrade.
 GPU_TYPES = (
     "T4", "L4", "A10", "A10G", "L40S", "A100", "A100-40GB", "A100-80GB", "RTX-PRO-6000",
     "H100", "H200", "B200", "B300", "ANY",
 )  # fmt: skip
+#: What becomes of the input of a container that died.
+CrashPolicy = Literal["reschedule", "internal_failure", "remote_error", "init_failure"]
+CRASH_POLICIES: tuple[CrashPolicy, ...] = ("reschedule", "internal_failure", "remote_error", "init_failure")
 UNLIMITED = 1_000_000
 _STARTS_PER_S = 10.0
 _HEARTBEAT_INTERVAL_S = 15.0  # the SDK's own

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
-from grpclib.protocol import Connection, EventsProcessor, H2Protocol
+from grpclib.config import Configuration
+from grpclib.protocol import H2Protocol
 from grpclib.server import Server
 from h2.settings import SettingCodes
 
 from modal_local.http import LOOPBACK
-from modal_local.http2 import ServerConnection
 from modal_local.rpc import StatusDetailsCodec
 
 # What grpclib's server announces by itself; the figure of api.modal.com is not known.
@@ -53,15 +53,11 @@ class _Protocol(H2Protocol):
     owner: "GrpcServer"
 
     def connection_made(self, transport: Any) -> None:
-        """Announces the windows and the stream limit that is in force. Nagle's delay is off in asyncio's transports."""
+        """Announces the stream limit that is in force."""
         self.transport = transport
-        self._http2 = ServerConnection(_WINDOW_BYTES, self.owner.stream_limit)
-        self._http2.initiate_connection()
-        self.connection = Connection(cast(Any, self._http2), cast(Any, _Corked(transport)), config=self.config)
-        self.connection.flush()
-        self.connection.initialize()
-        self.processor = EventsProcessor(self.handler, self.connection)
+        super().connection_made(cast(Any, _Corked(transport)))
         self.owner.connections.add(self)
+        self.limit_streams(self.owner.stream_limit)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forgets the connection."""
@@ -70,7 +66,8 @@ class _Protocol(H2Protocol):
 
     def limit_streams(self, limit: int) -> None:
         """Tells the peer how many streams it may have open."""
-        self._http2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: limit})
+        # grpclib has no public way to change a setting of an open connection.
+        self.connection._connection.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: limit})
         self.connection.flush()
 
     def cut(self) -> None:
@@ -85,6 +82,7 @@ class GrpcServer(Server):
         super().__init__(
             handlers,
             status_details_codec=StatusDetailsCodec(),
+            config=Configuration(http2_connection_window_size=_WINDOW_BYTES, http2_stream_window_size=_WINDOW_BYTES),
         )
         self.connections: set[_Protocol] = set()
         self.stream_limit = DEFAULT_STREAM_LIMIT

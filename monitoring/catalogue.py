@@ -119,7 +119,7 @@ _JOBS = (
     _counter("failures_total", "Jobs failed, by their error code; shed ones too.", "kind", "reason",
              zeros={"kind": _KINDS, "reason": _REASONS}),
     _counter("shed_total", "Jobs refused or failed after their hold time.", "kind", "reason"),
-    _counter("turned_away_total", "Requests refused at the door, because a limit would have refused the job.",
+    _counter("rejected_total", "Requests that the API rejected, because a limit would have refused the job.",
              "kind", "reason"),
     _counter("transitions_total", "Changes of a job's state.", "from", "kind", "to"),
     _counter("deadlines_met_total", "Jobs with a deadline that completed by it.", "kind", "pool",

@@ -3,6 +3,8 @@
 What lives here
     client   `overspill.submit()`, `status()`, `wait()`, `cancel()`, and `Client` and `AsyncClient` with the same verbs
     cli      the command `overspill`
+    demo     the three demos
+    terminal what commands and demos print with
     dev      the stack of servers that development runs on loopback
 
 What must hold

@@ -10,7 +10,7 @@ from pathlib import Path
 from engines.train import device
 from engines.train.data.prepared import prepare
 from engines.train.errors import CheckpointProblem, OutOfMemory
-from engines.train.recipes.recipe import recipe_for
+from engines.train.recipes.catalogue import recipe_for
 from engines.train.trained import load
 
 

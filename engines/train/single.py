@@ -10,7 +10,7 @@ from engines.train.data.prepared import PreparedSet, prepare
 from engines.train.errors import InvalidTrainConfig
 from engines.train.loop import Loop
 from engines.train.ranks import ALONE, Ranks
-from engines.train.recipes.recipe import recipe_for
+from engines.train.recipes.catalogue import recipe_for
 
 
 def train(config: TrainConfig, context: TrainContext, ranks: Ranks = ALONE) -> TrainResult:

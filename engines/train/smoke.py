@@ -16,7 +16,8 @@ from engines.train.data.batches import Batch
 from engines.train.errors import OutOfMemory, TrainingDiverged
 from engines.train.learner import Learner
 from engines.train.ranks import ALONE
-from engines.train.recipes.recipe import Recipe, recipe_for
+from engines.train.recipes.catalogue import recipe_for
+from engines.train.recipes.recipe import Recipe
 from engines.train.seeding import generator
 
 _CLASSES = ("first", "second")

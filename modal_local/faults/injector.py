@@ -13,9 +13,8 @@ from modal_local.faults.model import ONE_SHOT, ActiveFault, Fault, Kind
 from modal_local.records import ContainerRecord, ContainerState, InputRecord
 from modal_local.registry import Registry
 from modal_local.rpc import Caller
-from modal_local.scheduler.endings import CRASH_POLICIES, CrashPolicy
 from modal_local.scheduler.engine import Scheduler
-from modal_local.settings import canonical_gpu
+from modal_local.settings import CRASH_POLICIES, CrashPolicy, canonical_gpu
 
 _CALL_MAKING = ("FunctionMap", "FunctionPutInputs")
 

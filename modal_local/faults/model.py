@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from modal_local.errors import ModalLocalError
-from modal_local.scheduler.endings import CRASH_POLICIES
+from modal_local.settings import CRASH_POLICIES
 
 Kind = Literal[
     # of a running container, at once

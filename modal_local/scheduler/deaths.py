@@ -6,8 +6,9 @@ from modal_local.context import Context
 from modal_local.records import ContainerRecord, InputRecord
 from modal_local.scheduler.autoscale import backoff_s
 from modal_local.scheduler.dispatch import Dispatcher
-from modal_local.scheduler.endings import CrashPolicy, EndWith, RunAgain, after_death, death_result
+from modal_local.scheduler.endings import EndWith, RunAgain, after_death, death_result
 from modal_local.scheduler.pool import Pool
+from modal_local.settings import CrashPolicy
 
 # Ends that somebody wished for: not the input's fault, and no crash.
 _WISHED = ("preempted", "cancelled", "did not cancel")

@@ -1,15 +1,13 @@
 """How an input goes on after something went wrong: again, or ended, and with what. Pure."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from modal_proto import api_pb2
 
 from modal_local.records import CANCELLED_MESSAGE
 from modal_local.scheduler.autoscale import retry_delay_s
+from modal_local.settings import CrashPolicy
 
-CrashPolicy = Literal["reschedule", "internal_failure", "remote_error", "init_failure"]
-CRASH_POLICIES: tuple[CrashPolicy, ...] = ("reschedule", "internal_failure", "remote_error", "init_failure")
 OOM_EXIT_CODE = 137
 
 

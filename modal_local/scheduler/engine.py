@@ -15,11 +15,12 @@ from modal_local.registry import Registry
 from modal_local.scheduler.autoscale import plan
 from modal_local.scheduler.deaths import Deaths
 from modal_local.scheduler.dispatch import Dispatcher, Hooks, kill_switch
-from modal_local.scheduler.endings import CrashPolicy, cancelled_result
+from modal_local.scheduler.endings import cancelled_result
 from modal_local.scheduler.parents import Parents
 from modal_local.scheduler.placement import StartRequest, allot, evict
 from modal_local.scheduler.pool import Pool
 from modal_local.scheduler.room import RoomKeeper
+from modal_local.settings import CrashPolicy
 
 # A container that was told to end may take this long (its @exit hooks run), then it is killed.
 EXIT_GRACE_S = 30.0

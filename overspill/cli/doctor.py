@@ -1,21 +1,21 @@
 """`overspill doctor`: one line for each dependency: it is well, or what is wrong and how to mend it."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import typer
+from pydantic import ValidationError
 from rich.text import Text
 
-from overspill.cli.checks.finding import Finding, Health
-from overspill.cli.jobs import AsJson
-from overspill.cli.surroundings import FAILED, out, print_json
+from overspill.cli.checks.finding import Finding, Health, note, wrong
+from overspill.cli.options import AsJson
+from overspill.terminal.console import FAILED, out, print_json, validation_message
 
 _STYLES = {Health.OK: "green", Health.NOTE: "yellow", Health.WRONG: "bold red"}
 
 
 def doctor(json: AsJson = False) -> None:
-    """Check every dependency; exit code 1 if something needed is wrong."""
-    from overspill.cli.checks.examine import examine  # noqa: PLC0415 - it imports Celery, boto3 and Modal's SDK
-
+    """Check every dependency. Exit code 1 if a required one is wrong."""
     findings: list[Finding] = []
     for finding in examine():
         findings.append(finding)
@@ -25,6 +25,44 @@ def doctor(json: AsJson = False) -> None:
         print_json([{**asdict(finding), "health": str(finding.health)} for finding in findings])
     if any(finding.health is Health.WRONG for finding in findings):
         raise typer.Exit(FAILED)
+
+
+def examine() -> Iterator[Finding]:
+    """All checks, in the order in which they depend on each other. A check whose dependency is away is left out."""
+    from infra.settings import Settings  # noqa: PLC0415 - this and the checks import Celery, boto3 and Modal's SDK
+    from overspill.cli.checks import machine, money, services  # noqa: PLC0415
+
+    yield machine.python()
+    yield machine.redis_server()
+    yield machine.s3_server()
+    yield machine.codecs()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        yield wrong("settings", validation_message(error), "set the OVERSPILL_ variable of that name")
+        return
+    yield machine.api_keys(settings)
+    ledger_away = False
+    for finding in services.ledger(settings):
+        ledger_away |= finding.name == "ledger" and finding.health is Health.WRONG
+        yield finding
+    broker = services.broker(settings)
+    yield broker
+    yield services.s3(settings)
+    modal = services.modal(settings)
+    yield modal
+    if modal.health is Health.OK:
+        yield money.prices(settings)
+    if ledger_away:
+        yield note("slots", "not asked, and neither are budget and spilling: the ledger is away")
+    else:
+        yield money.budget(settings)
+        yield money.spilling(settings)
+        yield services.slots(settings)
+    if broker.health is Health.WRONG:
+        yield note("queues", "not asked: the broker is away")
+    else:
+        yield services.queues(settings)
 
 
 def _line(finding: Finding) -> Text:

@@ -12,53 +12,54 @@ from rich.text import Text
 from ledger.models import JobRecord, Kind
 from ledger.outcomes import AlreadyEnded, Cancelled
 from ledger.states import State
-from overspill.cli import curves
-from overspill.cli.records import STATE_STYLES, age_s, as_json, dollars, how_it_stands, place, summary
-from overspill.cli.surroundings import (
+from overspill.cli.options import AsJson, JobId
+from overspill.terminal import curves
+from overspill.terminal.console import (
     FAILED,
     UNBOUNDED,
     err,
     fail,
-    mistakes_said,
     open_ledger,
     out,
     print_json,
-    whole_lines,
+    report_errors,
+    unwrapped,
 )
+from overspill.terminal.records import STATE_STYLES, age_s, as_json, how_it_stands, place, summary
+from overspill.terminal.text import dollars
 
 if TYPE_CHECKING:
     from ledger import Ledger
 
 _LOOK_EVERY_S = 0.25
-#: A state that few jobs are in is looked for among so many of the newest.
+#: Newest jobs that a search for a rare state reads at most.
 _SCAN_AT_MOST = 2_000
 _PAGE = 100
 #: Below this width of the terminal, only the first columns are shown.
 _WIDE_ENOUGH = 110
 _NARROW_COLUMNS = 5
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `submit` printed it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-
 
 def submit(
-    prompt: Annotated[str, typer.Argument(help="What the video is about, in words.")],
+    prompt: Annotated[str, typer.Argument(help="What the video shows, in words.")],
     seconds: Annotated[int, typer.Option(help="Length of the clip, seconds.")] = 4,
-    size: Annotated[str, typer.Option(help="Width x height in pixels, e.g. 1280x720.")] = "720x1280",
+    size: Annotated[str, typer.Option(help="Width x height, pixels, e.g. 1280x720.")] = "720x1280",
     fps: Annotated[int, typer.Option(help="Frames per second.")] = 24,
-    seed: Annotated[int, typer.Option(help="Same prompt, same seed: same video.")] = 0,
-    priority: Annotated[int, typer.Option(help="0 (last) to 9 (first).")] = 5,
-    burst: Annotated[str, typer.Option(help="May it run on Modal: never, auto or always.")] = "auto",
-    deadline_s: Annotated[float | None, typer.Option(help="Seconds until it should be done.")] = None,
-    tenant: Annotated[str, typer.Option(help="Who pays.")] = "default",
-    idempotency_key: Annotated[str | None, typer.Option(help="The same key again: the same job back.")] = None,
+    seed: Annotated[int, typer.Option(help="The same prompt and seed give the same video.")] = 0,
+    priority: Annotated[int, typer.Option(help="Priority, 0 (last) to 9 (first).")] = 5,
+    burst: Annotated[str, typer.Option(help="Whether it may run on Modal: never, auto or always.")] = "auto",
+    deadline_s: Annotated[float | None, typer.Option(help="Deadline, seconds from now.")] = None,
+    tenant: Annotated[str, typer.Option(help="Tenant that pays.")] = "default",
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A key that was used before returns the same job.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show its progress until it ends.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Have a video rendered; prints the job's id."""
+    """Submit a render job and print its id."""
     from overspill.client import Client  # noqa: PLC0415 - `--help` needs no Redis
 
-    with mistakes_said(), Client() as client:
+    with report_errors(), Client() as client:
         job_id = client.submit(
             prompt=prompt,
             seconds=seconds,
@@ -83,17 +84,19 @@ def submit(
 
 
 def list_jobs(
-    kind: Annotated[Kind, typer.Option(help="Which jobs.")] = Kind.RENDER,
-    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, newest first.")] = 20,
-    quarantined: Annotated[bool, typer.Option("--quarantined", help="Those whose record cannot be read.")] = False,
+    kind: Annotated[Kind, typer.Option(help="Kind of the jobs.")] = Kind.RENDER,
+    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs, newest first.")] = 20,
+    quarantined: Annotated[
+        bool, typer.Option("--quarantined", help="List the jobs whose record cannot be read.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
     if quarantined:
         _list_quarantined(in_json=json)
         return
-    with mistakes_said():
+    with report_errors():
         records, now_ms = _newest(kind, state, limit)
     if json:
         print_json([as_json(record) for record in records])
@@ -101,13 +104,13 @@ def list_jobs(
     if not records:
         err.print(f"no {kind} job{f' is {state}' if state else ''} yet", markup=False)
         return
-    console = whole_lines()
+    console = unwrapped()
     console.print(_table(records, now_ms, width=console.width))
 
 
 def _list_quarantined(*, in_json: bool) -> None:
-    """What was put aside, and why."""
-    with mistakes_said(), open_ledger() as ledger:
+    """Jobs in quarantine, with the reason."""
+    with report_errors(), open_ledger() as ledger:
         found = ledger.desk.quarantined()
     if in_json:
         print_json([{"id": job_id, "reason": reason} for job_id, reason in sorted(found.items())])
@@ -134,7 +137,7 @@ def _newest(kind: Kind, state: State | None, limit: int) -> tuple[list[JobRecord
 
 
 def _table(records: list[JobRecord], now_ms: int, *, width: int) -> Table:
-    """Ids are shown whole, to be copied; on a narrow terminal the last columns go instead."""
+    """A table with whole ids, to be copied. A narrow terminal drops the last columns instead."""
     columns: list[tuple[str, Literal["left", "right"], Callable[[JobRecord], str | Text]]] = [
         ("job", "left", lambda record: record.id),
         ("state", "left", lambda record: Text(str(record.state), style=STATE_STYLES[record.state])),
@@ -142,7 +145,7 @@ def _table(records: list[JobRecord], now_ms: int, *, width: int) -> Table:
         ("done", "right", lambda record: f"{record.progress}%"),
         ("seconds", "right", lambda record: f"{age_s(record, now_ms):.1f}"),
         ("cost", "right", lambda record: dollars(record.cost_usd_micros)),
-        ("tries", "right", lambda record: str(record.attempt)),
+        ("attempts", "right", lambda record: str(record.attempt)),
         ("prompt", "left", lambda record: Text(summary(record))),
     ]
     if width < _WIDE_ENOUGH:
@@ -161,7 +164,7 @@ def _table(records: list[JobRecord], now_ms: int, *, width: int) -> Table:
 
 def watch(job: JobId, json: AsJson = False) -> None:
     """Show a job's progress until it ends; exit code 0 only if it completed."""
-    with mistakes_said():
+    with report_errors():
         record = follow(job)
         if json:
             print_json(as_json(record))
@@ -170,11 +173,11 @@ def watch(job: JobId, json: AsJson = False) -> None:
 
 
 def follow(job_id: str) -> JobRecord:
-    """Show a job until its end: a bar on a terminal, a line for each change elsewhere."""
+    """Show a job until it ends: a bar on a terminal, a line for each change elsewhere."""
     with open_ledger() as ledger:
         record = ledger.desk.get(job_id)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-        said = ""
+        printed = ""
         with Progress(*columns, TimeElapsedColumn(), console=err, disable=not err.is_terminal) as progress:
             bar = progress.add_task(how_it_stands(record), total=100)
             while True:
@@ -182,9 +185,9 @@ def follow(job_id: str) -> JobRecord:
                 if record.kind is Kind.TRAIN and err.is_terminal:
                     words += _curve(ledger, job_id)
                 progress.update(bar, completed=record.progress, description=words)
-                if words != said and not err.is_terminal:
+                if words != printed and not err.is_terminal:
                     err.print(words, markup=False)
-                said = words
+                printed = words
                 if record.is_terminal:
                     break
                 time.sleep(_LOOK_EVERY_S)
@@ -203,8 +206,8 @@ def _curve(ledger: "Ledger", job_id: str) -> str:
 
 
 def cancel(job: JobId, json: AsJson = False) -> None:
-    """End a job, from whatever state; a GPU that works on it stops."""
-    with mistakes_said(), open_ledger() as ledger:
+    """Cancel a job, in any state. A GPU that works on it stops."""
+    with report_errors(), open_ledger() as ledger:
         outcome = ledger.desk.cancel(job)
     match outcome:
         case Cancelled(was):
@@ -215,4 +218,4 @@ def cancel(job: JobId, json: AsJson = False) -> None:
         case AlreadyEnded(state):
             if json:
                 print_json({"id": job, "cancelled": False, "was": state})
-            fail(f"job {job} had ended already: it is {state}.")
+            fail(f"job {job} has already ended: it is {state}.")

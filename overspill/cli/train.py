@@ -8,32 +8,40 @@ import typer
 
 from ledger.models import Kind, TrainJob
 from ledger.states import State
-from overspill.cli import curves
-from overspill.cli.jobs import AsJson, JobId, follow
-from overspill.cli.records import as_json
-from overspill.cli.surroundings import FAILED, WRONG_USAGE, fail, mistakes_said, open_ledger, print_json
+from overspill.cli.jobs import follow
+from overspill.cli.options import AsJson, JobId
+from overspill.terminal import curves
+from overspill.terminal.console import FAILED, WRONG_USAGE, fail, open_ledger, print_json, report_errors
+from overspill.terminal.records import as_json
 
 _LOOK_EVERY_S = 0.5
 
-app = typer.Typer(help="Training: from a config to checkpoints.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Submit train jobs and read their logs.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command(short_help="Have a model trained; prints the job's id.")
+@app.command(short_help="Submit a train job and print its id.")
 def submit(
-    config: Annotated[Path, typer.Option(help="TOML or JSON with the fields of a train job.")],
-    gpu: Annotated[str | None, typer.Option(help="Modal GPU class, e.g. A100-80GB:4; else the cheapest.")] = None,
-    burst: Annotated[str | None, typer.Option(help="May it run on Modal: never, auto or always.")] = None,
-    deadline_s: Annotated[float | None, typer.Option(help="Seconds until it should be done.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Who pays.")] = None,
-    idempotency_key: Annotated[str | None, typer.Option(help="The same key again: the same job back.")] = None,
+    config: Annotated[Path, typer.Option(help="TOML or JSON file with the fields of a train job.")],
+    gpu: Annotated[
+        str | None, typer.Option(help="Modal GPU class, e.g. A100-80GB:4. Default: the cheapest that fits.")
+    ] = None,
+    burst: Annotated[str | None, typer.Option(help="Whether it may run on Modal: never, auto or always.")] = None,
+    deadline_s: Annotated[float | None, typer.Option(help="Deadline, seconds from now.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Tenant that pays.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A key that was used before returns the same job.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show its progress until it ends.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Have a model trained. The engine's own checks, and whether a GPU class holds the model, come first."""
+    """Submit a train job and print its id.
+
+    The engine checks the config first, and a GPU class must have room for the model.
+    """
     from overspill.client import Client  # noqa: PLC0415 - `--help` needs no Redis
 
     given = {"gpu": gpu, "burst": burst, "deadline_s": deadline_s, "tenant": tenant}
-    with mistakes_said():
+    with report_errors():
         job = _checked(config, {name: value for name, value in given.items() if value is not None})
         with Client() as client:
             job_id = client.submit(job, idempotency_key=idempotency_key)
@@ -49,7 +57,7 @@ def submit(
 
 
 def _checked(path: Path, given: dict[str, Any]) -> TrainJob:
-    """The job in a file, with what the command line says over it; what is wrong is said before anything is sent."""
+    """The job of a file, overridden by the command line. Errors are reported before anything is sent."""
     from engines.train.errors import TrainError  # noqa: PLC0415 - `--help` needs no engine
     from infra.settings import settings  # noqa: PLC0415
     from modal_apps.training_request import WrongConfigFile, read_config_file  # noqa: PLC0415
@@ -66,14 +74,14 @@ def _checked(path: Path, given: dict[str, Any]) -> TrainJob:
     return job
 
 
-@app.command(short_help="Show what a run has told of itself.")
+@app.command(short_help="Show the log of a run.")
 def logs(
     job: JobId,
-    follow_on: Annotated[bool, typer.Option("--follow", help="Go on until the run ends.")] = False,
+    follow_on: Annotated[bool, typer.Option("--follow", help="Follow the log until the run ends.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Show what a run has told of itself: starts, losses, evaluations, checkpoints; the newest last."""
-    with mistakes_said(), open_ledger() as ledger:
+    """Show the log of a run: starts, losses, evaluations, checkpoints; the newest last."""
+    with report_errors(), open_ledger() as ledger:
         record = ledger.desk.get(job)
         if record.kind is not Kind.TRAIN:
             fail(f"expected a train job, got a {record.kind}: {job}.")

@@ -1,4 +1,4 @@
-"""`overspill up`: the whole system on this machine, until Ctrl-C."""
+"""`overspill up`: the whole stack on this machine, until Ctrl-C."""
 
 import importlib.util
 import json
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from overspill.cli.stopping import StopSignals
-from overspill.cli.surroundings import err, fail, mistakes_said, print_pair
+from overspill.terminal.console import err, fail, print_pair, report_errors
+from overspill.terminal.stop_signals import StopSignals
 
 if TYPE_CHECKING:
     from overspill.dev.stack import Stack
@@ -22,22 +22,22 @@ _LOOK_EVERY_S = 0.5
 
 def up(
     context: typer.Context,
-    slots: Annotated[int, typer.Option(min=0, max=64, help="In-house slots: one GPU worker each.")] = 2,
+    slots: Annotated[int, typer.Option(min=0, max=64, help="In-house slots, one GPU worker each.")] = 2,
     api_port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the API; 0 takes a free one.")] = 0,
-    flower: Annotated[bool, typer.Option(help="Run Flower too.")] = True,
-    prometheus: Annotated[bool, typer.Option(help="Run Prometheus too, where it is installed.")] = True,
-    train: Annotated[
-        bool | None, typer.Option(help="Run train jobs too; without a word: where torch is installed.")
-    ] = None,
-    logs: Annotated[bool, typer.Option(help="Print the processes' logs; they are in the state folder anyway.")] = True,
+    flower: Annotated[bool, typer.Option(help="Run Flower.")] = True,
+    prometheus: Annotated[bool, typer.Option(help="Run Prometheus, if it is installed.")] = True,
+    train: Annotated[bool | None, typer.Option(help="Run train jobs. Default: if torch is installed.")] = None,
+    logs: Annotated[
+        bool, typer.Option(help="Print the processes' logs. The state folder keeps them in any case.")
+    ] = True,
 ) -> None:
-    """Run everything here, on loopback: API, workers, Redis, S3, a local Modal. Ctrl-C stops it all."""
+    """Run the whole stack on loopback: API, workers, Redis, S3, a local Modal. Ctrl-C stops everything."""
     from overspill.dev.stack import Stack, StackOptions  # noqa: PLC0415 - it imports Celery and boto3
 
     assert context.parent is not None  # noqa: S101  # a command of `overspill` always has one
     folder = Path(context.parent.params["state"])
     wanted = importlib.util.find_spec("torch") is not None if train is None else train
-    with mistakes_said():
+    with report_errors():
         stack = Stack(
             StackOptions(
                 folder=folder, slots=slots, api_port=api_port, flower=flower, prometheus=prometheus, train=wanted
@@ -48,8 +48,8 @@ def up(
         with StopSignals(stack.cut) as signals:
             try:
                 stack.start()
-                _say_addresses(stack)
-                dead = _wait_for_a_death(stack)
+                _print_addresses(stack)
+                dead = _wait_for_failure(stack)
             except KeyboardInterrupt:
                 dead = None
             finally:
@@ -58,11 +58,11 @@ def up(
                     err.print(Text("... stopping (Ctrl-C again: at once)", style="dim"))
                 stack.stop()
     if dead:
-        fail(f"{dead} has ended by itself, so everything was stopped; its log: {stack.folder.logs / dead}.log")
+        fail(f"{dead} ended unexpectedly, so everything was stopped; its log: {stack.folder.logs / dead}.log")
     err.print(Text("... stopped", style="dim"))
 
 
-def _say_addresses(stack: "Stack") -> None:
+def _print_addresses(stack: "Stack") -> None:
     environment = stack.environment
     print_pair("api", stack.api_url)
     print_pair("api_key", stack.api_key)
@@ -82,7 +82,7 @@ def _say_addresses(stack: "Stack") -> None:
     typer.echo("ready")
 
 
-def _wait_for_a_death(stack: "Stack") -> str | None:
+def _wait_for_failure(stack: "Stack") -> str | None:
     while True:
         dead = stack.dead_service()
         if dead:
@@ -96,7 +96,7 @@ def _print_log(name: str, line: str) -> None:
 
 
 def readable(line: str) -> str:
-    """A line of log for a person: JSON as `event name=value ...`, everything else as it is."""
+    """A log line for people: JSON as `event name=value ...`, anything else as it is."""
     try:
         fields = json.loads(line)
     except ValueError:

@@ -5,7 +5,7 @@ What lives here
     redis_service, s3_service, modal_service   what production has elsewhere: Redis, S3 and Modal, embedded
     procfile, supervisor the Procfile's processes, restarted with a growing pause when they die
     state_folder         where a stack keeps its data, its secrets and the environment that others load
-    surroundings         what a process inherits from the person who starts the stack
+    environment          what a process inherits from the shell that starts the stack
     readiness, probes    how a part shows that it is ready
     stack                all of it in order: services, deploy, processes, and only then `ready`
 

@@ -5,10 +5,10 @@ import sys
 import threading
 from pathlib import Path
 
+from overspill.dev.environment import inherited
 from overspill.dev.errors import NotReady
 from overspill.dev.process import LeashedProcess
 from overspill.dev.readiness import wait_until
-from overspill.dev.surroundings import inherited
 
 _READY_TIMEOUT_S = 60.0
 _STOP_GRACE_S = 10.0

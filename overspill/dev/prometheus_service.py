@@ -6,11 +6,11 @@ from pathlib import Path
 
 import httpx
 
+from overspill.dev.environment import inherited
 from overspill.dev.errors import MissingProgram
 from overspill.dev.ports import free_ports
 from overspill.dev.process import LeashedProcess
 from overspill.dev.readiness import wait_until
-from overspill.dev.surroundings import inherited
 
 _READY_TIMEOUT_S = 60.0
 _STOP_GRACE_S = 5.0

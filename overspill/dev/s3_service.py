@@ -9,11 +9,11 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from overspill.dev.environment import inherited
 from overspill.dev.errors import MissingProgram
 from overspill.dev.ports import free_ports
 from overspill.dev.process import LeashedProcess
 from overspill.dev.readiness import wait_until
-from overspill.dev.surroundings import inherited
 
 BUCKET = "overspill"
 REGION = "us-east-1"

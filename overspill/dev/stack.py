@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from overspill.dev.environment import inherited
 from overspill.dev.errors import NotReady, PortTaken
 from overspill.dev.modal_service import ModalLocalService
 from overspill.dev.ports import free_ports, is_free
@@ -18,7 +19,6 @@ from overspill.dev.redis_service import RedisService, find_redis_server
 from overspill.dev.s3_service import S3Service, find_weed
 from overspill.dev.state_folder import DEFAULT_FOLDER, StateFolder
 from overspill.dev.supervisor import STOP_GRACE_S, OnLog, Supervisor
-from overspill.dev.surroundings import inherited
 
 _DEPLOY_TIMEOUT_S = 120.0
 _PROCESSES_TIMEOUT_S = 120.0

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[2]
 def processes_of(folder: Path) -> dict[int, str]:
     """Every process that belongs to the stack of a folder: pid -> its command line.
 
-    They all carry the folder, in their environment or in their arguments (see overspill/dev/surroundings.py).
+    They all carry the folder, in their environment or in their arguments (see overspill/dev/environment.py).
     """
     found = {}
     for proc in Path("/proc").iterdir():

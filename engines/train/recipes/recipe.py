@@ -1,14 +1,13 @@
-"""What the loop asks of a recipe, and how it gets one."""
+"""What the loop asks of a recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor, nn
 
-from engines.train.contract import DIFFUSION_TRANSFORMER, TrainConfig
+from engines.train.contract import TrainConfig
 from engines.train.data.batches import Batch, Draws
 from engines.train.data.prepared import Part
 
@@ -49,21 +48,3 @@ class Recipe(Protocol):
 def part_examples(config: TrainConfig) -> int:
     """Examples in one forward pass of a training step, on one GPU: what its memory was estimated for."""
     return max(1, config.batch_size // (config.gpus * config.grad_accumulation))
-
-
-def recipe_for(config: TrainConfig, classes: tuple[str, ...], classifier: Path | None) -> Recipe:
-    """The recipe that `config` names.
-
-    Args:
-        config: The run.
-        classes: Names of the classes of its data.
-        classifier: Checkpoint of the judge of a transformer's samples.
-    """
-    # Each recipe is imported when it is asked for: one process trains one.
-    if config.recipe == DIFFUSION_TRANSFORMER:
-        from engines.train.recipes.diffusion_transformer import DiffusionRecipe  # noqa: PLC0415
-
-        return DiffusionRecipe(config, classes, classifier)
-    from engines.train.recipes.image_classifier import ClassifierRecipe  # noqa: PLC0415
-
-    return ClassifierRecipe(config, classes)

@@ -11,8 +11,8 @@ from ledger.stages import Stage
 from modal_apps.gpus import parse
 from modal_apps.prices import NANOS_PER_USD, SECONDS_PER_HOUR, PriceList
 from overspill.cli.checks.finding import Finding, note, ok, wrong
-from overspill.cli.checks.outside import answer_within
-from overspill.cli.records import dollars
+from overspill.cli.checks.services import answer_within
+from overspill.terminal.text import dollars
 
 _MODAL_TIMEOUT_S = 15.0
 #: Prices that differ by less are the same: ours are kept in whole nano-dollars a second.

@@ -1,15 +1,15 @@
-"""Rules, signals, causes and errors, each as a person says it. What is not known here is said as it stands. Pure."""
+"""Rules, signals, causes and errors as text. A name without a text here is shown as it is. Pure."""
 
 from collections.abc import Callable, Mapping
 
 from ledger.refusals import Refusal
 from ledger.retries import Cause
-from overspill.cli.records import dollars
+from overspill.terminal.text import dollars, plain
 
 #: Why a job was sent where it was sent: the rules of the policies, and what the ledger's limits say.
 RULES: Mapping[str, str] = {
-    "burst_never": "the job said that it must not run on Modal",
-    "burst_always": "the job said that it wants to run on Modal",
+    "burst_never": "the job must not run on Modal (burst: never)",
+    "burst_always": "the job asked to run on Modal (burst: always)",
     "no_modal_class": "no Modal GPU class is allowed and fits",
     "no_live_slot": "no in-house GPU worker was alive",
     "above_watermark": "the in-house queue was deep enough to spill",
@@ -89,7 +89,7 @@ MOVES: Mapping[str, str] = {
 }
 
 #: Why Modal, or what a call needs, could not be used at that moment.
-_TROUBLES: Mapping[str, str] = {
+_UNAVAILABLE: Mapping[str, str] = {
     "store_away": "its inputs or its outputs could not be reached",
     "unavailable": "Modal was away",
     "timed_out": "Modal did not answer in time",
@@ -120,13 +120,10 @@ def end_of(outcome: str, detail: str) -> str:
     """
     move = MOVES.get(outcome or detail)
     return (
-        move.format(why=_TROUBLES.get(detail) or rule(detail)) if move else f"failed: {cause(detail)}; another is made"
+        move.format(why=_UNAVAILABLE.get(detail) or rule(detail))
+        if move
+        else f"failed: {cause(detail)}; another is made"
     )
-
-
-def plain(name: str) -> str:
-    """A name of ours without its underscores."""
-    return name.replace("_", " ").strip()
 
 
 def signals(seen: Mapping[str, object]) -> list[str]:
@@ -144,27 +141,27 @@ def signals(seen: Mapping[str, object]) -> list[str]:
         ("wanted",): lambda wanted: f"wanted Modal because {rule(str(wanted))}",
     }
     there = {names: phrase for names, phrase in phrases.items() if all(name in seen for name in names)}
-    said = [phrase(*(seen[name] for name in names)) for names, phrase in there.items()]
+    found = [phrase(*(seen[name] for name in names)) for names, phrase in there.items()]
     together = {name for names in there for name in names}
-    return said + [signal(name, value) for name, value in seen.items() if name not in together]
+    return found + [signal(name, value) for name, value in seen.items() if name not in together]
 
 
 def signal(name: str, value: object) -> str:
     """One signal: its name in words, its value with its unit."""
     match value:
         case bool():
-            said = plain(name) if value else f"not {plain(name)}"
+            text = plain(name) if value else f"not {plain(name)}"
         case None:
-            said = f"{plain(name)}: unknown"
+            text = f"{plain(name)}: unknown"
         case Mapping():
-            said = f"{plain(name)}: " + ", ".join(signal(str(key), inner) for key, inner in value.items())
+            text = f"{plain(name)}: " + ", ".join(signal(str(key), inner) for key, inner in value.items())
         case list() | tuple():
-            said = f"{plain(name)}: " + ", ".join(map(str, value))
+            text = f"{plain(name)}: " + ", ".join(map(str, value))
         case int() | float():
-            said = _measure(name, value)
+            text = _measure(name, value)
         case _:
-            said = f"{plain(name)} {value}"
-    return said
+            text = f"{plain(name)} {value}"
+    return text
 
 
 def _measure(name: str, value: float) -> str:
@@ -182,15 +179,3 @@ def _measure(name: str, value: float) -> str:
 
 def _amount(value: object) -> str:
     return dollars(int(value)) if isinstance(value, int | float) else str(value)
-
-
-def span(seconds: float) -> str:
-    """A length of time as people say it: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
-    if seconds < 10:  # noqa: PLR2004 - below ten, tenths count
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

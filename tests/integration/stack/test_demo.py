@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from overspill.cli.demo.proof import what_is_wrong_with
+from overspill.demo.proof import what_is_wrong_with
 from tests.support.stack import overspill_command, processes_of
 
 pytestmark = pytest.mark.timeout(300)

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from ledger import Pool, RenderJob, State
-from overspill.cli.demo_train.strike import kill_container
+from overspill.demo.train import kill_container
 from tests.integration.training.conftest import Trainer
 from tests.support.waiting import until
 

@@ -1,6 +1,8 @@
 """Bodies into fields: what is nested comes back, and what could be read in two ways is refused by its name."""
 
+import asyncio
 import json
+from typing import Any
 from urllib.parse import urlencode
 
 import httpx
@@ -8,8 +10,18 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from api import forms
 from api.errors import BadRequest
-from api.forms import MAX_DEPTH, MAX_FIELDS, Upload, multipart_names, nest, read_json, read_multipart, read_urlencoded
+from api.forms import (
+    MAX_DEPTH,
+    MAX_FIELDS,
+    MAX_NAME_CHARS,
+    MAX_VALUE_CHARS,
+    Upload,
+    nest,
+    read_json,
+    read_urlencoded,
+)
 
 # Machines differ: what is checked is the outcome, never how fast it was found.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -40,6 +52,14 @@ def flatten(tree: object, name: str = "") -> list[tuple[str, str]]:
             return [pair for child in tree for pair in flatten(child, f"{name}[]")]
         case _:
             return [(name, str(tree))]
+
+
+def read_multipart(body: bytes, content_type: str) -> dict[str, Any]:
+    return asyncio.run(forms.read_multipart(body, content_type))
+
+
+def multipart_names(prefix: bytes, content_type: str) -> list[str]:
+    return asyncio.run(forms.multipart_names(prefix, content_type))
 
 
 def multipart(pairs: list[tuple[str, str | bytes]]) -> tuple[bytes, str]:
@@ -108,6 +128,8 @@ def test_json_is_read_as_the_standard_library_does(value: object) -> None:
         ([("", "1")], "body", "invalid_field_name"),
         ([("m" + "[a]" * MAX_DEPTH, "1")], "m", "nested_too_deeply"),
         ([(f"f{n}", "1") for n in range(MAX_FIELDS + 1)], "body", "too_many_fields"),
+        ([("m[a]", "x" * (MAX_VALUE_CHARS + 1))], "m", "field_too_large"),
+        ([("n" * (MAX_NAME_CHARS + 1), "1")], "body", "invalid_field_name"),
     ],
 )
 def test_what_is_ambiguous_is_refused_by_name(pairs: list[tuple[str, str]], param: str, code: str) -> None:
@@ -167,3 +189,59 @@ def test_text_that_is_not_utf_8_is_refused_by_its_field() -> None:
         with pytest.raises(BadRequest) as refused:
             read()
         assert (refused.value.param, refused.value.code) == ("prompt", "invalid_encoding")
+
+
+def test_a_boundary_as_long_as_the_standard_allows_is_read() -> None:
+    # given the longest boundary / and one character more
+    body = b'--%(b)b\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--%(b)b--\r\n'
+    longest, longer = b"b" * 70, b"b" * 71
+    # when / then
+    assert read_multipart(body % {b"b": longest}, f"multipart/form-data; boundary={longest.decode()}") == {"a": "1"}
+    with pytest.raises(BadRequest) as refused:
+        read_multipart(body % {b"b": longer}, f"multipart/form-data; boundary={longer.decode()}")
+    assert refused.value.param == "Content-Type"
+
+
+def part(headers: bytes, value: bytes = b"1") -> bytes:
+    return b"--x\r\n" + headers + b"\r\n\r\n" + value + b"\r\n"
+
+
+NAMED = b'Content-Disposition: form-data; name="a"'
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (part(b"Content-Disposition: form-data"), "invalid_body"),  # no name
+        (part(b"Content-Type: text/plain"), "invalid_body"),  # no Content-Disposition
+        (part(NAMED + b"\r\nX: " + b"x" * 5_000), "invalid_body"),  # a header that is too long
+        (part(NAMED + b"\r\nX: 1" * 20), "invalid_body"),  # too many headers
+        (part(NAMED + b"\r\nX Y: 1"), "invalid_body"),  # no header
+        (b"".join(part(NAMED.replace(b'"a"', b'"a%d"' % n)) for n in range(MAX_FIELDS + 1)), "too_many_fields"),
+        (
+            b"".join(part(NAMED + b'; filename="f"') for _ in range(MAX_FIELDS + 1)),
+            "too_many_fields",
+        ),
+        (part(NAMED, b"x" * (MAX_VALUE_CHARS + 1)), "field_too_large"),
+        (part(NAMED) + part(NAMED), "duplicate_field"),
+        (part(NAMED.replace(b'"a"', b'"a\xff"')), "invalid_encoding"),
+        (part(NAMED + b'; filename="\xff"'), "invalid_encoding"),
+        (b"no boundary at all\r\n", "invalid_body"),
+    ],
+)
+def test_a_multipart_body_beyond_its_limits_is_refused(body: bytes, code: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        read_multipart(body + b"--x--\r\n", "multipart/form-data; boundary=x")
+    assert refused.value.code == code
+    assert refused.value.param
+
+
+def test_a_charset_in_the_header_changes_nothing() -> None:
+    # given UTF-8 under a header that claims otherwise / when it is read / then it is UTF-8 still
+    body, content_type = multipart([("prompt", "ein Ball für Zoë")])
+    assert read_multipart(body, f"{content_type}; charset=utf-16") == {"prompt": "ein Ball für Zoë"}
+
+
+def test_brackets_in_multipart_are_nested() -> None:
+    pairs: list[tuple[str, str | bytes]] = [("metadata[key]", "v"), ("seconds[]", "4"), ("seconds[]", "8")]
+    assert read_multipart(*multipart(pairs)) == {"metadata": {"key": "v"}, "seconds": ["4", "8"]}

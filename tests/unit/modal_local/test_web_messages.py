@@ -5,8 +5,8 @@ import pickle
 import pytest
 from modal_proto import api_pb2
 
+from modal_local.ports import web_server_ports
 from modal_local.web.messages import BadRequestError, pairs, parameters, scope, scope_input
-from modal_local.web.ports import web_server_ports
 
 SCHEMA = [
     api_pb2.ClassParameterSpec(name="title", type=api_pb2.PARAM_TYPE_STRING, has_default=True, string_default="none"),

@@ -32,7 +32,7 @@ def _kept_bytes(config: TrainConfig, *, flash: bool, is_16_bit: bool, count: int
     torch = pytest.importorskip("torch", reason="the real model needs the extra `torch`")
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    from engines.train.recipes.recipe import recipe_for
+    from engines.train.recipes.catalogue import recipe_for
 
     recipe = recipe_for(config, tuple("abcdefghijkl"), None)
     model = recipe.build()

@@ -17,7 +17,7 @@ from engines.train.data.batches import StepBatches, loader, worker_count  # noqa
 from engines.train.data.prepared import prepare  # noqa: E402
 from engines.train.errors import OutOfMemory  # noqa: E402
 from engines.train.ranks import Ranks  # noqa: E402
-from engines.train.recipes.recipe import recipe_for  # noqa: E402
+from engines.train.recipes.catalogue import recipe_for  # noqa: E402
 from tests.support.train_runs import Heard, after, context, tiny_transformer, train  # noqa: E402
 
 

@@ -23,9 +23,9 @@ from engines.train.errors import (  # noqa: E402
 )
 from engines.train.learner import Learner  # noqa: E402
 from engines.train.ranks import ALONE  # noqa: E402
+from engines.train.recipes.catalogue import recipe_for  # noqa: E402
 from engines.train.recipes.diffusion_transformer import DiffusionRecipe  # noqa: E402
 from engines.train.recipes.image_classifier import ClassifierRecipe  # noqa: E402
-from engines.train.recipes.recipe import recipe_for  # noqa: E402
 from tests.support.train_runs import (  # noqa: E402
     Heard,
     after,

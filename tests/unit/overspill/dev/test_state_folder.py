@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from overspill.dev.environment import inherited
 from overspill.dev.errors import AlreadyRunning
 from overspill.dev.ports import free_ports, is_free
 from overspill.dev.state_folder import StateFolder, read_environment
-from overspill.dev.surroundings import inherited
 
 
 def test_a_second_stack_in_the_same_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
