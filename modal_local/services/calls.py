@@ -116,6 +116,8 @@ class CallService:
     async def FunctionCallCancel(self, request: api_pb2.FunctionCallCancelRequest, caller: Caller) -> Empty:
         """Ends a call and those that were made from it; of a function id, all that is unfinished."""
         dispatcher = self._scheduler.dispatcher
+        if request.terminate_containers and not self._context.settings.terminate_containers:
+            raise InvalidArgumentError("FunctionCallCancel request: terminate_containers must be false.")
         if request.function_call_id:
             calls = [self._book.call(request.function_call_id)]
         else:
