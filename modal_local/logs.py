@@ -46,7 +46,7 @@ class LogBook:
         number = self._next.get(app_id, 0) + 1
         self._next[app_id] = number
         lines = self._lines.setdefault(app_id, deque(maxlen=_LINES_KEPT))
-        calls = container.last_calls
+        calls = container.heard_calls
         lines.append(LogLine(number, app_id, container.function_id, container.task_id, at, descriptor, text, calls))
         self.notify()
 

@@ -234,7 +234,7 @@ class ContainerRecord:
 
     Attributes:
         running: the inputs that it has been given and not answered, with the attempt of each.
-        last_calls: the calls of those, or of the last ones that it had: whose output it is that comes now.
+        last_call: the call of the input that it has let go of last: it may still be heard of.
         waiter: the open request for inputs, if there is one.
         cancels: inputs to be cancelled with the next heartbeat.
         cancelling: inputs that it was told to cancel and has not let go of yet.
@@ -256,7 +256,7 @@ class ContainerRecord:
     last_heartbeat: float = 0.0
     inputs_done: int = 0
     running: dict[str, InputRecord] = field(default_factory=dict)
-    last_calls: tuple[str, ...] = ()
+    last_call: str = ""
     waiter: "InputRequest | None" = None
     cancels: list[str] = field(default_factory=list)
     cancelling: set[str] = field(default_factory=set)
@@ -264,6 +264,13 @@ class ContainerRecord:
     failure: api_pb2.GenericResult | None = None
     exit_code: int | None = None
     end_reason: str = ""
+
+    @property
+    def heard_calls(self) -> tuple[str, ...]:
+        """Whose output it is that comes now: of the calls that it has in hand, or of the last one."""
+        if self.running:
+            return tuple({one.call.call_id: None for one in self.running.values()})
+        return (self.last_call,) if self.last_call else ()
 
     @property
     def live(self) -> bool:

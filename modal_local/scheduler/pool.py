@@ -101,7 +101,6 @@ class Pool:
     def give(self, container: ContainerRecord, record: InputRecord) -> None:
         """An input goes to a container."""
         container.running[record.input_id] = record
-        container.last_calls = tuple({one.call.call_id: None for one in container.running.values()})
         self.idle.pop(container.task_id, None)
         self.running += 1
 
@@ -111,6 +110,7 @@ class Pool:
         if record is not None:
             self.running -= 1
             record.stop_timer()
+            container.last_call = record.call.call_id
             self.rest(container, now)
         return record
 

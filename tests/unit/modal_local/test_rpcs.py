@@ -1,6 +1,5 @@
 """Which RPCs the installed SDK can call, and which are served: a new one that nobody has thought of fails by name."""
 
-import asyncio
 import re
 from pathlib import Path
 
@@ -9,8 +8,9 @@ import modal
 from modal_local.left_out import LEFT_OUT, refusal
 from modal_local.limits import LEFT_OUT_OF_FUNCTIONS
 from modal_local.rpc import method_names
-from modal_local.server import ModalLocal
-from modal_local.settings import Settings
+from modal_local.rpc_table import DIFFERS, SINCE, rpc_table, served_rpcs, with_table
+
+PAGE = Path(__file__).parents[3] / "docs" / "modal_local.md"
 
 
 def callable_rpcs() -> set[str]:
@@ -20,18 +20,6 @@ def callable_rpcs() -> set[str]:
     for source in package.rglob("*.py"):
         names |= set(re.findall(r"stub\.([A-Z]\w+)", source.read_text()))
     return names & set(method_names())
-
-
-def served_rpcs() -> frozenset[str]:
-    async def ask() -> frozenset[str]:
-        server = ModalLocal(Settings(simulate=True))
-        await server.start()
-        try:
-            return server.router.served
-        finally:
-            await server.stop()
-
-    return asyncio.run(ask())
 
 
 def test_every_rpc_that_the_sdk_can_call_is_served_or_left_out_by_name() -> None:
@@ -60,7 +48,14 @@ def test_who_calls_what_is_left_out_is_told_so_by_subject() -> None:
 
 
 def test_the_page_lists_what_is_left_out() -> None:
-    page = " ".join((Path(__file__).parents[3] / "docs" / "modal_local.md").read_text().split())
+    page = " ".join(PAGE.read_text().split())
     listed = page.partition("## Left out")[2].partition("## ")[0]
     missing = [name for name in (*LEFT_OUT, *(one.name for one in LEFT_OUT_OF_FUNCTIONS)) if name not in listed]
     assert missing == []
+
+
+def test_the_pages_table_is_what_is_served() -> None:
+    served = served_rpcs()
+    text = PAGE.read_text()
+    assert with_table(text, rpc_table(served)) == text, "run python -m modal_local.rpc_table"
+    assert set(DIFFERS) | set(SINCE) <= served
