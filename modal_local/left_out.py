@@ -6,7 +6,7 @@ from typing import Final
 #: Subject, and a pattern that the names of its RPCs match.
 LEFT_OUT: Final = {
     "sandboxes and what runs in them": (
-        r"Sandbox\w*|PersistentSandbox\w*|Task(?!List|Result|GetInfo)\w+|ContainerExec\w*"
+        r"Sandbox\w*|PersistentSandbox\w*|Task(?!List|Result|GetInfo|GetCommandRouterAccess$)\w+|ContainerExec\w*"
     ),
     "network file systems": r"SharedVolume\w*",
     "Servers, endpoints and flash": r"Server\w*|Endpoint\w*|Flash\w*|ContainerServer\w*|FunctionGetFlashAuthToken",

@@ -18,7 +18,13 @@ END: Final = "<!-- the table of RPCs ends -->"
 SINCE: Final = dict.fromkeys(
     (
         *("AppRollback", "AppRollover", "FunctionCallCount", "FunctionCallFetch", "FunctionCallGetDataIn"),
-        *("FunctionCallGetInfo", "FunctionGetMetrics", "FunctionGetTimeRangeStats", "MetricsGetInfo"),
+        *(
+            "FunctionCallGetInfo",
+            "FunctionGetMetrics",
+            "FunctionGetTimeRangeStats",
+            "MetricsGetInfo",
+            "TaskGetCommandRouterAccess",
+        ),
     ),
     "unreleased",
 )

@@ -20,6 +20,7 @@ from modal_local.callbook import CallBook
 from modal_local.coldstart import ColdStarts
 from modal_local.context import Context
 from modal_local.errors import ModalLocalError
+from modal_local.execs.router import CommandRouter
 from modal_local.faults.injector import FaultInjector, Reach
 from modal_local.faults.launcher import FaultyLauncher
 from modal_local.faults.model import FaultScript, read_script
@@ -27,7 +28,7 @@ from modal_local.faults.script import FaultPlayer
 from modal_local.http import LOOPBACK, HttpServer
 from modal_local.logs import STDERR, LogBook
 from modal_local.prices import PriceTable
-from modal_local.processes import ProcessLauncher
+from modal_local.processes import TO_DIE_WITH_THE_SERVER, ProcessLauncher
 from modal_local.registry import Registry
 from modal_local.rpc import Credentials, RpcRouter
 from modal_local.scheduler.engine import Scheduler
@@ -204,6 +205,7 @@ class ModalLocal:
         self.gateway.bind = lambda function_id, params: (
             functions.variant(registry.function(function_id), params).function_id
         )
+        self.commands = CommandRouter(context, self.launcher, secret_service, TO_DIE_WITH_THE_SERVER)
         self.schedules = ScheduleService(context, registry, book, self.scheduler.dispatcher)
         self.admin = AdminService(context, registry, book, self.scheduler, self.injector, PriceTable(), self.schedules)
         self._services = [
@@ -222,6 +224,7 @@ class ModalLocal:
             DictService(context),
             QueueService(context),
             self.schedules,
+            self.commands,
             FaultPlayer(context, self.injector, self._script()),
             *(images, mounts, blobs, secret_service, volumes, self.admin),
         ]
@@ -249,7 +252,7 @@ class ModalLocal:
     async def _listen(self) -> None:
         self._http = HttpServer(self._services)
         self.context.http_base_url = await self._same_place(self._http)
-        server = GrpcServer([self.router])
+        server = GrpcServer([self.router, self.commands])
         reach = Reach(self.launcher.stop_container, server.disconnect, server.set_stream_limit)
         self.injector.attach(self.scheduler, self.book, self.registry, reach)
         try:

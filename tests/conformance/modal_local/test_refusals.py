@@ -7,6 +7,7 @@ import pytest
 from modal.exception import InvalidError, UnimplementedError
 
 from .conftest import Target
+from .test_cancel import running
 
 pytestmark = pytest.mark.modal_conformance
 
@@ -79,9 +80,9 @@ def test_what_is_left_out_is_refused_by_subject(target: Target, use: str) -> Non
         call(target)
 
 
-def test_a_command_that_is_left_out_says_so(local_target: Target) -> None:
+def test_a_terminal_in_a_container_is_refused_by_name(local_target: Target) -> None:
     call = local_target.function("nap").spawn(20)
-    listed = local_target.cli("container", "exec", "ta-0000000000000000000000", "ls", check=False)
+    done = local_target.cli("container", "exec", "--pty", running(local_target, call), "ls", check=False)
     call.cancel()
-    assert listed.returncode != 0
-    assert "left out" in listed.stdout + listed.stderr
+    assert done.returncode != 0
+    assert "modal_local does not serve terminals" in done.stdout + done.stderr
