@@ -1,4 +1,4 @@
-"""The front door: HTTP in the shape of OpenAI's Videos API, so that its own client drives us unchanged.
+"""The HTTP API, in the shape of OpenAI's Videos API, so that its own client drives us unchanged.
 
 What lives here
     forms, creation, presentation   pure: a body becomes a job, a record becomes a Video object

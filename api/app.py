@@ -44,7 +44,7 @@ def create_app(
         configure_logging(settings)
     keys = key_ring(settings)
     if keys is None:
-        log.warning("api.open", hint="OVERSPILL_API_AUTH=off: whoever reaches the port may use it")
+        log.warning("api.open", hint="OVERSPILL_API_AUTH=off: everyone who reaches the port may use it")
     parts = AppState(
         settings=settings,
         keys=keys,

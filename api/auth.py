@@ -80,7 +80,7 @@ def authenticate(ring: KeyRing | None, authorization: str | None) -> str:
     tenant = ring.tenant_of(key.strip().encode("latin-1"))
     if tenant is None:
         raise Unauthorized(
-            "The API key is not one of ours. Check the key, or ask whoever runs this service for one.",
+            "The API key is not one of ours. Check the key, or ask the operator of this service for one.",
             code="invalid_api_key",
             param="Authorization",
             headers=_CHALLENGE,

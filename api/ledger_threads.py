@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 #: Calls to the ledger at once. One takes about a millisecond, so this is thousands a second.
 THREADS = 16
-#: Longest time from asking to giving up, seconds: a submission is answered within 2 s whatever Redis does.
+#: Longest time from asking to giving up, seconds: a submission is answered within 2 s even if Redis hangs.
 ANSWER_WITHIN_S = 1.2
 
 
@@ -33,7 +33,7 @@ class LedgerThreads:
 
         Raises:
             LedgerUnavailable: there was no free thread, or no answer, in time. The work may still be done whole later.
-            LedgerError: whatever the ledger says.
+            LedgerError: any error of the ledger.
         """
         try:
             async with asyncio.timeout(self._answer_within_s):

@@ -1,4 +1,4 @@
-"""What the API needs from others, as protocols; `workers` has the implementations, tests may bring their own."""
+"""What the API needs from others, as protocols; `infra` has the implementations, tests may bring their own."""
 
 from typing import Literal, Protocol
 
@@ -19,7 +19,7 @@ class NudgeSender(Protocol):
 
 
 class Signer(Protocol):
-    """Makes addresses at which a result can be fetched by whoever holds them, for a while."""
+    """Makes addresses that let every holder fetch a result for a while."""
 
     def presigned_url(self, artifact: Artifact, *, variant: Variant) -> str:
         """The address of the video or of its thumbnail."""

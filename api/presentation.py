@@ -13,7 +13,7 @@ from ledger.models import JobRecord, RenderJob
 from ledger.states import State
 
 MICROS_PER_USD = 1_000_000
-#: Bounds of what a client is told to wait between two looks, milliseconds.
+#: Bounds of the poll interval that a client is asked to keep, milliseconds.
 POLL_MIN_MS, POLL_MAX_MS = 500, 15_000
 #: A look for each so many-th part of the time that a job still takes keeps the delay below 5 %.
 LOOKS_PER_JOB = 20

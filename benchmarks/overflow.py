@@ -6,7 +6,7 @@ twentieth of them cancelled on the way, and a few orphans left behind that the l
 and, last, one line of JSON, of which:
 
     calls                 that ran
-    notice_p50_s, _p99_s  from a call's end to the follower's look that saw it
+    notice_p50_s, _p99_s  from a call's end to the follower's poll that saw it
     cpu_cores, rss_bytes  of all followers together, while they followed; the largest one's peak memory
     overshoot_usd_micros  most by which spent + reserved ever passed the cap
     alive_after_sweep     calls that ran on Modal after everything had ended, and one sweep
@@ -51,10 +51,10 @@ from modal_local.admin_client import AdminClient
 from tests.support.redis_server import running_redis
 from tests.support.simulated_modal import simulated_modal
 from workers.dispatch import Dispatcher, policy_from
-from workers.overflow.gate import Gate
+from workers.overflow.breaker import Gate
 from workers.overflow.orphans import OrphanSweep
-from workers.overflow.shared import breaker_rules
 from workers.overflow.spawner import Spawner
+from workers.overflow.wiring import breaker_rules
 from workers.resources import Resources
 
 ROOT = Path(__file__).parents[1]
@@ -110,8 +110,8 @@ class Run:
 
     def __init__(self, settings: Settings, followers: list[psutil.Process], load: Load, admin_url: str) -> None:
         self.settings = settings
-        self.open_ends: Resources = resources_of(settings)
-        self.ledger = self.open_ends.ledger
+        self.resources: Resources = resources_of(settings)
+        self.ledger = self.resources.ledger
         self.followers = followers
         self.load = load
         self.admin = AdminClient(admin_url)
@@ -136,7 +136,7 @@ class Run:
         cost = meter.read()
         # (Some had ended by themselves when it came to them.)
         cancelled = [one for one in cancelled if self.ledger.desk.get(one).state is State.CANCELLED]
-        looks = _count(self.admin.rpcs(), "FunctionGetOutputs")
+        polls = _count(self.admin.rpcs(), "FunctionGetOutputs")
         asyncio.run(self.leave_orphans_and_sweep())
         watch.over.set()
         watcher.join()
@@ -165,7 +165,7 @@ class Run:
             "cancel_p95_s": _quantile(self.stop_times_s(cancelled), 0.95),
             "cancelled": len(cancelled),
             "cpu_ms_per_call": round(1000 * cost.cpu_s / max(1, calls), 2),
-            "looks_per_call": round(looks / max(1, calls), 2),
+            "polls_per_call": round(polls / max(1, calls), 2),
             "violations": len(self.ledger.audit(self.settings.limits)),
             "machine_cores": os.cpu_count(),
             "machine_busy_ratio": round(cost.machine_busy_ratio, 2),
@@ -184,7 +184,7 @@ class Run:
         tally: Counter[str] = Counter()
 
         def dispatch(_: int) -> dict[str, int]:
-            return Dispatcher(self.ledger, self.open_ends.nudger, self.settings).run(Kind.RENDER)
+            return Dispatcher(self.ledger, self.resources.nudger, self.settings).run(Kind.RENDER)
 
         with ThreadPoolExecutor(DISPATCHERS) as threads:
             for one in threads.map(dispatch, range(DISPATCHERS)):
@@ -194,7 +194,7 @@ class Run:
     def spawn(self) -> int:
         """Spawn all that was placed."""
         tally: Counter[str] = Counter()
-        spawner = Spawner(self.open_ends, self.modal, Gate(self.ledger, breaker_rules(self.settings)))
+        spawner = Spawner(self.resources, self.modal, Gate(self.ledger, breaker_rules(self.settings)))
         while self.ledger.client.zcard(f"{self.ledger.prefix}:waiting:modal"):
             tally.update(spawner.run(worker="benchmark"))
         return tally["spawned"]

@@ -14,10 +14,10 @@ from infra.settings import Settings
 from ledger import Ledger
 from ledger.models import Artifact
 from ledger.nudges import Nudge
+from workers.overflow.breaker import Gate
 from workers.overflow.follower import Follower
-from workers.overflow.gate import Gate
-from workers.overflow.sdk import ModalRenderer
-from workers.overflow.shared import breaker_rules
+from workers.overflow.modal_sdk.client import ModalSdk
+from workers.overflow.wiring import breaker_rules
 from workers.resources import Resources
 
 
@@ -42,9 +42,9 @@ def resources_of(settings: Settings) -> Resources:
     return Resources(settings, Ledger(settings), NoStore(settings), NoNudger(settings))
 
 
-def modal_of(settings: Settings) -> ModalRenderer:
+def modal_of(settings: Settings) -> ModalSdk:
     """The way to Modal."""
-    return ModalRenderer(
+    return ModalSdk(
         app_name=settings.modal_app, environment=settings.modal_environment, max_result_bytes=settings.max_result_bytes
     )
 
@@ -53,8 +53,8 @@ async def follow() -> None:
     """Follow until SIGTERM."""
     settings = Settings()
     configure_logging(settings)
-    open_ends = resources_of(settings)
-    follower = Follower(open_ends, modal_of(settings), Gate(open_ends.ledger, breaker_rules(settings)))
+    resources = resources_of(settings)
+    follower = Follower(resources, modal_of(settings), Gate(resources.ledger, breaker_rules(settings)))
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, follower.wake_and_stop)
     print("ready", flush=True)

@@ -11,9 +11,9 @@ import psutil
 from infra.settings import Settings
 from ledger import Ledger
 
-#: It looks so often, seconds.
+#: Interval of its samples, seconds.
 EVERY_S = 0.5
-#: Where the ledger has them: to be looked at, looked at, to be stopped.
+#: Where the ledger has them: due, claimed, to be cancelled.
 CALLS_IN = ("calls:due", "calls:claimed", "cancels")
 #: In flight at the peak, about: at least this share of the most.
 _NEAR_THE_PEAK = 0.9
@@ -30,7 +30,7 @@ class Watch:
     in_flight: list[int] = field(default_factory=list)
 
     def run(self) -> None:
-        """Look until it is over."""
+        """Watch until it is over."""
         cap = self.settings.limits.month_cap_usd_micros
         while not self.over.wait(EVERY_S):
             money = self.ledger.placing.view().money

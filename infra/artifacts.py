@@ -1,7 +1,8 @@
 """Artifacts in S3, under a key made of job and attempt, so that no two attempts ever write the same object."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
@@ -37,6 +38,15 @@ class ArtifactStoreUnavailable(Exception):
         self.key = key
         self.reason = reason
         super().__init__(f"expected S3 to {operation} {key}, got: {reason}. `overspill doctor` checks the S3 settings.")
+
+
+class ObjectNotDeleted(Exception):
+    """S3 answered, and refused to delete an object."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key = key
+        self.reason = reason
+        super().__init__(f"expected S3 to delete {key}, got: {reason}.")
 
 
 class UploadNotWhole(Exception):
@@ -89,6 +99,11 @@ class ArtifactStore:
     def client(self) -> "S3Client":
         """For the stores that keep other things in the same bucket."""
         return self._client
+
+    @cached_property
+    def _deleting_client(self) -> "S3Client":
+        """One try each: the ledger's list of deletions has the pauses."""
+        return self._connect(self._settings.s3_endpoint_url, attempts=1)
 
     @cached_property
     def _public_client(self) -> "S3Client":
@@ -184,13 +199,36 @@ class ArtifactStore:
             raise UploadNotWhole(key, f"{size_bytes} bytes with another checksum")
         return size_bytes, digest.hexdigest()
 
-    def discard(self, artifact: Artifact) -> None:
-        """Remove the files of an attempt that lost. Failing to is only logged: nothing points to them."""
-        for key in filter(None, (artifact.key, artifact.thumbnail_key)):
-            try:
-                self._client.delete_object(Bucket=artifact.bucket, Key=key)
-            except (BotoCoreError, ClientError) as error:
-                log.warning("artifact.not_discarded", key=key, error=str(error))
+    def delete_object(self, bucket: str, key: str) -> None:
+        """Delete an object, by one try. One that is not there counts as deleted.
+
+        Raises:
+            ObjectNotDeleted: S3 said no.
+            ArtifactStoreUnavailable: S3 did not answer.
+        """
+        with _deletes(key):
+            self._deleting_client.delete_object(Bucket=bucket, Key=key)
+
+    def delete_folder(self, bucket: str, prefix: str) -> bool:
+        """Delete what lies under a prefix, at most a thousand objects, by one try.
+
+        Returns:
+            Whether S3 has confirmed that nothing of it is left. False: there is more.
+
+        Raises:
+            ObjectNotDeleted: S3 said no.
+            ArtifactStoreUnavailable: S3 did not answer.
+        """
+        with _deletes(prefix):
+            page = self._deleting_client.list_objects_v2(Bucket=bucket, Prefix=prefix)
+            keys: list[Any] = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
+            if not keys:
+                return True
+            answer = self._deleting_client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+        # (S3 answers 200 to a request of which it has refused a part.)
+        for error in answer.get("Errors", []):
+            raise ObjectNotDeleted(str(error.get("Key", prefix)), f"{error.get('Code')}: {error.get('Message')}")
+        return not page.get("IsTruncated", False)
 
     def presigned_url(self, artifact: Artifact, *, variant: Variant) -> str:
         """An address at which anyone may read the object for `presign_ttl_s` seconds. No request is made.
@@ -251,7 +289,7 @@ class ArtifactStore:
         except (BotoCoreError, ClientError) as error:
             raise ArtifactStoreUnavailable("store", key, str(error)) from error
 
-    def _connect(self, endpoint_url: str | None) -> "S3Client":
+    def _connect(self, endpoint_url: str | None, *, attempts: int = 4) -> "S3Client":
         secret = self._settings.s3_secret_access_key
         client: S3Client = boto3.session.Session().client(
             "s3",
@@ -262,9 +300,19 @@ class ArtifactStore:
             config=Config(
                 connect_timeout=min(5.0, self._settings.s3_timeout_s),
                 read_timeout=self._settings.s3_timeout_s,
-                retries={"mode": "standard", "total_max_attempts": 4},
+                retries={"mode": "standard", "total_max_attempts": attempts},
                 signature_version="s3v4",
                 s3={"addressing_style": "path" if endpoint_url else "auto"},
             ),
         )
         return client
+
+
+@contextmanager
+def _deletes(key: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        raise ObjectNotDeleted(key, str(error)) from error
+    except BotoCoreError as error:
+        raise ArtifactStoreUnavailable("delete", key, str(error)) from error

@@ -10,13 +10,13 @@ log = structlog.get_logger(__name__)
 class BackgroundService:
     """Subclasses write `run`: loop until `self.stopping` is set, and set `self.is_ready` once.
 
-    A `run` that raises is logged and begun again: a service that has silently ended is worse than one that stumbles.
+    A `run` that raises is logged and begun again: a service that has silently ended is worse than one that crashes.
     """
 
     #: How long `stop` waits for `run` to end, seconds.
     STOP_TIMEOUT_S = 10.0
     #: Pause before a `run` that raised is begun again, seconds.
-    PAUSE_AFTER_STUMBLE_S = 1.0
+    PAUSE_AFTER_CRASH_S = 1.0
 
     def __init__(self, name: str) -> None:
         self.stopping = threading.Event()
@@ -42,8 +42,8 @@ class BackgroundService:
             try:
                 self.run()
             except Exception:
-                log.exception("service.stumbled", service=type(self).__name__)
-                self.stopping.wait(self.PAUSE_AFTER_STUMBLE_S)
+                log.exception("service.crashed", service=type(self).__name__)
+                self.stopping.wait(self.PAUSE_AFTER_CRASH_S)
             else:
                 return
 

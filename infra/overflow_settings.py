@@ -89,14 +89,18 @@ class OverflowSettings(TrainingSettings):
         description="How long an idle Modal container stays, seconds; the deployed renderer reads the same variable.",
     )
     top_up_step_s: float = Field(
-        default=60.0, ge=2, description="A call that outlasts its reservation gets so much more at a time, seconds."
+        default=60.0,
+        ge=2,
+        description="Size of a top-up of a call that outlasts its reservation, in seconds of its price.",
     )
     at_reservation_end: Literal["cancel", "run_on"] = Field(
         default="cancel",
         description="What becomes of a call whose reservation is used up while the budget has no more for it.",
     )
     idle_watch_every_s: float = Field(
-        default=5.0, gt=0, description="While containers may idle, Modal is asked how many exist so often, seconds."
+        default=5.0,
+        gt=0,
+        description="Interval of the question to Modal how many containers exist, while some may idle, seconds.",
     )
     true_up_hour_utc: int = Field(
         default=3,
@@ -108,7 +112,10 @@ class OverflowSettings(TrainingSettings):
         default=0.0, ge=0, description="What containers warmed for forecast peaks may cost a day, dollars; 0: none are."
     )
     warm_share: float = Field(
-        default=0.5, gt=0, le=1, description="Of the GPUs that a peak should need on Modal, so many are warm before it."
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Share of the GPUs that a peak should need on Modal that is warm before it.",
     )
     warm_most: int = Field(default=20, ge=0, description="Containers kept warm for forecast peaks at most.")
     warm_lead_s: float = Field(default=900.0, ge=0, description="How long before a peak they are there, seconds.")
@@ -118,7 +125,9 @@ class OverflowSettings(TrainingSettings):
     warm_buffer: int = Field(
         default=0, ge=0, description="Idle containers that Modal keeps beside the warm ones of a class; paid with them."
     )
-    warm_every_s: float = Field(default=30.0, gt=0, description="Warm containers are thought about so often, seconds.")
+    warm_every_s: float = Field(
+        default=30.0, gt=0, description="Interval of the decision about warm containers, seconds."
+    )
     modal_window: Literal["fixed", "measured"] = Field(
         default="fixed",
         description="`measured`: each class's idle window follows its own cold starts, up to modal_scaledown_window_s.",
@@ -138,7 +147,7 @@ class OverflowSettings(TrainingSettings):
         default=60.0, gt=0, description="Longest that one overflow task spawns; the next nudge goes on, seconds."
     )
     breaker_failures: int = Field(
-        default=5, ge=1, description="So many failed spawns within `breaker_window_s` stop all spawns for a while."
+        default=5, ge=1, description="Number of failures within `breaker_window_s` that stop all spawns for a while."
     )
     breaker_window_s: float = Field(default=30.0, gt=0, description="Window of `breaker_failures`, seconds.")
     breaker_open_s: float = Field(
@@ -150,17 +159,19 @@ class OverflowSettings(TrainingSettings):
         default=10.0, gt=0, description="Longest wait for one spawn, seconds; also its lease."
     )
     call_deadline_s: float = Field(default=1800.0, gt=0, description="Our own wall clock for a Modal call, seconds.")
-    poll_first_s: float = Field(default=0.5, gt=0, description="First look at a call after its spawn, seconds.")
+    poll_first_s: float = Field(
+        default=0.5, gt=0, description="Time from a spawn to the first poll of the call, seconds."
+    )
     poll_max_s: float = Field(
-        default=5.0, gt=0, description="Longest time between two looks at a call that sends no hints, seconds."
+        default=5.0, gt=0, description="Longest interval between two polls of a call that sends no hints, seconds."
     )
     poll_hinted_s: float = Field(
-        default=30.0, gt=0, description="Time between two looks at a call whose hints come, seconds."
+        default=30.0, gt=0, description="Interval between two polls of a call that sends hints, seconds."
     )
-    looks_per_s: float = Field(
+    polls_per_s: float = Field(
         default=100.0,
         gt=0,
-        description="Looks a second in one follower, about; more calls in flight are each looked at less often.",
+        description="Polls a second of one follower, about; with more calls in flight, each is polled less often.",
     )
     result_transport: Literal["inline", "presigned"] = Field(
         default="inline",
@@ -171,5 +182,5 @@ class OverflowSettings(TrainingSettings):
     )
     follow_batch: int = Field(default=200, ge=1, le=500, description="Calls that a follower claims at a time.")
     follow_concurrency: int = Field(
-        default=30, ge=1, le=40, description="Looks at once; Modal's client stalls near 100 requests."
+        default=30, ge=1, le=40, description="Polls at once in one follower; Modal's client stalls near 100 requests."
     )

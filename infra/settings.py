@@ -76,6 +76,25 @@ class Settings(OverflowSettings):
     lease_s: float = Field(
         default=10.0, ge=1, description="Life of an in-house lease; renewed three times in it, seconds."
     )
+    start_timeout_s: float = Field(
+        default=1800.0,
+        gt=0,
+        description="Longest time from an in-house attempt's start to its first progress (a model loads), seconds.",
+    )
+    render_progress_timeout_s: float = Field(
+        default=300.0, gt=0, description="An in-house render without progress for longer is killed, seconds."
+    )
+    render_wall_clock_s: float = Field(
+        default=1800.0, gt=0, description="An in-house render that takes longer is killed, seconds."
+    )
+    train_progress_timeout_s: float = Field(
+        default=1800.0, gt=0, description="An in-house training run without progress for longer is killed, seconds."
+    )
+    train_wall_clock_s: float = Field(
+        default=30 * 86_400.0,
+        gt=0,
+        description="Longest time of one in-house training attempt, seconds; a shorter one follows from its own size.",
+    )
     max_attempts: int = Field(default=25, ge=1, le=1000, description="Attempts that a job may have in all.")
     delivery_patience_s: float = Field(
         default=600.0, ge=0, description="How long a finished in-house result waits for an S3 that is away, seconds."
@@ -85,9 +104,11 @@ class Settings(OverflowSettings):
     )
     render_engine: str = Field(default="procedural", description="The engine that renders; see engines/render.")
 
-    # --- Reconciler
-    sweep_every_s: float = Field(default=1.0, gt=0, description="Time between two sweeps, seconds.")
-    sweep_batch: int = Field(default=500, ge=1, le=500, description="Jobs that one sweep takes at a time.")
+    # --- Maintenance
+    sweep_every_s: float = Field(
+        default=1.0, gt=0, description="Interval of the repair services (leases, held jobs, nudges, ...), seconds."
+    )
+    sweep_batch: int = Field(default=500, ge=1, le=500, description="Jobs that a repair service takes at a time.")
     foreign_record_timeout_s: float = Field(
         default=60.0,
         gt=0,
@@ -100,10 +121,18 @@ class Settings(OverflowSettings):
         description="Time between two comparisons of Modal's running calls with the ledger, seconds.",
     )
     retention_s: float = Field(
-        default=7 * 86_400.0, ge=60, description="An ended job and its artifact are forgotten after this, seconds."
+        default=7 * 86_400.0,
+        ge=60,
+        description="Retention of an ended job and all that it has left in S3, seconds.",
     )
 
     # --- Celery and logs
+    message_max_bytes: int = Field(
+        default=1_048_576,
+        ge=4096,
+        le=64 * 1_048_576,
+        description="Longest Celery message, and body in it after decompression, bytes; longer ones are dropped.",
+    )
     worker_events: bool = Field(default=True, description="Task events for Flower; costs some throughput.")
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: JSON unless on a terminal."

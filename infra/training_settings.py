@@ -42,6 +42,18 @@ class TrainingSettings(LedgerSettings):
     modal_data_bucket: str | None = Field(
         default=None, description="S3 bucket with datasets that the deployed trainer mounts, read-only."
     )
+    train_data_roots: tuple[Path, ...] | None = Field(
+        default=None,
+        description="Folders that data sets on a disk may lie in, as a JSON list; None: `datasets` in TRAIN_FOLDER.",
+    )
+    train_data_buckets: tuple[str, ...] | None = Field(
+        default=None,
+        description="Buckets, or `bucket/prefix`, that `s3://` data sets may lie in, as a JSON list; None: "
+        "MODAL_DATA_BUCKET and S3_BUCKET. What jobs have left in S3_BUCKET is never one.",
+    )
+    train_data_bytes: int = Field(
+        default=200 * 1024**3, ge=1, description="An `s3://` data set of more is not fetched, bytes."
+    )
     train_startup_s: float = Field(default=90.0, ge=0, description="From a spawn to the first step on Modal, seconds.")
     train_seconds_per_example: float = Field(
         default=0.002, gt=0, description="Guess of a run's speed before anything was learnt, seconds per example."

@@ -114,8 +114,14 @@ class Following:
             rate={"per_s": rate.per_s, "burst": rate.burst},
         )
         hints_ms = answer.get("hints_ms")
+        records: list[JobRecord] = []
+        for row in answer["jobs"] or []:
+            try:
+                records.append(record_from_fields(row))
+            except (KeyError, ValueError, TypeError) as error:
+                self._runner.call("quarantine", id=row["id"], why=f"a field is missing or wrong ({error!r})"[:500])
         return SpawnClaim(
-            records=[record_from_fields(row) for row in answer["jobs"] or []],
+            records=records,
             phase=str(answer["phase"]),
             waiting=int(answer["waiting"]),
             wait_s=int(answer["wait_ms"]) / 1000,
@@ -233,7 +239,8 @@ class Following:
     def idle_pools(self, *, limit: int = 1000) -> list[tuple[Kind, str]]:
         """The kinds and GPU classes of which containers may idle now."""
         answer = self._runner.call("idle_pools", limit=limit)
-        return [(Kind(kind), gpu) for kind, _, gpu in (name.partition(":") for name in answer["pools"] or [])]
+        named = (name.partition(":") for name in answer["pools"] or [])
+        return [(Kind(kind), gpu) for kind, _, gpu in named if kind in set(Kind)]
 
     def breaker(self) -> StoredBreaker:
         """The breaker before Modal as it stands."""

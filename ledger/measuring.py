@@ -4,7 +4,7 @@ It is as fast with a million jobs as with none: sizes and first entries of index
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ledger.metrics import apart, is_example, is_of_histogram
@@ -138,6 +138,8 @@ class Measurement:
     histograms: Sequence[Series]
     exemplars: Mapping[tuple[str, Labels, str], Exemplar]
     gauges: Mapping[tuple[str, Labels], Gauge]
+    #: Objects, folders and jobs that are to be deleted and are not confirmed yet, by store.
+    deletions: Mapping[str, int] = field(default_factory=dict)
 
 
 class Measuring:
@@ -178,6 +180,7 @@ class Measuring:
             histograms=_histograms(counters),
             exemplars=_exemplars(counters),
             gauges=_gauges(answer["gauges"]),
+            deletions=answer["deletions"],
         )
 
 

@@ -3,6 +3,8 @@
 Lost, doubled or late, a nudge costs time, never a job: the sweep sends it again for whatever still waits.
 """
 
+import hashlib
+import hmac
 from dataclasses import dataclass
 
 from ledger.models import Kind
@@ -16,6 +18,11 @@ INHOUSE_TASK = "tasks.run_inhouse"
 SPAWN_TASK = "tasks.spawn_overflow"
 
 OVERFLOW_QUEUE = "overflow"
+
+#: The header of a Celery message that carries a nudge's signature.
+SIGNATURE_HEADER = "overspill_signature"
+#: A shorter key could be guessed.
+NUDGE_KEY_MIN_CHARS = 16
 
 
 @dataclass(frozen=True)
@@ -49,3 +56,19 @@ def run(pool: Pool, kind: Kind) -> Nudge:
 def all_nudges() -> tuple[Nudge, ...]:
     """Every nudge there is, once."""
     return tuple(nudge for kind in Kind for nudge in (decide(kind), run(Pool.INHOUSE, kind), run(Pool.MODAL, kind)))
+
+
+def sign(key: str, nudge: Nudge, *, message_id: str) -> str:
+    """The signature of one nudge: HMAC-SHA256 over all that counts in it, in hexadecimal.
+
+    It has no date: a nudge may wait for hours, and one that is sent again changes only timing.
+    """
+    signed = "\n".join((nudge.queue, nudge.task, str(nudge.kind), message_id))
+    return hmac.new(key.encode(), signed.encode(), hashlib.sha256).hexdigest()
+
+
+def is_signed(keys: tuple[str, ...], nudge: Nudge, *, message_id: str, signature: str) -> bool:
+    """Whether one of our keys made this signature."""
+    given = signature.encode(errors="replace")
+    good = [hmac.compare_digest(sign(key, nudge, message_id=message_id).encode(), given) for key in keys]
+    return any(good)

@@ -167,16 +167,34 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class DueCall:
-    """A Modal call to be looked at. Times are milliseconds by Redis's clock."""
+class ModalCall:
+    """The Modal call of an attempt: what each view of it below has. Times are milliseconds by Redis's clock."""
 
     job_id: str
     #: The fencing token.
     attempt: int
     kind: Kind
     gpu: str
-    call_id: str
+    #: None: its spawn has not answered (yet).
+    call_id: str | None
+    #: When this view was read.
     now_ms: int
+
+    @property
+    def attempt_of(self) -> tuple[str, int]:
+        """The attempt: job and number."""
+        return self.job_id, self.attempt
+
+    def log_context(self) -> dict[str, object]:
+        """What every log line about this call carries."""
+        return {"job_id": self.job_id, "attempt": self.attempt, "kind": str(self.kind), "call_id": self.call_id}
+
+
+@dataclass(frozen=True)
+class DueCall(ModalCall):
+    """A Modal call to be polled."""
+
+    call_id: str
     spawned_ms: int
     call_deadline_ms: int
     #: 0 to 100, as far as is known.
@@ -191,10 +209,6 @@ class DueCall:
     reserved_usd_micros: int = 0
     usd_nanos_per_s: int = 0
 
-    def log_context(self) -> dict[str, object]:
-        """What every log line about this call carries."""
-        return {"job_id": self.job_id, "attempt": self.attempt, "kind": str(self.kind), "call_id": self.call_id}
-
 
 @dataclass(frozen=True)
 class DueCalls:
@@ -208,15 +222,9 @@ class DueCalls:
 
 
 @dataclass(frozen=True)
-class DueCancel:
-    """A Modal call to be stopped. `call_id` None: its spawn has not answered (yet)."""
+class DueCancel(ModalCall):
+    """A Modal call to be cancelled."""
 
-    job_id: str
-    attempt: int
-    kind: Kind
-    call_id: str | None
-    gpu: str
-    now_ms: int
     spawned_ms: int | None
     spawn_intent_ms: int | None
     #: Our own wall clock of the call; None: it was not known when it was spawned.

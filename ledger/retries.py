@@ -33,6 +33,8 @@ class Cause(StrEnum):
     LEASE_LOST = "lease_lost"
     #: Modal refused the spawn; no call exists.
     SPAWN_REFUSED = "spawn_refused"
+    #: The overflow worker could not send the spawn (a full disk, no file handles); no call exists, the fault is ours.
+    SPAWN_NOT_PREPARED = "spawn_not_prepared"
     #: The spawn's answer never came; a call may exist.
     SPAWN_LOST = "spawn_lost"
     #: The call could not say that it began, and left before it worked.
@@ -107,6 +109,7 @@ RULES: Mapping[Cause, RetryRule] = {
     Cause.BUDGET: RetryRule(20, first_s=1),
     Cause.LEASE_LOST: RetryRule(5, first_s=0),
     Cause.SPAWN_REFUSED: RetryRule(20, first_s=2, longest_s=120),
+    Cause.SPAWN_NOT_PREPARED: RetryRule(20, first_s=2, longest_s=120),
     Cause.SPAWN_LOST: RetryRule(8, first_s=2),
     Cause.NOT_ANNOUNCED: RetryRule(8, first_s=2),
     Cause.RESULT_LOST: RetryRule(3),

@@ -1,7 +1,9 @@
 """Where the ledger is, and how long anybody waits for it. Read from `OVERSPILL_...` in the environment."""
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ledger.nudges import NUDGE_KEY_MIN_CHARS
 
 
 class LedgerSettings(BaseSettings):
@@ -15,6 +17,11 @@ class LedgerSettings(BaseSettings):
     )
     broker_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/1"), description="Redis of Celery's queues; may be the same server."
+    )
+    nudge_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="Keys of nudges, comma separated, 16 characters at least: the first signs, each verifies. Set: a "
+        "worker drops nudges that carry no good signature. Empty: nudges are not signed.",
     )
     ledger_prefix: str = Field(
         default="{overspill}",
@@ -34,3 +41,19 @@ class LedgerSettings(BaseSettings):
         default=5.0, gt=0, le=3600, description="A job that waits longer than this is nudged again, seconds."
     )
     events_kept: int = Field(default=100_000, ge=1_000, description="Length of the stream of events, entries.")
+
+    @field_validator("nudge_keys")
+    @classmethod
+    def _keys_are_long_enough(cls, value: SecretStr) -> SecretStr:
+        if any(len(key) < NUDGE_KEY_MIN_CHARS for key in _split(value)):
+            raise ValueError(f"expected keys of {NUDGE_KEY_MIN_CHARS} characters or more")
+        return value
+
+    @property
+    def keys_of_nudges(self) -> tuple[str, ...]:
+        """The keys of nudges; the first one signs. Empty: nudges are not signed."""
+        return _split(self.nudge_keys)
+
+
+def _split(keys: SecretStr) -> tuple[str, ...]:
+    return tuple(key.strip() for key in keys.get_secret_value().split(",") if key.strip())

@@ -27,7 +27,7 @@ class State(StrEnum):
 
     #: Accepted and waiting for a decision. Moved on by a dispatcher.
     QUEUED = "queued"
-    #: Waiting in the control plane: in-house is full and Modal may not be used now. Moved on by the reconciler.
+    #: Waiting in the control plane: in-house is full and Modal may not be used now. Moved on by maintenance.
     HELD = "held"
     #: Decided; the attempt waits for a GPU worker (in-house) or for its spawn (Modal).
     PLACED = "placed"

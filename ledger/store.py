@@ -8,6 +8,7 @@ from ledger.audit import Violation, audit
 from ledger.budget import Budget
 from ledger.calls import Calls
 from ledger.decisions import Limits
+from ledger.deletions import Deletions
 from ledger.desk import Desk
 from ledger.following import Following
 from ledger.looking import Looking
@@ -31,7 +32,8 @@ class Ledger:
         attempts: run, renew, deliver, complete and fail attempts; in-house slots.
         calls: record, stop and settle Modal calls.
         following: what spawners and followers share: calls that are due, hints, the breaker, the rate of spawns.
-        sweeps: what the reconciler does again and again.
+        sweeps: what maintenance does again and again.
+        deletions: objects that nothing points to any more, until their store has confirmed their deletion.
         looking: what people watch: calls in flight, the newest events.
         budget: how the caps stand, the month's book, the operator's hand, the true-up.
         measuring: everything that is shown about it, for the exporter.
@@ -58,6 +60,7 @@ class Ledger:
         self.calls = Calls(self.runner, prefix=self.prefix)
         self.following = Following(self.runner)
         self.sweeps = Sweeps(self.runner)
+        self.deletions = Deletions(self.runner, prefix=self.prefix)
         self.warming = Warming(self.runner)
         self.budget = Budget(self.runner)
         self.looking = Looking(self.runner, prefix=self.prefix)

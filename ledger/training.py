@@ -82,7 +82,7 @@ class Training:
         return {key: float(value) for key, value in raw.items()}
 
     def waiting_inhouse(self, kind: Kind, *, limit: int) -> list[JobRecord]:
-        """Jobs that are placed in-house and wait for a slot, the next one first."""
+        """Jobs that are placed in-house and wait for a slot, the next one first. Unreadable ones are left out."""
         client = self._runner.client
 
         def read() -> list[Any]:
@@ -90,9 +90,9 @@ class Training:
             pipe = client.pipeline(transaction=False)
             for job_id in ids:
                 pipe.hgetall(f"{self._prefix}:job:{job_id}")
-            return pipe.execute()
+            return pipe.execute(raise_on_error=False)
 
-        return [record_from_fields(row) for row in self._runner.guarded(read) if row]
+        return [record for row in self._runner.guarded(read) if (record := _readable(row)) is not None]
 
     def recall(self, record: JobRecord, decision: RunOnModal, *, limits: Limits, reason: str) -> bool:
         """Have a job that waits for an in-house slot decided about again, because Modal should have it.
@@ -114,3 +114,13 @@ class Training:
         """Keep the claim on an attempt that is being prepared for its spawn. False: it is not ours any more."""
         answer = self._runner.call("hold_spawn", id=job_id, attempt=attempt, lease_ms=int(lease_s * 1000))
         return bool(answer["outcome"] == "held")
+
+
+def _readable(row: object) -> JobRecord | None:
+    """None: there is no record, or whoever loads it next puts it into quarantine."""
+    if not isinstance(row, dict) or not row:
+        return None
+    try:
+        return record_from_fields(row)
+    except (KeyError, ValueError, TypeError):
+        return None

@@ -85,7 +85,8 @@ def data_on_modal(dataset: str, bucket: str | None) -> str | None:
     Raises:
         DatasetProblem: a container cannot read it: it is a path on a disk of ours, or in a bucket that is not mounted.
     """
-    if dataset == SHAPES or PurePosixPath(dataset).is_relative_to(VOLUMES_PATH):
+    place = PurePosixPath(dataset)
+    if dataset == SHAPES or (place.is_relative_to(VOLUMES_PATH) and ".." not in place.parts):
         return None
     if not is_in_s3(dataset):
         cause = "on Modal no disk of ours is seen; there, name an s3:// address in the bucket that the trainer mounts"

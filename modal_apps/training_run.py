@@ -138,6 +138,7 @@ class TrainingRun:
             folder=folder,
             cache=self._cache,
             data=data_of(request, self._data_root),
+            data_roots=(self._data_root, self._cache, self._root),
             classifier=self._root / request.classifier if request.classifier else None,
             job=request.job,
             on_event=on_event,

@@ -33,7 +33,7 @@ class AdminClient:
         if not admin_url.startswith(("http://127.0.0.1:", "http://localhost:", "http://[::1]:")):
             raise AdminError(0, f"Expected the admin_url of a server on this machine, got {admin_url!r}.")
         self._base = admin_url.rstrip("/")
-        # No proxy stands between two processes of one machine, whatever the environment says.
+        # Two processes of one machine need no proxy, even if the environment names one.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def health(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class AdminClient:
         """Injects a fault; the fields are those of `modal_local.faults.model.Fault`.
 
         Raises:
-            AdminError: the fault makes no sense (400), or has nothing to strike (404).
+            AdminError: the fault is malformed (400), or has no target (404).
         """
         return self._ask("POST", "/faults", {"kind": kind, **fields})
 

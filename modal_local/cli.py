@@ -102,7 +102,7 @@ def serve(  # noqa: PLR0917 - typer reads each flag from a parameter
 
 async def _serve(settings: Settings) -> None:
     _log_to_stderr()
-    # Tens of thousands of calls live long; looking for garbage among them at Python's usual rate costs a tenth.
+    # Tens of thousands of calls live long; garbage collection at Python's default rate costs a tenth.
     gc.set_threshold(*_GC_THRESHOLDS)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()

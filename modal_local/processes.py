@@ -337,9 +337,13 @@ class ProcessLauncher:
         for reader in readers:
             reader.cancel()
         await self._volumes.detach(container.task_id, commit=code == 0)
-        said = self._logs.last(container.app_id, container.task_id, _TOLD_LINES) if code else []
+        tail = self._logs.last(container.app_id, container.task_id, _TOLD_LINES) if code else []
         self._context.logger.info(
-            "container.ended", container_id=container.task_id, exit_code=code, reason=container.end_reason, said=said
+            "container.ended",
+            container_id=container.task_id,
+            exit_code=code,
+            reason=container.end_reason,
+            tail=tail,
         )
         ended(container, 128 - code if code < 0 else code)
         await asyncio.to_thread(shutil.rmtree, self._home(container.task_id), ignore_errors=True)

@@ -149,7 +149,7 @@ class CallRecord:
     """A function call: one input, or the many of a map.
 
     Attributes:
-        total: how many inputs it will have; None until the client has said so.
+        total: how many inputs it will have; None until the client has sent it.
         idempotency_key: of the RPC that made it: a client that missed the answer, over a restart even, asks again.
         order: the inputs in the order in which they ended, which is what a map's client reads on.
     """
@@ -237,7 +237,7 @@ class ContainerRecord:
         last_call: the call of the input that it has let go of last: it may still be heard of.
         waiter: the open request for inputs, if there is one.
         cancels: inputs to be cancelled with the next heartbeat.
-        cancelling: inputs that it was told to cancel and has not let go of yet.
+        cancelling: inputs that it was asked to cancel and has not released yet.
         failure: what it reported when its import or @enter failed.
         idle_since: by the steady clock, as is `last_heartbeat`; the other times are the wall clock's.
     """

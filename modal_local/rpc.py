@@ -2,8 +2,8 @@
 
 A *service object* is any object with public async methods named exactly as RPCs:
 `async def VolumeGetOrCreate(self, request, caller) -> Response`; for server-streaming RPCs, an async generator.
-What an RPC changed in the store is committed before its answer leaves. What nobody serves is answered UNIMPLEMENTED by
-name, and logged once.
+What an RPC changed in the store is committed before its answer leaves. An RPC without a service is answered
+UNIMPLEMENTED with its name, and logged once.
 """
 
 import asyncio

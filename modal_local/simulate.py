@@ -153,7 +153,7 @@ class SimulatedLauncher:
             result = api_pb2.GenericResult(
                 status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS, data=pickle.dumps(value, protocol=4)
             )
-        except Exception as error:  # noqa: BLE001 - whatever the handler raises is the call's failure
+        except Exception as error:  # noqa: BLE001 - any error of the handler is the call's failure
             result = api_pb2.GenericResult(
                 status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE,
                 data=pickle.dumps(error, protocol=4),

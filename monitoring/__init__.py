@@ -1,7 +1,7 @@
-"""Who watches: the exporter, recording and alert rules with their tests, dashboards, alert delivery.
+"""Monitoring: the exporter, recording and alert rules with their tests, dashboards, alert delivery.
 
 What lives here
-    catalogue        every metric there is: name, type, help, labels, unit; docs/monitoring.md is made from it
+    catalogue        every metric: name, type, help, labels, unit; docs/monitoring.md is made from it
     alerting/        service levels, recording rules and alerts, in code; `python -m monitoring.alerting` writes files
     documentation    the parts of docs/monitoring.md that are made from the code
     exporter/        reads the ledger at each scrape and serves it: `python -m monitoring.exporter`
@@ -14,7 +14,7 @@ What lives here
 What must hold
     Metrics are read from the ledger, where they are raised in the same script as the transition that they count, so
     they cannot disagree with it and survive any process. Nothing here writes to the ledger.
-    A scrape reads a bounded number of entries, whatever the number of jobs; every label has a bounded set of values.
+    A scrape reads a bounded number of entries, however many jobs there are; every label has a bounded set of values.
 
 Who may come in
     Nobody: this room imports the ledger and the workers' settings, and is imported by none but the CLI.

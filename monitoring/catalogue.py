@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import product
 
+from ledger.deletions import Result, Store
 from ledger.models import Kind
 from ledger.refusals import Refusal
 from ledger.retries import Cause
 from ledger.states import TERMINAL, Pool
+from workers.maintenance.duties import DutyName
 
 PREFIX = "overspill_"
 
@@ -35,7 +37,7 @@ class Type(StrEnum):
 
 
 class Source(StrEnum):
-    """Where the exporter has it from."""
+    """The source of a metric in the exporter."""
 
     #: The ledger's counters and histograms: raised in the script of the transition that they count.
     LEDGER = "ledger"
@@ -132,9 +134,9 @@ _JOBS = (
                zeros=_BY_KIND_AND_POOL),
     _histogram("job_total_seconds", "From a job's acceptance to its completion.", "kind", "pool",
                zeros=_BY_KIND_AND_POOL),
-    _counter("retired_total", "Ended jobs forgotten after their retention.", "kind"),
-    _counter("quarantined_total", "Records put aside because this version cannot read them.", "reason"),
-    _counter("messages_dropped_total", "Celery messages that made no sense or could not be recorded.", "reason"),
+    _counter("retired_total", "Ended jobs removed after their retention.", "kind"),
+    _counter("quarantined_total", "Records quarantined because this version cannot read them.", "reason"),
+    _counter("messages_dropped_total", "Celery messages that were malformed or could not be recorded.", "reason"),
 )  # fmt: skip
 
 _ATTEMPTS = (
@@ -143,9 +145,11 @@ _ATTEMPTS = (
            ("gpu", "kind", "pool"), source=Source.LEDGER, counts="placements_total"),
     _counter("attempts_total", "Attempts ended: completed, cancelled, or the cause of their failure.",
              "gpu", "kind", "outcome", "pool"),
-    _counter("train_restarts_total", "Runs started once more within their attempt: their container was taken.",
+    _counter("hangs_total", "In-house attempts that hung: which of their clocks ran out.",
+             "clock", "kind", zeros={"clock": ("start", "progress", "wall", "delivery"), "kind": _KINDS}),
+    _counter("train_restarts_total", "Runs restarted within their attempt, because their container was preempted.",
              "pool", zeros={"pool": _POOLS}),
-    _counter("train_steps_repeated_total", "Training steps done again: a run went on from an earlier checkpoint.",
+    _counter("train_steps_repeated_total", "Training steps repeated after a resume from an earlier checkpoint.",
              "pool", zeros={"pool": _POOLS}),
     _counter("out_of_memory_total", "Attempts that ran out of memory: the GPU's (`cuda`) or the host's.",
              "kind", "pool", "where", zeros={**_BY_KIND_AND_POOL, "where": ("cuda", "host")}),
@@ -154,20 +158,20 @@ _ATTEMPTS = (
     _histogram("cold_start_seconds", "From a Modal container's start to its first input's, as that input saw it.",
                "gpu", "kind"),
     _histogram("prediction_error_ratio",
-               "What a Modal attempt cost, divided by what was set aside for it at first (above 1: too little was).",
+               "Cost of a Modal attempt, divided by its first reservation (above 1: it was too low).",
                "kind", "pool"),
 )  # fmt: skip
 
 _DECISIONS = (
-    _counter("decisions_total", "Decisions committed (inhouse, modal, hold, shed), by the rule that spoke.",
+    _counter("decisions_total", "Decisions committed (inhouse, modal, hold, shed), by the rule that decided.",
              "decision", "kind", "rule"),
     _counter("spill_refused_total", "Spills that a hard limit refused.", "kind", "reason",
              zeros={"kind": _KINDS, "reason": tuple(str(refusal) for refusal in Refusal)}),
     _counter("spill_transitions_total", "Changes between spilling and not.", "kind", "to",
              zeros={"kind": _KINDS, "to": ("on", "off")}),
-    _counter("spill_overrides_total", "Times that an operator took spilling into their own hand.", "mode"),
+    _counter("spill_overrides_total", "Overrides of spilling by an operator.", "mode"),
     _gauge("spill_active", "Whether the policy spills now (1) or not (0).", "kind"),
-    _gauge("spill_since_timestamp_seconds", "When that changed last; 0: never.", "kind", unit="seconds"),
+    _gauge("spill_since_timestamp_seconds", "When that last changed; 0: never.", "kind", unit="seconds"),
 )  # fmt: skip
 
 _DEPTHS = (
@@ -175,18 +179,19 @@ _DEPTHS = (
            "waiting_inhouse, active_inhouse.", "kind", "state"),
     _gauge("jobs_kept", "Records in the ledger, ended jobs too.", "kind"),
     _gauge("jobs_held", "Jobs that wait because in-house is full and Modal may not be used now."),
-    _gauge("jobs_quarantined", "Records put aside and not yet mended."),
+    _gauge("jobs_quarantined", "Records in quarantine."),
     _gauge("oldest_job_age_seconds", "Age of the oldest job that is queued or waits in-house, since its acceptance; "
-           "delayed or claimed, since the end of that pause or claim, which nobody took up; "
+           "delayed or claimed, since the end of that pause or claim, if it was not taken up; "
            "that runs in-house, since its start; that is held, since it was first held.",
            "kind", "state", unit="seconds"),
     _gauge("predicted_wait_seconds", "In-house queue, times the mean run so far, divided by live slots; +Inf: no slot.",
            "kind", unit="seconds"),
     _gauge("slots_live", "In-house slots with a live lease.", "kind"),
     _gauge("slots_busy", "Attempts that run in-house.", "kind"),
-    _gauge("leases_expired", "Attempts whose holder has not renewed, and that no sweep has taken away yet."),
+    _gauge("leases_expired", "Attempts whose lease has lapsed and that no sweep has ended yet."),
     _gauge("nudges_overdue", "Jobs whose nudge seems lost.", "queue"),
     _gauge("broker_messages", "Messages in a Celery queue, over all its priority lists.", "queue"),
+    _gauge("broker_wrong_type_keys", "Keys of a Celery queue that hold something which is no list.", "queue"),
     _gauge("broker_unacked_messages", "Messages delivered and not acknowledged (with emulated acks only)."),
 )  # fmt: skip
 
@@ -195,26 +200,27 @@ _MODAL = (
     _gauge("modal_oldest_age_seconds", "Age of the oldest attempt that waits for its spawn, or is alive, since its "
            "placement.", "state", unit="seconds"),
     _gauge("modal_containers_idle", "Containers that may be idle and are paid for, all of them."),
-    _gauge("follow_delay_seconds", "For how long the most overdue call has waited for a follower's look.",
+    _gauge("follow_delay_seconds", "How long the most overdue call has waited for a poll.",
            unit="seconds"),
-    _histogram("follow_lag_seconds", "From a call's end to the follower that saw it.", "gpu", "kind"),
+    _histogram("follow_lag_seconds", "From a call's end to the poll that saw it.", "gpu", "kind"),
     _histogram("spawn_seconds", "How long Modal took to accept a call.", "gpu", "kind"),
     _counter("spawn_errors_total", "Spawns refused or lost, by the kind of error.", "reason",
-             zeros={"reason": ("unavailable", "timed_out", "throttled", "token_refused", "not_deployed", "error")}),
+             zeros={"reason": ("unavailable", "timed_out", "throttled", "token_refused", "not_deployed", "not_prepared",
+                              "error")}),
     _gauge("modal_breaker", "1 for the phase that the circuit breaker before Modal is in: closed, half_open, open.",
            "phase"),
     _gauge("modal_breaker_reason", "1 for the reason why the breaker is open.", "reason"),
     _counter("modal_breaker_transitions_total", "Changes of the breaker's phase.", "reason", "to"),
     _gauge("followers_live", "Followers with a live lease."),
-    _counter("hints_total", "What calls said of themselves on their way.", "what"),
-    _counter("calls_stopped_total", "Calls that nobody wanted any more, stopped and settled.", "kind", zeros=_BY_KIND),
+    _counter("hints_total", "Hints that calls sent: started, progress, done.", "what"),
+    _counter("calls_stopped_total", "Cancelled or unneeded calls, stopped and settled.", "kind", zeros=_BY_KIND),
     _counter("orphans_total", "Calls of ours that the ledger did not know: adopted or stopped.", "kind",
              "outcome", zeros={**_BY_KIND, "outcome": ("adopted", "stopped")}),
-    _counter("containers_ended_early_total", "Idle containers that were found gone before their window was over.",
+    _counter("containers_ended_early_total", "Idle containers that ended before their window was over.",
              "gpu", "kind"),
     _counter("idle_not_taken_total", "Idle containers that an attempt was expected to take and did not.", "gpu",
              "kind"),
-    _counter("stray_reservations_total", "Reservations that nobody would have settled (there should be none).",
+    _counter("leaked_reservations_total", "Leaked reservations that were released (there should be none).",
              "reason"),
 )  # fmt: skip
 
@@ -223,13 +229,13 @@ _MONEY = (
              "component", "gpu", "kind", "pool", unit="usd"),
     _counter("reservation_exceeded_usd_total", "Dollars by which settlements passed what was reserved for them.",
              "gpu", "kind", unit="usd"),
-    _counter("overshoot_usd_total", "Dollars by which a cap was passed after all (a call outlived its reservation).",
+    _counter("overshoot_usd_total", "Dollars by which a cap was exceeded (a call outlived its reservation).",
              "scope", unit="usd", zeros={"scope": ("month", "day", "tenant", "kind")}),
     _counter("top_ups_total", "Reservations raised while their call runs, or refused.", "kind", "outcome"),
     _counter("true_up_usd_total", "Dollars by which Modal's billing report differed from ours, booked.", "direction",
              unit="usd"),
     _counter("money_stages_total", "Stages that budgets reached: warn_50, warn_80, drain, stop.", "scope", "stage"),
-    _gauge("burn_usd_per_second", "What everything that is alive on Modal costs at this moment."),
+    _gauge("burn_usd_per_second", "Dollars a second of everything that is alive on Modal now."),
     _gauge("burn_gpus", "GPUs of it."),
     _gauge("budget_cap_usd", "The cap of a budget, as the last placement on Modal had it (before the first: the "
            "exporter's own setting): month, day, kind:<kind>, and tenant:<tenant> where one is set.",
@@ -247,15 +253,21 @@ _MONEY = (
 _SELF = (
     _gauge("up", "Whether the ledger answered this scrape."),
     Metric("build_info", Type.GAUGE, "1; the labels say what runs.", ("python", "version")),
-    _gauge("duty_timestamp_seconds", "When a duty was done last, and went well: reconciler, follower.", "duty",
+    _gauge("duty_timestamp_seconds", "Last success of a duty (maintenance, follower); 0: never.", "duty",
            unit="seconds"),
+    _gauge("duty_failed_rounds", "Rounds of a duty that have failed in a row.", "duty"),
+    _counter("duty_failures_total", "Rounds of a maintenance duty that failed.", "duty",
+             zeros={"duty": tuple(DutyName)}),
+    _gauge("deletions_pending", "Objects, folders and jobs that are to be deleted and are not confirmed yet.", "store"),
+    _counter("deletions_total", "What became of tries to delete: deleted, failed (tried again), unfinished, refused.",
+             "outcome", "store", zeros={"outcome": tuple(Result), "store": tuple(Store)}),
     _gauge("redis_up", "Whether a Redis answered this scrape: the ledger's, the broker's.", "role"),
     _gauge("redis_memory_used_bytes", "Memory that it uses.", "role", unit="bytes"),
     _gauge("redis_memory_max_bytes", "Memory that it may use: maxmemory, or the host's where that is not set.",
            "role", unit="bytes"),
-    Metric("redis_evicted_keys_total", Type.COUNTER, "Keys that it threw away (one is too many).", ("role",)),
-    _gauge("redis_keeps_all", "Whether it throws nothing away (maxmemory-policy noeviction).", "role"),
-    _gauge("redis_writes_ok", "Whether its last writes to disk went well.", "role"),
+    Metric("redis_evicted_keys_total", Type.COUNTER, "Keys that it evicted (one is too many).", ("role",)),
+    _gauge("redis_keeps_all", "Whether it evicts nothing (maxmemory-policy noeviction).", "role"),
+    _gauge("redis_writes_ok", "Whether its last writes to disk succeeded.", "role"),
     _gauge("exporter_read_seconds", "How long this scrape's reads took.", unit="seconds"),
     _gauge("exporter_unlisted_series", "Series of the ledger that this exporter's catalogue lacks (another version)."),
 )  # fmt: skip
@@ -264,7 +276,7 @@ SECTIONS: Mapping[str, tuple[Metric, ...]] = {
     "Jobs": _JOBS,
     "Attempts": _ATTEMPTS,
     "Decisions": _DECISIONS,
-    "What waits and runs": _DEPTHS,
+    "Queues": _DEPTHS,
     "Modal": _MODAL,
     "Money": _MONEY,
     "The system itself": _SELF,

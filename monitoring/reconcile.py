@@ -1,4 +1,4 @@
-"""Do the counters say what the records say? Every counter that can be told again from the records, compared exactly.
+"""Compares the counters with the records: every counter that can be recomputed from the records, exactly.
 
     differences(ledger)   -> every difference; an empty list: the counters equal the ledger's own count
 
@@ -105,12 +105,12 @@ def _counted(measured: Measurement) -> Counter[Key]:
 
 
 def _money_differences(ledger: Ledger, measured: Measurement) -> Iterator[Difference]:
-    """Dollars are booked and counted in one step; what a true-up books is nobody's attempt, and is counted apart."""
+    """Dollars are booked and counted in one step; what a true-up books belongs to no attempt, and is counted apart."""
     counted: Counter[str] = Counter()
     for (name, labels), micros in measured.counters.items():
         if name == "cost_usd_micros_total":
-            told = dict(labels)
-            counted[f"{told['pool']}:component:{told['component']}"] += micros
+            values = dict(labels)
+            counted[f"{values['pool']}:component:{values['component']}"] += micros
     booked = _booked(ledger)
     for name in sorted({*counted, *booked}):
         if counted[name] != booked[name]:

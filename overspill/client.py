@@ -1,4 +1,4 @@
-"""What other services import: submit a job, ask how it stands, wait for its end, cancel it.
+"""What other services import: submit a job, read its state, wait for its end, cancel it.
 
     import overspill
 
@@ -36,9 +36,9 @@ log = logging.getLogger("overspill.client")
 
 KindName = Literal["render", "train"] | Kind
 
-#: Time between two looks, as a share of the time waited so far: a job's end is noticed within a tenth of its length.
+#: Interval between two polls, as a share of the time waited so far: a job's end is noticed after a tenth of its length.
 POLL_SHARE = 0.1
-#: Bounds of the time between two looks, seconds.
+#: Bounds of the interval between two polls, seconds.
 POLL_MIN_S, POLL_MAX_S = 0.1, 5.0
 
 
@@ -51,8 +51,8 @@ class WaitTimeout(ClientError, TimeoutError):
 
     Attributes:
         job_id: the job.
-        timeout_s: how long was waited, seconds.
-        record: how it stood at the last look; None if the ledger could not be asked.
+        timeout_s: the timeout, seconds.
+        record: its record at the last poll; None if the ledger could not be asked.
     """
 
     def __init__(self, job_id: str, timeout_s: float, record: JobRecord | None) -> None:
@@ -84,7 +84,7 @@ class JobFailed(ClientError):
 
 
 def poll_interval_s(waited_s: float) -> float:
-    """How long to wait before the next look at a job that has been waited for `waited_s` seconds."""
+    """Interval before the next poll of a job after `waited_s` seconds of waiting."""
     return min(max(waited_s * POLL_SHARE, POLL_MIN_S), POLL_MAX_S)
 
 
@@ -92,7 +92,7 @@ def _ended(record: JobRecord) -> bool:
     """Whether the job has completed; False while it goes on.
 
     Raises:
-        JobFailed: it ended otherwise.
+        JobFailed: it failed or was cancelled.
     """
     match record.state:
         case State.COMPLETED:
@@ -104,7 +104,7 @@ def _ended(record: JobRecord) -> bool:
 
 
 def _next_sleep_s(job_id: str, waited_s: float, timeout_s: float | None, record: JobRecord | None) -> float:
-    """How long to sleep now; the last look falls on the very end of the time.
+    """Time until the next poll; the last poll is at the very end of the timeout.
 
     Raises:
         WaitTimeout: the time is over.
@@ -143,7 +143,7 @@ class Client:
         sender: sends nudges; None: by Celery.
         nudge_wait_s: longest that `submit` waits for its nudge to be sent, seconds.
         clock: seconds on a clock that never jumps.
-        sleep: waits for so many seconds.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(
@@ -157,7 +157,8 @@ class Client:
     ) -> None:
         settings = settings or LedgerSettings()
         self._ledger = Ledger(settings)
-        self._nudging = Nudging(sender or CelerySender(settings.broker_url.get_secret_value()), nudge_wait_s)
+        by_celery = CelerySender(settings.broker_url.get_secret_value(), keys=settings.keys_of_nudges)
+        self._nudging = Nudging(sender or by_celery, nudge_wait_s)
         self._clock = clock
         self._sleep = sleep
 
@@ -170,7 +171,7 @@ class Client:
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> str:
-        """Have a job done; when this returns, it is accepted and will end.
+        """Submit a job. When this returns, the job is accepted and will end.
 
         Args:
             job: a `RenderJob` or a `TrainJob`; or leave it out and give its fields as keywords.
@@ -197,7 +198,7 @@ class Client:
         return submitted.job_id
 
     def status(self, job_id: str) -> JobRecord:
-        """How a job stands.
+        """A job's record.
 
         Raises:
             JobNotFound: no job has this id.
@@ -206,7 +207,7 @@ class Client:
         return self._ledger.desk.get(job_id)
 
     def wait(self, job_id: str, *, timeout_s: float | None = None) -> JobRecord:
-        """Wait until a job has completed. A ledger that is away meanwhile is waited for, too.
+        """Wait until a job has completed. An unavailable ledger is waited for, too.
 
         Args:
             job_id: the job.
@@ -222,13 +223,13 @@ class Client:
         """
         began = self._clock()
         while True:
-            record = _look(self, job_id)
+            record = _poll(self, job_id)
             if record is not None and _ended(record):
                 return record
             self._sleep(_next_sleep_s(job_id, self._clock() - began, timeout_s, record))
 
     def cancel(self, job_id: str) -> Cancelled | AlreadyEnded:
-        """End a job from whatever state; a GPU that works on it stops. `AlreadyEnded`: there was nothing to cancel.
+        """Cancel a job, in any state; a GPU that works on it stops. `AlreadyEnded`: there was nothing to cancel.
 
         Raises:
             JobNotFound: no job has this id.
@@ -237,7 +238,7 @@ class Client:
         return self._ledger.desk.cancel(job_id)
 
     def close(self) -> None:
-        """Let go of Redis and of the broker; may be called twice."""
+        """Close the connections to Redis and the broker. May be called twice."""
         self._nudging.close()
         self._ledger.close()
 
@@ -248,7 +249,7 @@ class Client:
         self.close()
 
 
-def _look(client: Client, job_id: str) -> JobRecord | None:
+def _poll(client: Client, job_id: str) -> JobRecord | None:
     """The record, or None while the ledger is away."""
     try:
         return client.status(job_id)
@@ -293,7 +294,7 @@ class AsyncClient:
         """See `Client.wait`."""
         began = self._clock()
         while True:
-            record = await asyncio.to_thread(_look, self._client, job_id)
+            record = await asyncio.to_thread(_poll, self._client, job_id)
             if record is not None and _ended(record):
                 return record
             await asyncio.sleep(_next_sleep_s(job_id, self._clock() - began, timeout_s, record))
@@ -342,12 +343,12 @@ def submit(
     idempotency_key: str | None = None,
     **fields: Any,
 ) -> str:
-    """Have a job done, by the client of the environment; see `Client.submit`."""
+    """Submit a job, by the client of the environment; see `Client.submit`."""
     return _default_client().submit(job, kind=kind, idempotency_key=idempotency_key, **fields)
 
 
 def status(job_id: str) -> JobRecord:
-    """How a job stands; see `Client.status`."""
+    """A job's record; see `Client.status`."""
     return _default_client().status(job_id)
 
 
@@ -357,5 +358,5 @@ def wait(job_id: str, *, timeout_s: float | None = None) -> JobRecord:
 
 
 def cancel(job_id: str) -> Cancelled | AlreadyEnded:
-    """End a job; see `Client.cancel`."""
+    """Cancel a job; see `Client.cancel`."""
     return _default_client().cancel(job_id)

@@ -1,11 +1,12 @@
 """The client's nudges: sent by Celery from their own thread, bounded in time; a lost one costs time, never a job."""
 
 import logging
+import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING, Protocol
 
-from ledger.nudges import Nudge
+from ledger.nudges import SIGNATURE_HEADER, Nudge, sign
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -24,23 +25,32 @@ class NudgeSender(Protocol):
         """Send it. True if it was sent."""
 
     def close(self) -> None:
-        """Let go of the broker; may be called twice."""
+        """Close the connection to the broker. May be called twice."""
 
 
 class CelerySender:
-    """Sends nudges with Celery, which is imported and connected when the first one is sent."""
+    """Sends nudges with Celery, which is imported and connected when the first one is sent.
 
-    def __init__(self, broker_url: str) -> None:
+    Args:
+        broker_url: the Redis of Celery's queues.
+        keys: the keys of nudges, the first of which signs; empty: nudges are not signed.
+    """
+
+    def __init__(self, broker_url: str, *, keys: tuple[str, ...] = ()) -> None:
         self._broker_url = broker_url
+        self._keys = keys
         self._app: Celery | None = None
 
     def send(self, nudge: Nudge) -> bool:
-        """Send one. Raises whatever Celery raises, after a few seconds at most."""
+        """Send one. Raises the errors of Celery, after a few seconds at most."""
         app = self._app = self._app or self._make()
+        message_id = str(uuid.uuid4())
         app.send_task(
             nudge.task,
             kwargs=nudge.kwargs,
             queue=nudge.queue,
+            task_id=message_id,
+            headers={SIGNATURE_HEADER: sign(self._keys[0], nudge, message_id=message_id)} if self._keys else None,
             retry=False,
             ignore_result=True,
             declare=[],  # a list in Redis needs no declaration, and the workers make theirs
@@ -92,7 +102,7 @@ class Nudging:
     def send(self, nudge: Nudge) -> None:
         """Send it, waiting for that for a moment. Never raises."""
         if self._stuck is not None and not self._stuck.done():
-            # Not worth another wait: every nudge of a kind says the same, and the sweep makes good what is not said.
+            # Not worth another wait: all nudges of a kind are equal, and the sweep repeats a lost one.
             log.warning("nudge.skipped", extra={"queue": nudge.queue, "reason": "an earlier one is stuck"})
             return
         future = self._pool.submit(self._send, nudge)
@@ -111,6 +121,6 @@ class Nudging:
             log.debug("nudge.sent", extra={"queue": nudge.queue, "sent": sent})
 
     def close(self) -> None:
-        """Let go of the thread and of the broker; may be called twice."""
+        """Stop the thread and close the connection to the broker. May be called twice."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._sender.close()

@@ -1,6 +1,6 @@
 """What other services enqueue with a bare `send_task`: validated, written into the ledger, decided about.
 
-Until the ledger has it, such a message has Celery's own weaker guarantee: a worker that dies with it in hand loses it.
+Until the ledger has it, such a message has Celery's own weaker guarantee: a worker that dies meanwhile loses it.
 `overspill.submit()` and the HTTP API have no such gap.
 """
 
@@ -17,7 +17,7 @@ from ledger.models import parse_job
 from ledger.outcomes import Submitted
 from workers.dispatch import Dispatcher
 from workers.dropped import message_dropped
-from workers.resources import resources
+from workers.resources import shared_resources
 
 log = structlog.get_logger(__name__)
 
@@ -37,13 +37,13 @@ def record_and_dispatch(
     except ValidationError as error:
         message_dropped("invalid_job", task=name, detail=_in_words(error))
         return {"dropped": "invalid_job", "why": _in_words(error)}
-    open_ends = resources()
+    resources = shared_resources()
 
     def submit() -> Submitted:
-        return open_ends.ledger.desk.submit(job, source="celery", idempotency_key=f"celery:{task_id}")
+        return resources.ledger.desk.submit(job, source="celery", idempotency_key=f"celery:{task_id}")
 
     try:
-        submitted = retry_while_unavailable(submit, for_s=open_ends.settings.foreign_record_timeout_s)
+        submitted = retry_while_unavailable(submit, for_s=resources.settings.foreign_record_timeout_s)
     except IdempotencyConflict as error:
         message_dropped("task_id_reused", task=name, detail=str(error))
         return {"dropped": "task_id_reused"}
@@ -52,7 +52,7 @@ def record_and_dispatch(
         return {"dropped": "ledger_away"}
     with bound(job_id=submitted.job_id):
         log.info("job.accepted", source="celery", created=submitted.created)
-        decided = Dispatcher(open_ends.ledger, open_ends.nudger, open_ends.settings).run(kind)
+        decided = Dispatcher(resources.ledger, resources.nudger, resources.settings).run(kind)
     return {"job_id": submitted.job_id, "created": submitted.created, "dispatched": decided}
 
 

@@ -9,7 +9,7 @@ from ledger import Kind
 from ledger.nudges import DISPATCH_TASK, INHOUSE_TASK, SPAWN_TASK
 from workers.app import app
 from workers.dropped import message_dropped
-from workers.resources import resources
+from workers.resources import shared_resources
 
 
 def _kind_of(task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Kind | None:
@@ -29,7 +29,7 @@ def dispatch(*args: Any, **kwargs: Any) -> dict[str, Any]:
         return {"dropped": "invalid_nudge"}
     from workers.dispatch import Dispatcher  # noqa: PLC0415 - each role imports only what it runs
 
-    return dict(Dispatcher(resources().ledger, resources().nudger, resources().settings).run(kind))
+    return dict(Dispatcher(shared_resources().ledger, shared_resources().nudger, shared_resources().settings).run(kind))
 
 
 @app.task(name=INHOUSE_TASK, bind=True)
@@ -40,7 +40,7 @@ def run_inhouse(self: "Task[Any, Any]", *args: Any, **kwargs: Any) -> dict[str, 
         return {"dropped": "invalid_nudge"}
     from workers.inhouse import run_next  # noqa: PLC0415 - imports the engines
 
-    return asdict(run_next(resources(), kind, worker=str(self.request.hostname), nudge_id=str(self.request.id)))
+    return asdict(run_next(shared_resources(), kind, worker=str(self.request.hostname), nudge_id=str(self.request.id)))
 
 
 @app.task(name=SPAWN_TASK, bind=True)
@@ -49,6 +49,6 @@ def spawn_overflow(self: "Task[Any, Any]", *args: Any, **kwargs: Any) -> dict[st
     kind = _kind_of(SPAWN_TASK, args, kwargs)
     if kind is None:
         return {"dropped": "invalid_nudge"}
-    from workers.overflow.shared import spawner  # noqa: PLC0415 - imports Modal
+    from workers.overflow.wiring import spawner  # noqa: PLC0415 - imports Modal
 
     return dict(spawner().run(worker=str(self.request.hostname)))

@@ -15,7 +15,7 @@ from tests.support.redis_server import RedisServer, running_redis
 
 #: What takes long begins first, so that two processes end at about the same time (`make test` gives
 #: --no-loadscope-reorder: xdist's own order begins with the files of the most tests, which are the fastest).
-_ROOMS = ("chaos", "integration", "conformance", "unit")
+_ROOMS = ("chaos", "security", "integration", "conformance", "unit")
 _FOREIGN = ("OVERSPILL_", "MODAL_", "AWS_", "OPENAI_", "CELERY_")
 _MODAL_ACCOUNT = ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "MODAL_ENVIRONMENT")
 

@@ -1,14 +1,14 @@
-"""Who runs and decides: the Celery app, the dispatchers, the GPU workers, the overflow workers, the reconciler.
+"""Who runs and decides: the Celery app, the dispatchers, the GPU workers, the overflow workers, maintenance.
 
 What lives here
     app                                  how a worker process is made
     placement/                           the decision: pure functions, no Redis, Celery, Modal, clock or random
     dispatch                             claims queued jobs, asks the policy, commits its decisions
-    inhouse, leases                      runs one in-house attempt under a lease that it renews
-    execution, rendering, training/      what an attempt does, by the kind of its job
+    attempt/                             one in-house attempt: claimed, run under a lease, watched, ended
+    inhouse, rendering, training/        what a GPU worker does with a nudge, by the kind of the job
     overflow/                            spawns Modal calls, follows them to their end, stops them
     delivery                             puts a result into S3 and publishes it
-    reconcile                            the sweeps that make sure nothing is forgotten
+    maintenance/                         what is done again and again so that nothing is forgotten
     steps, services                      what runs beside the tasks in a worker process, started and stopped with it
     isolation                            one job's trouble stops no other
     consumer, transport, dropped         messages that cannot be taken

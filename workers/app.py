@@ -11,11 +11,12 @@ from infra.logs import configure_logging
 from infra.settings import settings
 from ledger import LedgerUnavailable
 from ledger.server import EvictingServer
-from workers.resources import resources
+from workers.attempt import slots  # noqa: F401 - made before the pool is forked, and inherited
+from workers.resources import shared_resources
 from workers.shutdown import stop_request
 from workers.steps import ALL_STEPS
 
-# Modal's client waits without bound when it is throttled; a spawn of ours has a bound (see workers/overflow/calls.py).
+# Modal's client waits without bound when it is throttled; ours have a bound (workers/overflow/modal_sdk/port.py).
 os.environ.setdefault("MODAL_MAX_THROTTLE_WAIT", "10")
 
 log = structlog.get_logger(__name__)
@@ -28,7 +29,7 @@ app.steps["worker"].update(ALL_STEPS)
 def _refuse_eviction(**_: Any) -> None:
     """A worker does not start on a ledger that may throw jobs away. One that is away is waited for, as ever."""
     try:
-        resources().ledger.refuse_eviction()
+        shared_resources().ledger.refuse_eviction()
     except EvictingServer as error:
         raise SystemExit(f"overspill: {error}") from None
     except LedgerUnavailable as error:

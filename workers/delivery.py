@@ -8,8 +8,9 @@ import structlog
 from infra.artifacts import ArtifactStore, Stored, Uploaded, Video
 from infra.retrying import retry_while_unavailable
 from infra.tracing import tracing
-from ledger import Ledger
+from ledger import Ledger, LedgerError
 from ledger.containers import Usage
+from ledger.deletions import DeleteObject, Store
 from ledger.models import Artifact
 from ledger.outcomes import Completed, Delivering, Stale
 
@@ -35,7 +36,7 @@ class Delivered:
 
 @dataclass(frozen=True)
 class TooLate:
-    """The attempt is not the newest any more; what it made was discarded."""
+    """The attempt is not the newest any more; what it made is deleted."""
 
 
 def deliver(
@@ -82,8 +83,17 @@ def deliver(
         case Stale(state, attempt):
             log.info("delivery.lost_the_race", job_state=state, newest_attempt=attempt)
             if not isinstance(result, Stored):  # a checkpoint is no waste: whoever is the newest attempt may need it
-                artifacts.discard(artifact)
+                _delete_later(ledger, artifact)
             return TooLate()
+
+
+def _delete_later(ledger: Ledger, artifact: Artifact) -> None:
+    """Nothing points to it. If that cannot be noted, it goes with everything of its job when the job is retired."""
+    keys = filter(None, (artifact.key, artifact.thumbnail_key))
+    try:
+        ledger.deletions.add(Store.S3, [DeleteObject(artifact.bucket, key) for key in keys])
+    except LedgerError as error:
+        log.warning("artifact.deletion_not_noted", key=artifact.key, error=str(error))
 
 
 def _stored(artifacts: ArtifactStore, of: AttemptOf, result: Video | Uploaded | Stored) -> Artifact:

@@ -1,4 +1,4 @@
-"""What a process holds open: its ledger, its S3 client, its producer. Made when first asked for, anew after a fork."""
+"""A process's resources: its ledger, its S3 client, its producer. Made when first asked for, anew after a fork."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ from ledger import Ledger
 
 @dataclass(frozen=True)
 class Resources:
-    """The open ends of one process."""
+    """What one process holds open."""
 
     settings: Settings
     ledger: Ledger
@@ -24,13 +24,13 @@ _lock = threading.Lock()
 _by_process: dict[int, Resources] = {}
 
 
-def resources() -> Resources:
-    """This process's resources."""
+def shared_resources() -> Resources:
+    """This process's resources, which all of it shares."""
     process_id = os.getpid()
     with _lock:
         found = _by_process.get(process_id)
         if found is None:
-            # What the parent held open is the parent's: after a fork nothing of it may be used.
+            # What the parent holds open is the parent's: after a fork nothing of it may be used.
             _by_process.clear()
             values = settings()
             found = _by_process[process_id] = Resources(

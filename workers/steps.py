@@ -3,11 +3,11 @@
 from typing import Any
 
 import structlog
-from celery import bootsteps
+from celery import bootsteps, signals
 
 from ledger import Kind
 from ledger.nudges import OVERFLOW_QUEUE
-from workers.resources import resources
+from workers.resources import shared_resources
 
 log = structlog.get_logger(__name__)
 
@@ -63,28 +63,43 @@ class SlotStep(_ServiceStep):
         from workers.services import SlotHeartbeat  # noqa: PLC0415 - imports what only such a worker needs
 
         return SlotHeartbeat(
-            resources().ledger,
+            shared_resources().ledger,
             kinds=_inhouse_kinds(_queues(worker)),
             slots=[f"{worker.hostname}/{number}" for number in range(int(worker.concurrency))],
-            lease_s=resources().settings.lease_s,
+            lease_s=shared_resources().settings.lease_s,
         )
 
 
-class ChildWatchStep(_ServiceStep):
-    """GPU workers give up at once what a process of their pool has died with."""
+class WorkerProcessMonitorStep(_ServiceStep):
+    """GPU workers keep the attempts of their pool's processes, and end those that hang or die."""
 
     def wanted(self, queues: set[str]) -> bool:
         """Workers of an in-house queue."""
         return bool(_inhouse_kinds(queues))
 
     def make(self, worker: Any) -> Any:
-        """A listener to Celery's own signal."""
-        from workers.lost_children import ChildWatch  # noqa: PLC0415 - imports what only such a worker needs
+        """A monitor in a thread, which also listens to Celery's own signal."""
+        from workers.attempt.monitor import WorkerProcessMonitor  # noqa: PLC0415 - imports what only such a worker needs
 
-        return ChildWatch(resources())
+        return WorkerProcessMonitor(shared_resources())
+
+    def start(self, worker: Any) -> None:
+        """Start it; it ends when the whole worker has."""
+        super().start(worker)
+        signals.worker_shutdown.connect(self._at_the_end)
+
+    def stop(self, parent: Any) -> None:
+        """Celery stops its steps before it waits for what the pool still runs: the monitor is needed until then."""
+
+    def terminate(self, parent: Any) -> None:
+        """A cold stop waits for nothing."""
+        self._at_the_end()
+
+    def _at_the_end(self, **_: Any) -> None:
+        super().stop(None)
 
 
-class LeftoversStep(_ServiceStep):
+class ScratchCleanupStep(_ServiceStep):
     """GPU workers begin with what earlier runs have left on their disk."""
 
     def wanted(self, queues: set[str]) -> bool:
@@ -93,9 +108,9 @@ class LeftoversStep(_ServiceStep):
 
     def make(self, worker: Any) -> Any:
         """One sweep, in a thread."""
-        from workers.training.leftovers import LeftoversSweep  # noqa: PLC0415 - imports what only such a worker needs
+        from workers.training.scratch import ScratchCleanup  # noqa: PLC0415 - imports what only such a worker needs
 
-        return LeftoversSweep(resources().settings.train_folder)
+        return ScratchCleanup(shared_resources().settings.train_folder)
 
 
 class FollowerStep(_ServiceStep):
@@ -108,28 +123,28 @@ class FollowerStep(_ServiceStep):
     def make(self, worker: Any) -> Any:
         """A follower in a thread."""
         from workers.overflow.follower import Follower  # noqa: PLC0415 - imports Modal, which only such a worker needs
-        from workers.overflow.shared import gate, modal_calls  # noqa: PLC0415
+        from workers.overflow.wiring import gate, modal_calls  # noqa: PLC0415
         from workers.services import FollowerThread  # noqa: PLC0415
 
-        return FollowerThread(Follower(resources(), modal_calls(), gate()))
+        return FollowerThread(Follower(shared_resources(), modal_calls(), gate()))
 
 
-class ReconcilerStep(_ServiceStep):
-    """Dispatch and overflow workers can be the reconciler; a lease picks one."""
+class MaintenanceStep(_ServiceStep):
+    """Dispatch and overflow workers do maintenance; for each duty, a lease picks one of them."""
 
     def wanted(self, queues: set[str]) -> bool:
         """Workers of the overflow queue or of a dispatch queue."""
         return OVERFLOW_QUEUE in queues or any(str(kind) in queues for kind in Kind)
 
     def make(self, worker: Any) -> Any:
-        """A reconciler in a thread."""
-        from workers.reconcile import Reconciler  # noqa: PLC0415
+        """All maintenance services, each in a thread."""
+        from workers.maintenance.wiring import maintenance  # noqa: PLC0415
 
-        return Reconciler(resources())
+        return maintenance(shared_resources())
 
 
 def _inhouse_kinds(queues: set[str]) -> list[Kind]:
     return [kind for kind in Kind if f"inhouse.{kind}" in queues]
 
 
-ALL_STEPS = (SlotStep, ChildWatchStep, LeftoversStep, FollowerStep, ReconcilerStep)
+ALL_STEPS = (SlotStep, WorkerProcessMonitorStep, ScratchCleanupStep, FollowerStep, MaintenanceStep)

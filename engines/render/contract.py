@@ -156,7 +156,7 @@ class RenderEngine(Protocol):
             is_cancelled: Asked at every frame.
 
         Raises:
-            RenderCancelled: `is_cancelled` said so. Nothing is left behind.
+            RenderCancelled: `is_cancelled` returned true. Nothing is left behind.
             RenderOutOfMemory: The host or the GPU had too little memory.
         """
         ...

@@ -73,7 +73,7 @@ class UnknownEngine(RenderError):
 
 
 class RenderCancelled(RenderError):
-    """The cancel check said stop. Not a failure: nothing is left behind."""
+    """The cancel check asked for a stop. Not a failure: nothing is left behind."""
 
     code = "render_cancelled"
 

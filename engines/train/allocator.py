@@ -25,7 +25,7 @@ WORKSPACE_BYTES: Final = 8 * 4_096 * 1_024
 CONTEXT_BYTES: Final = 768 * 1_024**2
 #: Share on top for the holes between tensors in the allocator's pool.
 FRAGMENTATION_RATIO: Final = 0.10
-#: The number of classes where nobody has counted them; it moves the result by less than a thousandth.
+#: The number of classes if it is unknown; it moves the result by less than a thousandth.
 ASSUMED_CLASSES: Final = 100
 
 
@@ -37,7 +37,7 @@ class GpuOffer:
         name: As the catalogue spells it, `A100-80GB:4`.
         vram_gib: Memory of one GPU.
         count: GPUs.
-        price: Of all of them, in whatever unit the catalogue counts.
+        price: Of all of them, in the unit of the catalogue.
         has_flash: Whether the card has flash attention; without it, attention keeps its matrices.
     """
 

@@ -128,7 +128,7 @@ def best_of(folder: Path) -> Path | None:
 
 
 def write(folder: Path, step: int, files: Mapping[str, bytes], facts: Mapping[str, object]) -> Checkpoint:
-    """Writes `step-{step}` so that it is whole or not there, whatever dies: temporary name, fsync, rename, fsync.
+    """Writes `step-{step}` so that it is whole or absent, whatever dies: temporary name, fsync, rename, fsync.
 
     Args:
         folder: The job's folder; made if need be.
@@ -182,7 +182,7 @@ def install(unfinished: Path, final: Path) -> Checkpoint:
 
 
 def write_error(error: OSError, folder: Path, needed_bytes: int, last: Path | None) -> VolumeFull | CheckpointProblem:
-    """The typed error for what the file system said."""
+    """The typed error for an error of the file system."""
     if error.errno in _FULL:
         return VolumeFull(str(folder), needed_bytes, free_bytes(folder), str(last) if last else None)
     return CheckpointProblem("unwritable", str(folder), str(error))

@@ -88,7 +88,7 @@ class TrainConfig:
         ema_decay: Of the moving average of the weights that the transformer samples with; 0 to below 1.
         precision: `auto` takes bf16 where the GPU has it, else fp16, and fp32 on a CPU.
         eval_every_steps: Steps between evaluations; 0: with each checkpoint. The last step is always evaluated.
-        eval_examples: At most so many examples (or samples) per evaluation.
+        eval_examples: Maximum number of examples (or samples) per evaluation.
         log_every_steps: Steps between progress events.
         label_dropout: Share of examples whose class is hidden, so that guidance has something to guide away from.
         guidance: Strength of classifier-free guidance when sampling; 1 is none (Ho and Salimans 2022).

@@ -108,12 +108,13 @@ class TrainContext:
         folder: The job's own folder; `step-N/` and `tensorboard/` appear in it. `checkpoints.job_folder` names it.
         cache: Folder for prepared datasets, shared between jobs and kept (a volume); each is made once.
         data: The resolved dataset where `config.dataset` is no local path (an `s3://` address); else None.
+        data_roots: Folders that links within a dataset may lead to, beside itself; None: anywhere, for runs by hand.
         classifier: Checkpoint folder (a `step-N/`, or a job's) of the classifier that judges a transformer's samples.
         job: The job's id, for the metadata.
         resume: Continue from the newest whole checkpoint in `folder`; False refuses to run over an existing one.
-        on_event: Told what happens, from the training thread; an exception out of it ends the run.
-        on_checkpoint: Told each checkpoint's folder after it is whole, before training goes on (`volume.commit()`,
-            a mirror to S3). What it raises ends the run.
+        on_event: Called with each event, from the training thread; an exception out of it ends the run.
+        on_checkpoint: Called with each checkpoint's folder when it is whole, before training continues
+            (`volume.commit()`, a mirror to S3). What it raises ends the run.
         is_cancelled: Asked at every step; True ends the run with `TrainCancelled`. It must answer at once.
         stop_requested: Asked at every step; True saves a checkpoint at this step and ends as `PREEMPTED` (a container
             that is taken away, a time limit that nears, a move to another pool). It must answer at once.
@@ -127,6 +128,7 @@ class TrainContext:
     folder: Path
     cache: Path
     data: Path | None = None
+    data_roots: tuple[Path, ...] | None = None
     classifier: Path | None = None
     job: str = ""
     resume: bool = True
@@ -201,13 +203,13 @@ class TrainEngine(Protocol):
 
         Raises:
             TorchMissing: This installation cannot train.
-            InvalidTrainConfig: The config does not fit this run (the batch cannot be cut into so many ranks).
+            InvalidTrainConfig: The config does not fit this run (the batch cannot be divided among the ranks).
             DatasetProblem: The data cannot be trained on.
             CheckpointProblem: The folder holds another model's checkpoints, or cannot be written.
             VolumeFull: No space; the last good checkpoint is kept.
             OutOfMemory: The GPU or the host had too little memory; the last good checkpoint is kept.
             TrainingDiverged: The loss is not finite.
-            TrainCancelled: `is_cancelled` said so.
+            TrainCancelled: `is_cancelled` returned true.
             RankFailed: A process of several died.
         """
         ...

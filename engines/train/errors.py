@@ -12,7 +12,21 @@ from typing import Any, ClassVar, Literal
 _MAX_SHOWN_CHARS = 200
 _NOT_BROUGHT = "an s3:// address must be brought into a local folder by the caller, and it was not"
 
-DatasetFlaw = Literal["missing", "empty", "one_class", "bad_image", "bad_archive", "unresolved", "too_small"]
+DatasetFlaw = Literal[
+    "missing",
+    "empty",
+    "one_class",
+    "bad_image",
+    "bad_archive",
+    "unresolved",
+    "too_small",
+    "special_file",
+    "too_large",
+    "layout",
+    "left_out",
+    "not_permitted",
+    "bad_name",
+]
 CheckpointFlaw = Literal["none", "exists", "torn", "other_model", "unwritable"]
 WhereMemoryRanOut = Literal["cuda", "host"]
 
@@ -105,6 +119,12 @@ class DatasetProblem(TrainError):
             "bad_archive": f"the archive cannot be read ({self.cause}). Upload it again",
             "unresolved": f"it cannot be read where it would be trained on: {self.cause or _NOT_BROUGHT}",
             "too_small": f"the class {self.name!r} has too few images ({self.cause}). Add some",
+            "special_file": f"expected a folder, a tar or a zip{why}. Name one of these",
+            "too_large": f"it is larger than a data set may be{why}. Make it smaller, or have the bound raised",
+            "layout": f"it is not clear which folders are the classes{why}. Put one folder per class side by side",
+            "left_out": f"of {self.name!r} nothing can be read{why}. Convert its files, or remove it",
+            "not_permitted": f"data sets may not be read from there{why}. Move it to where they may",
+            "bad_name": f"the object {self.name!r} cannot be a file of a folder{why}. Rename it",
         }[self.flaw]
         return f"dataset {self.dataset}: {what}."
 
@@ -255,7 +275,7 @@ class TrainingDiverged(TrainError):
 
 
 class TrainCancelled(TrainError):
-    """The cancel check said stop. Not a failure: whole checkpoints stay, nothing half-written does."""
+    """The cancel check asked for a stop. Not a failure: whole checkpoints stay, nothing half-written does."""
 
     code = "train_cancelled"
 
@@ -294,6 +314,7 @@ class RankFailed(TrainError):
 
 
 def _shown(text: str) -> str:
+    text = text.encode(errors="backslashreplace").decode()  # names of files need be no text at all
     return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}..."
 
 

@@ -1,6 +1,6 @@
 """Where a run writes down its numbers: TensorBoard event files beside the checkpoints.
 
-Written by hand through tensorboardX's synchronous writer: its usual one has a thread and a bounded queue, and after a
+Written by hand through tensorboardX's synchronous writer: its default one has a thread and a bounded queue, and after a
 full disk has killed the thread, the queue blocks the training for ever.
 """
 

@@ -75,6 +75,8 @@ class Loop:
         """Trains to the end; see `TrainEngine.train`."""
         try:
             self._resume()
+            for note in self._prepared.notes:
+                self._warn(note)
             if self._step >= self._config.steps and not self._owes_a_score():
                 return self._result(TrainOutcome.FINISHED)
             self._check_space()
@@ -115,7 +117,7 @@ class Loop:
                 if order is _Order.CANCEL:
                     raise TrainCancelled(self._step, self._config.steps)
                 if order is _Order.STOP:
-                    # Told before the checkpoint: whoever keeps what is told with the checkpoint then has both.
+                    # Reported before the checkpoint: a reader that stores reports with the checkpoint then has both.
                     self._tell(EventKind.STOPPED)
                     self._save(evaluated=False)
                     return TrainOutcome.PREEMPTED

@@ -44,8 +44,9 @@ def main(folder: Path) -> int:
 def _context(job: Mapping[str, Any], folder: Path, on_event: Callable[[TrainEvent], None]) -> TrainContext:
     plain = job["context"]
     paths = {name: Path(plain[name]) if plain[name] else None for name in ("folder", "cache", "data", "classifier")}
+    roots = None if plain["data_roots"] is None else tuple(map(Path, plain["data_roots"]))
     return TrainContext(
-        **{**plain, **paths},  # what `torchrun._plain` made
+        **{**plain, **paths, "data_roots": roots},  # what `torchrun._plain` made
         on_event=on_event,
         is_cancelled=lambda: (folder / CANCEL_FILE).exists() or not _is_alive(job["launcher"]),
         stop_requested=(folder / STOP_FILE).exists,
@@ -57,7 +58,7 @@ def _writing_down(folder: Path, rank: int) -> Iterator[None]:
     """Ends an error here, in the rank's own file; the first one stays, for what follows is its consequence."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - whatever a rank dies of, the launcher is told
+    except Exception as error:  # noqa: BLE001 - the launcher reports any error of a rank
         path = error_file(folder, rank)
         if not path.exists():
             part = path.with_suffix(".part")

@@ -1,4 +1,4 @@
-"""The processes that share a batch. One process alone is the usual case, and asks nobody."""
+"""The processes that share a batch. One process alone is the common case, and communicates with none."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def joined(*, rank: int, world: int, meeting_point: str) -> Iterator[Ranks]:
     CPU tensors go over gloo, so that the small talk of each step does not wait for the GPU; gradients on a GPU go
     over NCCL.
     """
-    # Loopback unless the operator says otherwise: all ranks are on one host.
+    # Loopback by default: all ranks are on one host.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, init_method=meeting_point, rank=rank, world_size=world, timeout=_PATIENCE)

@@ -37,6 +37,7 @@ def _prepared(config: TrainConfig, context: TrainContext, ranks: Ranks) -> Prepa
         cache=context.cache,
         side_px=config.image_size,
         threads=len(os.sched_getaffinity(0)),
+        roots=context.data_roots,
     )
     if ranks.is_first:
         ranks.wait()

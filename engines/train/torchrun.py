@@ -72,11 +72,11 @@ def _follow(
     while True:
         is_over = process.poll() is not None  # asked before reading: what was written before the end is then read
         *lines, unfinished = (unfinished + report.read()).split("\n")
-        for said in map(json.loads, lines):
-            if "event" in said:
-                _pass_on(TrainEvent.from_wire(said["event"]), context)
+        for message in map(json.loads, lines):
+            if "event" in message:
+                _pass_on(TrainEvent.from_wire(message["event"]), context)
             else:
-                ending = said
+                ending = message
         if is_over or _has_failed(folder):  # the other ranks would wait for one that failed a while longer
             return ending
         if context.is_cancelled():
@@ -126,7 +126,8 @@ def _plain(context: TrainContext) -> dict[str, object]:
     """The part of a context that another process can use."""
     paths = {name: str(path) if path else None for name, path in _paths(context).items()}
     names = ("job", "resume", "device", "threads", "data_workers", "git_revision")
-    return {**paths, **{name: getattr(context, name) for name in names}}
+    roots = None if context.data_roots is None else [str(root.absolute()) for root in context.data_roots]
+    return {**paths, **{name: getattr(context, name) for name in names}, "data_roots": roots}
 
 
 def _paths(context: TrainContext) -> dict[str, Path | None]:

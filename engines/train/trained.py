@@ -1,4 +1,4 @@
-"""A trained model out of a checkpoint, for whoever evaluates, judges or renders with it."""
+"""A trained model from a checkpoint, to evaluate, judge or render with."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def described(checkpoint: Checkpoint) -> tuple[TrainConfig, tuple[str, ...]]:
 
 
 def bare_model(config: TrainConfig, classes: tuple[str, ...]) -> nn.Module:
-    """The model of `config`, with whatever weights."""
+    """The model of `config`, with arbitrary weights."""
     if config.recipe == DIFFUSION_TRANSFORMER:
         return DiffusionTransformer(
             classes=len(classes),

@@ -6,7 +6,8 @@ The answer is one JSON object with `outcome`.
 
 Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TIME)
   P:meta                    hash    clock_offset_ms (tests only: doctor refuses it)
-  P:job:<id>                hash    the job; see ledger/models.py JobRecord
+  P:job:<id>                hash    the job; see ledger/models.py JobRecord; while it is retired also retire_from, the
+                                    newest attempt that is left
   P:attempt:<id>:<n>        hash    one attempt: pool, gpu, worker, call_id, reserved_usd_micros, cost, outcome, times
   P:history:<id>            list    the job's events, JSON, oldest first
   P:receipts:<id>           list    the job's receipts, JSON, oldest first
@@ -38,7 +39,7 @@ Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TI
   P:events                  stream  every transition
   P:idempotency:<tenant>:<key>  string  job id, expires
   P:retry:<tenant>:<digest>     string  job id of a request without a key, expires soon
-  P:lead:<duty>             string  who holds a duty (the reconciler), expires
+  P:lead:<duty>             string  which process leads a duty, expires
   P:breaker                 hash    before Modal: phase, reason, since_ms, memory (the machine's own JSON), version
   P:rate:spawn              hash    tokens, at_ms: the bucket that all spawners share
   P:hints                   hash    last_ms: when the last hint from a call came
@@ -100,9 +101,11 @@ local function reply(t)
   return cjson.encode(t)
 end
 
--- Somebody has just done a duty that must be done again and again (swept, followed): what is shown is how long ago.
+-- A round of a duty that is done again and again (repair, following) went well: its time is shown, and that no round has
+-- failed since.
 local function note_duty(duty)
-  redis.call('HSET', K('gauges'), 'duty_done|duty=' .. duty, '1 ' .. whole(now_ms))
+  redis.call('HSET', K('gauges'), 'duty_done|duty=' .. duty, '1 ' .. whole(now_ms),
+    'duty_failed|duty=' .. duty, '0 ' .. whole(now_ms))
 end
 
 -- When Redis is at its maxmemory it refuses a script's first write that may need memory, and allows all that follow a
@@ -122,9 +125,19 @@ local function working_indexes()
   return names
 end
 
+-- A Modal attempt that is not settled keeps dollars, and its call may run, also when its job's record cannot be read: the
+-- attempt has a record of its own. It becomes a call to be stopped, which ends in a settlement.
+local function stop_newest_attempt(id)
+  local n = redis.pcall('HGET', job_key(id), 'attempt')
+  if type(n) ~= 'string' or not string.find(n, '^%d+$') then return end
+  local at = redis.pcall('HMGET', attempt_key(id, n), 'pool', 'settled')
+  if at[1] == 'modal' and not at[2] then redis.call('ZADD', K('cancels'), 'NX', whole(now_ms), id .. ':' .. n) end
+end
+
 -- A record that this version cannot read is taken out of everything, with the reason, and the rest goes on.
 local function quarantine(id, why)
   for _, name in ipairs(working_indexes()) do redis.call('ZREM', K(name), id) end
+  stop_newest_attempt(id)
   if redis.call('HSETNX', K('quarantine'), id, why) == 1 then
     count('quarantined_total', 'reason=unreadable')
     redis.call('XADD', K('events'), 'MAXLEN', '~', a.events_kept or 100000, '*', 'event', 'job.quarantined', 'id', id,

@@ -11,6 +11,7 @@ Key map
   P:hours:<YYYY-MM>  hash    <YYYY-MM-DDTHH> -> what containers used in that hour, whenever it was booked; 14 months
   P:reservations     zset    what is set aside, score = micro-dollars: "<id>:<n>" for an attempt that is not settled,
                              "container:<id>" for the idle tail of a container
+  P:reservations:check  zset "<id>:<n>" of P:reservations, score = when to check again that somebody will settle it
   P:caps             hash    <scope> -> the cap that the last placement was made under, 'none' if there was none
   P:stages           hash    <scope> -> "<period> <n>": the highest stage (ledger/stages.py) that a period has reached
   P:journal          stream  every movement of Modal's dollars: of, tenant, kind, reserved, spent (changes), at_ms;
@@ -18,6 +19,7 @@ Key map
 A scope is month, day, tenant:<t> or kind:<k>.
 ]]
 local MONEY_KEPT_S = 14 * 31 * 86400
+local RESERVATION_CHECK_MS = 60000
 local moved = nil
 
 local function moves()
@@ -40,8 +42,12 @@ local function reserve(member, who, usd_micros)
   if usd_micros == was then return was end
   if usd_micros > 0 then
     redis.call('ZADD', K('reservations'), whole(usd_micros), member)
+    if was == 0 and not string.find(member, '^container:') then
+      redis.call('ZADD', K('reservations:check'), whole(now_ms + RESERVATION_CHECK_MS), member)
+    end
   else
     redis.call('ZREM', K('reservations'), member)
+    redis.call('ZREM', K('reservations:check'), member)
   end
   local mine = moves_of(who, member)
   mine.reserved = mine.reserved + usd_micros - was

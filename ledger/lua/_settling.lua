@@ -223,6 +223,13 @@ local function parts_of_end(job, pool, gpu, says, started_ms, usd_nanos_per_s)
   return { execution = usd_micros }
 end
 
+-- Whose an attempt is when its job's record cannot be read: the attempt's own record says it. nil: it has none.
+local function owner_of_unreadable(id, n)
+  local at = redis.pcall('HMGET', attempt_key(id, n), 'tenant', 'kind')
+  if at.err or not at[2] then return nil end
+  return { id = id, tenant = at[1] or '', kind = at[2], unreadable = true }
+end
+
 -- Books what an attempt cost and gives back what was set aside for it; the second time changes nothing. `says` is the
 -- script's arguments (usage?, cost_usd_micros), or micro-dollars.
 local function settle(job, n, says)
@@ -240,7 +247,9 @@ local function settle(job, n, says)
   end
   redis.call('HSET', key, 'settled', '1', 'settled_ms', whole(now_ms), 'reserved_usd_micros', '0')
   redis.call('HINCRBY', key, 'cost_usd_micros', whole(cost_usd_micros))
-  if cost_usd_micros > 0 then redis.call('HINCRBY', job_key(job.id), 'cost_usd_micros', whole(cost_usd_micros)) end
+  if cost_usd_micros > 0 and not job.unreadable then
+    redis.call('HINCRBY', job_key(job.id), 'cost_usd_micros', whole(cost_usd_micros))
+  end
   if pool ~= 'modal' then return end
   local reserved = reserve(member, job, 0)
   -- (Top-ups stay ahead of the cost: what was foreseen is what was set aside at first.)

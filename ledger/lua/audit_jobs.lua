@@ -47,9 +47,13 @@ local function check_indexes(job)
   end
 end
 
+-- The newest attempts of a job; how many a record claims is not believed. (Of one that is being retired, the attempts
+-- above `retire_from` are gone.)
+local MOST_ATTEMPTS = 1000
 local function check_attempts(job)
   local newest = tonumber(job.attempt)
-  for n = 1, newest do
+  local last = math.min(newest, tonumber(job.retire_from or '') or newest)
+  for n = math.max(1, last - MOST_ATTEMPTS + 1), last do
     local at = redis.call('HMGET', attempt_key(job.id, whole(n)), 'pool', 'settled', 'reserved_usd_micros')
     local live = n == newest and (job.state == 'placed' or job.state == 'running' or job.state == 'delivering')
     local stopping = redis.call('ZSCORE', K('cancels'), job.id .. ':' .. n)

@@ -1,4 +1,4 @@
---[[ Take or keep a duty that one process at a time has (the reconciler), or lay it down with lease_ms 0.
+--[[ Take or keep the lease on a duty, which one process at a time leads; with lease_ms 0, give it up.
 a: duty, owner, lease_ms
 -> leading | following (owner) | resigned ]]
 work_may_end()

@@ -76,6 +76,7 @@ return reply({ outcome = 'measured', kinds = kinds, overdue_nudges = overdue_nud
   },
   breaker_phase = breaker[1] or 'closed', breaker_reason = breaker[2] or '',
   followers = redis.call('ZCOUNT', K('followers'), whole(now_ms), '+inf'),
+  deletions = { s3 = size('deletions:s3'), volume = size('deletions:volume') },
   held = size('held'), expired_leases = upto_now('leases'), quarantined = redis.call('HLEN', K('quarantine')),
   idle_containers = size('containers:idle'), month = month_of(now_ms), clock_offset_ms = clock_offset_ms,
   date = date_of(now_ms), scopes = measured,

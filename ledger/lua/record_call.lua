@@ -13,14 +13,16 @@ if job and job.attempt == n and not is_null(job.call_id) then
   return answer(job.call_id == a.call_id and 'recorded' or 'unwanted')
 end
 local attempt = attempt_key(a.id, n)
-if job and redis.call('EXISTS', attempt) == 1 then
+-- (The attempt of a job whose record cannot be read has a call to be stopped, too.)
+local has_attempt = redis.call('EXISTS', attempt) == 1
+if has_attempt then
   -- If the attempt was let go as one whose call was never known, its books are opened again for what this one costs.
   if redis.call('HGET', attempt, 'call_id') ~= a.call_id then redis.call('HDEL', attempt, 'settled') end
   redis.call('HSET', attempt, 'call_id', a.call_id, 'spawned_ms', whole(now_ms),
     'call_deadline_ms', whole(now_ms + a.deadline_ms))
 end
 if not job or job.attempt ~= n or job.state ~= 'placed' then
-  if job then must_stop(job, n) end
+  if job or has_attempt then must_stop({ id = a.id }, n) end
   return answer('unwanted')
 end
 local intent_ms = tonumber(redis.call('HGET', attempt, 'spawn_intent_ms') or nil)

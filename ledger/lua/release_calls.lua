@@ -1,6 +1,6 @@
 --[[ A follower looked at calls and they still run: when to look at each again, and how far it is.
 A call that said meanwhile that it has ended is looked at soon, and then a little later each time, whatever the follower
-had thought: it may have waited long for its look, and not have known (workers/overflow/pacing.py has the same rule).
+had thought: it may have waited long for its poll, and not have known (workers/overflow/schedule.py has the same rule).
 a: calls = [{id, attempt, again_in_ms, progress?}], soon_ms
 -> released, stale = [id] ]]
 work_may_end()

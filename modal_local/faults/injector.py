@@ -66,10 +66,10 @@ class FaultInjector:
     # In and out of force.
 
     def inject(self, fault: Fault) -> ActiveFault:
-        """Puts a fault in force, or lets a one-shot one strike.
+        """Puts a fault in force, or applies a one-shot fault.
 
         Raises:
-            NotFoundError: a one-shot fault has nothing to strike.
+            NotFoundError: a one-shot fault has no target.
         """
         now = self._context.clock.steady()
         ends_at = None if fault.for_s is None else now + fault.for_s
@@ -152,7 +152,7 @@ class FaultInjector:
             case "hang":
                 self._need(self._reach).stop(container)
             case _:
-                raise NotFoundError(f"{fault.kind} strikes no container.")
+                raise NotFoundError(f"{fault.kind}: expected a container to apply it to, found none.")
 
     def _targets(self, fault: Fault) -> list[ContainerRecord]:
         living = [c for c in self._need(self._scheduler).containers.values() if c.state is not ContainerState.DELAYED]
@@ -227,7 +227,7 @@ class FaultInjector:
                 raise UnavailableError("injected: the answer was lost")
 
     def start_fault(self, container: ContainerRecord) -> Fault | None:
-        """The fault that strikes this start, if one does."""
+        """The fault that applies to this start, if any."""
         for active in self._in_force("enter_failure", "start_failure"):
             if self._fits(active.fault, container):
                 active.strike()

@@ -46,7 +46,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 RPC_STATUSES: tuple[str, ...] = tuple(status.name for status in Status if status is not Status.OK)
 #: What acts once and is over.
 ONE_SHOT: frozenset[Kind] = frozenset({"kill", "oom", "preempt", "hang", "expire_results", "disconnect"})
-#: What random draws choose from unless told otherwise: what happens on a bad day, and heals.
+#: Default kinds of random faults: those that heal.
 RANDOM_KINDS: tuple[Kind, ...] = ("kill", "oom", "preempt", "unavailable", "lost_answer", "start_failure")
 
 
@@ -62,7 +62,7 @@ class Fault:
         kind: which.
         at_s: for scripts: seconds after the server's start.
         for_s: how long it stays in force; None: until its count is used up, or it is cleared.
-        count: how often it strikes; None: always (one-shot faults strike one container).
+        count: how often it applies; None: always (a one-shot fault applies to one container).
         function: only containers or calls of the function with this tag (`square`, `Renderer.*`).
         task_id: only this container.
         call_id: only this call (`expire_results`).
@@ -72,7 +72,7 @@ class Fault:
         limit: for `crash_policy`, deaths that are forgiven; for `stream_limit`, streams of one connection.
         retry_after_s: for `resource_exhausted` and `rate_limit`; None sends no retry detail.
         seconds: for `latency`, `clock_skew` and `cold_start`.
-        jitter_s: for `latency`: up to so much more.
+        jitter_s: for `latency`: maximum random addition, seconds.
         per_s: for `rate_limit`.
         burst: for `rate_limit`.
         message: of `enter_failure` and `result`, and of the errors of RPCs.
@@ -125,8 +125,8 @@ class ActiveFault:
 
     Attributes:
         ends_at: by the steady clock, in seconds.
-        left: strikes that are left.
-        strikes: how often it has struck.
+        left: remaining applications.
+        strikes: how often it was applied.
     """
 
     fault_id: str

@@ -31,7 +31,7 @@ class PoolView:
 
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
-    """What to do: start so many, stop these, look again after so many seconds (None: only on a change)."""
+    """What to do: how many to start, which to stop, seconds until the next check (None: only on a change)."""
 
     start: int
     stop: tuple[str, ...]
@@ -76,7 +76,7 @@ def plan(view: PoolView) -> PoolPlan:
 
 
 def backoff_s(failures: int, *, first_s: float = 0.5, longest_s: float = 30.0) -> float:
-    """How long a pool waits after so many failed starts in a row: doubled each time, up to a limit."""
+    """How long a pool waits after a number of failed starts in a row: doubled each time, up to a limit."""
     return 0.0 if failures <= 0 else min(longest_s, first_s * 2.0 ** (failures - 1))
 
 

@@ -14,7 +14,7 @@ from modal_local.registry import Registry
 from modal_local.scheduler.endings import EndWith, RunAgain, after_failure, cancelled_result, timeout_result
 from modal_local.scheduler.pool import Pool
 
-# A container that does not let go of a cancelled input within this time is killed.
+# A container that does not release a cancelled input within this time is killed.
 CANCEL_GRACE_S = 5.0
 _SUCCESS = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
 _TERMINATED = api_pb2.GenericResult.GENERIC_STATUS_TERMINATED

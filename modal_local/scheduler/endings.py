@@ -1,4 +1,4 @@
-"""How an input goes on after something went wrong: again, or ended, and with what. Pure."""
+"""What happens to an input after a failure: it runs again, or it ends with a result. Pure."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ OOM_EXIT_CODE = 137
 
 @dataclass(frozen=True, slots=True)
 class RunAgain:
-    """The input waits so long, then it is handed out again."""
+    """The input waits for a delay, then it is handed out again."""
 
     delay_s: float = 0.0
 
@@ -42,13 +42,13 @@ def after_failure(policy: api_pb2.FunctionRetryPolicy, failures: int, result: ap
 
 
 def after_death(policy: CrashPolicy, limit: int, crashes: int, exit_code: int | None) -> Ending:
-    """The container died with the input in its hands.
+    """The container died while it ran the input.
 
     What Modal sends in the end is not known (see docs/modal_local.md), so each known form can be chosen.
 
     Args:
         policy: `reschedule` runs it again for ever; the others end it in their own form.
-        limit: deaths that are forgiven before another policy than `reschedule` ends the input.
+        limit: deaths that are tolerated before another policy than `reschedule` ends the input.
         crashes: how often a container died with this input, this time included.
         exit_code: of the container's process.
     """

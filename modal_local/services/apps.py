@@ -170,7 +170,7 @@ class AppService:
         return Empty()
 
     async def AppClientDisconnect(self, request: api_pb2.AppClientDisconnectRequest, caller: Caller) -> Empty:
-        """The client leaves: an ephemeral app ends, a detached or deployed one goes on."""
+        """The client disconnects: an ephemeral app ends, a detached or deployed one continues."""
         app = self._registry.app(request.app_id)
         if app.state in (api_pb2.APP_STATE_EPHEMERAL, api_pb2.APP_STATE_INITIALIZING) and not app.deployed_at:
             self.stop_app(app)

@@ -101,7 +101,7 @@ class ContainerService:
         return Empty()
 
     async def ContainerCheckpoint(self, request: api_pb2.ContainerCheckpointRequest, caller: Caller) -> Empty:
-        """A container is ready to be frozen; it is let go on at once."""
+        """A container is ready to be frozen; it continues at once."""
         self._restore(self._container(caller))
         return Empty()
 

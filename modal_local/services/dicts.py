@@ -1,4 +1,4 @@
-"""Dicts: values by serialized key, each gone after a week in which nobody read or wrote it.
+"""Dicts: values by serialized key, each removed after a week without a read or write.
 
 Keys and values are opaque bytes: the SDK pickles them. Everything is held in memory and written through to the store.
 """

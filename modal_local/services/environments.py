@@ -14,7 +14,7 @@ from modal_local.rpc import Caller
 from modal_local.services.images import BUILDER_VERSION
 
 WORKSPACE = "local"
-_TOKEN_ID = "ak-local"  # noqa: S105 - an id, told to whoever has the token
+_TOKEN_ID = "ak-local"  # noqa: S105 - an id, visible to every holder of the token
 _TABLE = "environments"
 _TOKEN_LIFETIME_S = 3600
 

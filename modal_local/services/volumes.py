@@ -251,7 +251,7 @@ class VolumeService(VolumeFileRpcs):
         accept(view, found)
 
     async def _commit_last(self, view: View, volume_id: str) -> None:
-        """The commit of a container that has ended: there is nobody left to tell of an error but the log."""
+        """The commit of a container that has ended: an error can only be logged."""
         try:
             await self._commit(view, volume_id)
         except (NotFoundError, OSError) as error:

@@ -101,10 +101,10 @@ def command_prefix(mounts: Sequence[BindMount]) -> tuple[str, ...]:
 
 
 class MountPaths:
-    """The mount paths of containers, made where they are missing and removed when nobody uses them any more.
+    """The mount paths of containers, made where they are missing and removed when no container uses them.
 
-    To remove a directory detaches whatever is mounted on it in any mount table, so this is done only to directories
-    made here, that no container of ours uses, and that no process of the machine has a mount on or below.
+    Removing a directory detaches everything that is mounted on it in any mount table, so this is done only to
+    directories made here, that no container of ours uses, and that no process of the machine has a mount on or below.
     """
 
     def __init__(self) -> None:

@@ -183,7 +183,7 @@ def _check(answer: int, target: str) -> None:
 
 
 def main() -> None:
-    """Imports, serves, and goes on as a container in each child."""
+    """Imports, serves, and becomes a container in each child."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
     for name in (ENTRYPOINT, *LATER_IMPORTS):

@@ -27,7 +27,7 @@ _GIVEN_TO_CHILDREN: Final = frozenset({"PYTHONPATH"})
 # Room for the environment of a child, where /proc shows it: nothing but its length matters.
 _ROOM: Final = "STANDBY_ROOM"
 _ROOM_BYTES: Final = 32 * 1024
-_STDERR: Final = 2  # where an import prints; on stdout the server tells its address
+_STDERR: Final = 2  # where an import prints; stdout carries the server's address
 _READY_TIMEOUT_S: Final = 30.0
 _DEATHS_FORGIVEN: Final = 3
 _KILLED: Final = -signal.SIGKILL
@@ -225,12 +225,12 @@ class Standby:
             case {"ended": int(pid), "code": int(code)}:
                 self._children.pop(pid).ended(code)
             case _:
-                raise ValueError(f"The fork server said {message!r}.")
+                raise ValueError(f"The fork server sent {message!r}.")
 
     def _answer(self, outcome: ForkedProcess | StandbyError) -> None:
         answer = self._answers.pop(0)
         match outcome:
-            case ForkedProcess() if answer.done():  # who asked has been cancelled; nobody will ever want this child
+            case ForkedProcess() if answer.done():  # the caller was cancelled; this child is not needed
                 outcome.send_signal(signal.SIGKILL)
             case ForkedProcess():
                 answer.set_result(outcome)
@@ -242,7 +242,7 @@ class Standby:
         gone = StandbyError(f"The fork server has ended with {code}.")
         if not imported.done():
             imported.set_exception(gone)
-            imported.exception()  # nobody need have waited
+            imported.exception()  # mark it as retrieved: there may be no waiter
         answers, self._answers = self._answers, []
         for answer in answers:
             if not answer.done():

@@ -15,7 +15,7 @@ _SLOTS = known("overspill_slots_live")
 
 GROUP = Group(
     "jobs",
-    "What happens to jobs.",
+    "Jobs.",
     recordings=(
         Recording("kind_outcome:overspill_jobs:rate5m", "sum by (kind, outcome) (rate(overspill_jobs_total[5m]))"),
         Recording(
@@ -43,7 +43,7 @@ GROUP = Group(
             "sum by (kind, pool, where) (increase(overspill_out_of_memory_total[15m])) > 0",
             Severity.WARNING,
             "{{ $labels.kind }} ran out of {{ $labels.where }} memory in the pool {{ $labels.pool }}",
-            "{{ $value | humanize }} attempts in 15 minutes ended for want of memory. Each is tried again, on Modal on "
+            "{{ $value | humanize }} attempts in 15 minutes ran out of memory. Each is retried, on Modal on "
             "the next larger GPU class.",
         ),
         Alert(
@@ -51,7 +51,7 @@ GROUP = Group(
             "kind:overspill_out_of_memory:ratio_increase1h > 0.05",
             Severity.CRITICAL,
             "{{ $value | humanizePercentage }} of the {{ $labels.kind }} attempts run out of memory",
-            "More than one attempt in twenty, over an hour. Work is done twice, and dearer the second time.",
+            "More than one attempt in twenty, over an hour. Work is done twice, and costs more the second time.",
             hold="5m",
         ),
         Alert(
@@ -59,8 +59,8 @@ GROUP = Group(
             "gpu_kind:overspill_gpu_memory_near_limit:ratio_increase1h > 0.1",
             Severity.WARNING,
             "{{ $labels.kind }} on {{ $labels.gpu }} uses more than 95 % of the GPU's memory",
-            "{{ $value | humanizePercentage }} of the attempts of an hour came that near: the next longer request runs "
-            "out of memory.",
+            "{{ $value | humanizePercentage }} of the attempts of an hour came that close: a longer request runs out "
+            "of memory.",
             hold="10m",
         ),
         Alert(
@@ -69,8 +69,8 @@ GROUP = Group(
             f"or {_oldest('queued|waiting_inhouse', 'train')} > 14400 or {_oldest('delayed|claimed')} > 900",
             Severity.WARNING,
             "a {{ $labels.kind }} job has waited for {{ $value | humanizeDuration }}",
-            "Nothing has placed or started it, or whoever had it in hand has let it go and nobody took it up. Depth "
-            "alone does not show this: one forgotten job is a depth of one.",
+            "No process has placed or started it, or a lapsed claim or pause was not taken up. Depth alone "
+            "does not show this: one forgotten job is a depth of one.",
             hold="5m",
         ),
         Alert(
@@ -79,8 +79,8 @@ GROUP = Group(
             f"or sum by (kind) ({_DEPTH}) > 0)",
             Severity.CRITICAL,
             "no in-house slot for {{ $labels.kind }} jobs lives",
-            "No GPU worker has renewed its slot. What comes now goes to Modal as far as its caps allow; what was "
-            "placed in-house waits.",
+            "No GPU worker has renewed its slot. New jobs go to Modal as far as its caps allow; jobs that were "
+            "placed in-house wait.",
             hold="2m",
         ),
         Alert(
@@ -89,8 +89,8 @@ GROUP = Group(
             'max by (kind) (max_over_time(overspill_oldest_job_age_seconds{state="held"}[2m])) > 300',
             Severity.WARNING,
             "a {{ $labels.kind }} job has been held for {{ $value | humanizeDuration }}",
-            "In-house is full and Modal may not be used: a cap, the budget, or the breaker says no. After their hold "
-            "time held jobs fail; overspill_jobs_held says how many there are.",
+            "In-house is full and Modal may not be used: a cap, the budget, or the breaker refuses. After their hold "
+            "time held jobs fail; overspill_jobs_held counts them.",
             hold="1m",
         ),
     ),

@@ -43,8 +43,8 @@ GROUP = Group(
             'max_over_time(overspill_modal_breaker{phase="open"}[1m]) == 1',
             Severity.CRITICAL,
             "the breaker before Modal is open",
-            "Modal fails or refuses; nothing is spawned. It is asked now and then, and the breaker closes by itself "
-            "when it answers.",
+            "Modal fails or refuses; nothing is spawned. It is probed from time to time, and the breaker closes by "
+            "itself when it answers.",
             hold="2m",
         ),
         Alert(
@@ -52,15 +52,15 @@ GROUP = Group(
             'overspill_modal_breaker_reason{reason="token_refused"} == 1',
             Severity.CRITICAL,
             "Modal refuses our token",
-            "Nothing can be spawned, followed or stopped until there is a token that Modal takes.",
+            "Nothing can be spawned, followed or stopped until there is a token that Modal accepts.",
         ),
         Alert(
             "SpawnsStalled",
             f"max ({_UNSPAWNED}) > 900",
             Severity.WARNING,
             "a job placed on Modal has waited {{ $value | humanizeDuration }} for its spawn",
-            "It was decided that it runs on Modal, and nobody has asked Modal for it. It counts as nobody's queue: not "
-            "the in-house one, nor the held.",
+            "It was placed on Modal, and no worker has spawned its call. It counts in no queue: neither in the "
+            "in-house one, nor among the held.",
             hold="5m",
         ),
         Alert(
@@ -68,9 +68,9 @@ GROUP = Group(
             f"{known('overspill_follow_delay_seconds')} > 60 or (sum ({_IN_FLIGHT}) > 0 "
             f"and on () (time() - max ({_FOLLOWED}) > 60))",
             Severity.CRITICAL,
-            "nobody follows the calls on Modal",
-            "A call that should have been looked at waits for longer than a minute: results are not fetched, and "
-            "what nobody wants any more is not stopped, and costs.",
+            "no follower polls the calls on Modal",
+            "A call that is due has waited for longer than a minute: results are not fetched, and cancelled calls "
+            "are not stopped and cost money.",
             hold="1m",
         ),
     ),

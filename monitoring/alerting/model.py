@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-#: For how long an alert fires on when its expression says nothing. A scrape that the ledger did not answer in time has
-#: no series of it: that is no reason to tell people that all is well, and to call them again a moment later.
+#: How long an alert keeps firing without a result of its expression. A scrape that the ledger did not answer in time
+#: lacks its series; this must not resolve the alert and fire it again a moment later.
 KEPT = "2m"
 
-#: Where the sections of the runbook are, relative to the repository; whoever publishes the docs puts an address before.
+#: The runbook, relative to the repository. A published site needs an address before it.
 RUNBOOK = "docs/runbook.md"
 
 
 class Severity(StrEnum):
-    """How soon somebody must look."""
+    """How soon a person must act."""
 
     #: Now: jobs are late or fail, or money runs out.
     CRITICAL = "critical"
@@ -39,18 +39,18 @@ class Recording:
 
 @dataclass(frozen=True)
 class Alert:
-    """Something that a person must know."""
+    """A rule that notifies a person."""
 
     name: str
-    #: PromQL; whatever it returns is alerted.
+    #: PromQL; every series that it returns fires.
     expr: str
     severity: Severity
     #: One line; may use `$labels` and `$value`.
     summary: str
     description: str
-    #: How long it must be so.
+    #: How long the expression must hold before it fires.
     hold: str = "0m"
-    #: For how long it fires on when it is so no more, or nothing is known.
+    #: How long it keeps firing after the last result.
     keep: str = KEPT
 
     @property

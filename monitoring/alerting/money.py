@@ -73,7 +73,7 @@ GROUP = Group(
             f"({_NEARLY_USED} and on (scope) scope:overspill_spill_refused:increase10m > 0)",
             Severity.CRITICAL,
             "the budget `{{ $labels.scope }}` is used up",
-            "Spills are refused for want of money: jobs wait for in-house slots, and are held or shed.",
+            "Spills are refused by the budget: jobs wait for in-house slots, and are held or shed.",
             hold="1m",
         ),
         Alert(
@@ -81,7 +81,7 @@ GROUP = Group(
             f"scope:overspill_spill_refused:increase10m > 0 unless on (scope) {_NEARLY_USED}",
             Severity.WARNING,
             "a job does not fit into what is left of the budget `{{ $labels.scope }}`",
-            "What it would set aside is more than what is left, and the budget is not nearly used: it is a large job. "
+            "Its reservation is more than what is left, and the budget is not nearly used: it is a large job. "
             "It waits for an in-house slot, and is held or shed. `tenant` is the budget of some tenant, which may "
             "be used up.",
             hold="1m",
@@ -122,7 +122,7 @@ GROUP = Group(
             f"unless on () {_TRUE_UP}",
             Severity.WARNING,
             "what Modal costs is not known",
-            "Jobs complete on Modal and no dollar is booked, or for three days nobody has compared the ledger with "
+            "Jobs complete on Modal and no dollar is booked, or the ledger was not compared for three days with "
             "Modal's billing report. The budgets and every cost that is shown may be wrong for as long as this lasts.",
             hold="15m",
         ),

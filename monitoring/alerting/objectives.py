@@ -1,8 +1,8 @@
-"""The service levels: what is promised, of how many, and how fast it is broken.
+"""The service levels: objectives, and how fast their error budgets burn.
 
 Windows and burn rates are those of the SRE workbook, chapter 5, table 5-8 (a page for 2 % of a 30-day budget in an hour
 or 5 % in six, a ticket for 10 % in a day or in three). At tens of jobs an hour a single failure would burn 14 times the
-budget of 99.9 %, so the objectives are 95 to 99 %, and the alerts want a number of jobs first.
+budget of 99.9 %, so the objectives are 95 to 99 %, and the alerts need a number of jobs first.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from ledger.models import Kind
 from monitoring.alerting.model import Alert, Group, Recording, Severity
 
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
-#: An alert wants so many jobs in its long window.
+#: Jobs that an alert needs in its long window.
 LEAST_JOBS = 20
 
 
 @dataclass(frozen=True)
 class Objective:
-    """One promise. `bad` and `total` are PromQL with `WINDOW` for the window, summed by kind."""
+    """One objective. `bad` and `total` are PromQL with `WINDOW` for the window, summed by kind."""
 
     name: str
     text: str
@@ -29,7 +29,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class StartThreshold:
-    """Jobs of a kind start within so many seconds; a bound of `job_wait_seconds`."""
+    """Jobs of a kind start within a number of seconds; a bound of `job_wait_seconds`."""
 
     kind: Kind
     seconds: float

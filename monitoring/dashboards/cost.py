@@ -1,11 +1,11 @@
-"""Where the dollars go, and whether they last."""
+"""Spending, and whether the budgets last."""
 
 from monitoring.dashboards.model import Dashboard, Panel, Query, Row, number, rates
 
 DASHBOARD = Dashboard(
     "overspill-cost",
     "Overspill: cost",
-    "Where the dollars go, and whether they last. In-house seconds have a price too.",
+    "Spending, and whether the budgets last. In-house seconds have a price too.",
     (
         Row(
             "Budgets",
@@ -23,12 +23,12 @@ DASHBOARD = Dashboard(
                 number("Cap", "Of the month.", 'max(overspill_budget_cap_usd{scope="month"})', "currencyUSD"),
                 number(
                     "At the month's end",
-                    "If it goes on as it has this month.",
+                    "At this month's pace.",
                     'max(overspill_budget_projected_usd{scope="month"})',
                     "currencyUSD",
                 ),
                 number(
-                    "An hour costs",
+                    "Cost of an hour",
                     "What was alive on Modal in the last hour, booked or not.",
                     'sum(pool:overspill_cost_usd:rate1h{pool="modal"})',
                     "currencyUSD",
@@ -48,8 +48,8 @@ DASHBOARD = Dashboard(
                     width=12,
                 ),
                 Panel(
-                    "Where it will end",
-                    "By what burned in the last six hours, and by what was spent in the whole period.",
+                    "Projection",
+                    "By the burn rate of the last six hours, and by the spending of the whole period.",
                     (
                         Query("max by (scope) (scope:overspill_budget_projected_usd:rate6h)", "{{scope}}, six hours"),
                         Query("max by (scope) (overspill_budget_projected_usd)", "{{scope}}, whole period"),
@@ -60,10 +60,10 @@ DASHBOARD = Dashboard(
             ),
         ),
         Row(
-            "Where it goes",
+            "Spending",
             (
                 Panel(
-                    "Burns now",
+                    "Burn rate",
                     "Dollars an hour of all that is alive on Modal, beside what was booked in the last hour. A call is "
                     "booked when it ends: a long one shows in the first line while it runs, in the second afterwards.",
                     (
@@ -101,7 +101,7 @@ DASHBOARD = Dashboard(
                     "areas",
                 ),
                 Panel(
-                    "A completed job costs",
+                    "Cost of a completed job",
                     "Dollars of an hour, divided by the jobs that it completed.",
                     (
                         Query(

@@ -20,13 +20,13 @@ DASHBOARD = Dashboard(
             ),
         ),
         Row(
-            "How long",
+            "Durations",
             (
                 quantiles("Wait", "To the first start.", "overspill_job_wait_seconds", where=_KIND, by="pool"),
                 quantiles("Run", "Of the attempt that completed.", "overspill_job_run_seconds", where=_KIND, by="pool"),
                 quantiles("In all", "To completion.", "overspill_job_total_seconds", where=_KIND, by="pool"),
                 Panel(
-                    "Waits, as a heat of buckets",
+                    "Waits, as a heat map",
                     "Jobs that started, by how long they had waited.",
                     (increases("job_wait_seconds_bucket", by="le", where=_KIND, legend="{{le}}"),),
                     shape="bars",
@@ -49,10 +49,10 @@ DASHBOARD = Dashboard(
             ),
         ),
         Row(
-            "What happens",
+            "Events",
             (
                 Panel(
-                    "Accepted, by where it came in",
+                    "Accepted, by source",
                     "Jobs a second.",
                     (rates("submitted_total", by="source", where=_KIND, legend="{{source}}"),),
                     shape="areas",

@@ -1,11 +1,11 @@
-"""Is it well? What waits, what runs, what ends how, and whether the system itself is there."""
+"""The overview: waiting, running and ended jobs, and the health of the system itself."""
 
 from monitoring.dashboards.model import Dashboard, Panel, Query, Row, increases, number, quantiles, rates
 
 DASHBOARD = Dashboard(
     "overspill-overview",
     "Overspill: overview",
-    "What waits, what runs, what ends how.",
+    "Waiting, running and ended jobs, and the system itself.",
     (
         Row(
             "Now",
@@ -19,7 +19,7 @@ DASHBOARD = Dashboard(
                 ),
                 number(
                     "Oldest waiting",
-                    "For how long it has.",
+                    "Its age.",
                     'max(overspill_oldest_job_age_seconds{state=~"queued|delayed|claimed|waiting_inhouse"})',
                     "s",
                     width=3,
@@ -78,7 +78,7 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Oldest",
-                    "Depth does not show the one job that was forgotten; age does.",
+                    "Age shows a single forgotten job; depth does not.",
                     (Query("max by (kind, state) (overspill_oldest_job_age_seconds)", "{{kind}} {{state}}"),),
                     "s",
                 ),
@@ -90,7 +90,7 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "Out of memory",
-                    "Attempts that ended for want of memory.",
+                    "Attempts that ran out of memory.",
                     (increases("out_of_memory_total", by="kind, pool, where", legend="{{kind}} {{pool}} {{where}}"),),
                     shape="bars",
                 ),
@@ -104,7 +104,7 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Messages in Celery's queues",
-                    "Over all priority lists. Nudges only: the ledger says what waits.",
+                    "Over all priority lists. These are nudges only: the ledger holds the jobs.",
                     (Query("sum by (queue) (overspill_broker_messages)", "{{queue}}"),),
                 ),
             ),
@@ -113,11 +113,23 @@ DASHBOARD = Dashboard(
             "The system itself",
             (
                 Panel(
-                    "Since the last good sweep and the last look",
-                    "Reconciler and followers say it each time; a sweep that raised does not count. "
-                    "`true_up`: a bill was compared; that somebody looked whether it is time (`true-up`) is left out.",
-                    (Query('time() - max by (duty) (overspill_duty_timestamp_seconds{duty!="true-up"})', "{{duty}}"),),
+                    "Since the last success of each duty",
+                    "Maintenance and followers report each success; a round that failed does not count. "
+                    "`true_up`: a bill was compared; checks whether it is due (`true-up`) are left out.",
+                    (
+                        Query(
+                            'time() - max by (duty) (overspill_duty_timestamp_seconds{duty!="true-up"} > 0)', "{{duty}}"
+                        ),
+                    ),
                     "s",
+                ),
+                Panel(
+                    "Rounds that failed, and deletions that wait",
+                    "Rounds of a duty that failed in a row; objects that S3 or Modal has not confirmed as deleted.",
+                    (
+                        Query("max by (duty) (overspill_duty_failed_rounds)", "{{duty}} failed"),
+                        Query("max by (store) (overspill_deletions_pending)", "to delete: {{store}}"),
+                    ),
                 ),
                 Panel(
                     "Redis memory",

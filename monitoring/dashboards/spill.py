@@ -1,11 +1,11 @@
-"""Why and how much is spilled, and what becomes of the calls on Modal."""
+"""How much spills, why, and the calls on Modal."""
 
 from monitoring.dashboards.model import Dashboard, Panel, Query, Row, increases, number, quantiles, rates
 
 DASHBOARD = Dashboard(
     "overspill-spill",
     "Overspill: spill and Modal",
-    "Why jobs are sent to Modal, and what becomes of their calls.",
+    "Why jobs go to Modal, and how their calls end.",
     (
         Row(
             "Spilling",
@@ -23,11 +23,11 @@ DASHBOARD = Dashboard(
                     'max(overspill_modal_oldest_age_seconds{state="alive"})',
                     "s",
                 ),
-                number("Most overdue look", "How far followers lag.", "max(overspill_follow_delay_seconds)", "s"),
+                number("Most overdue poll", "How far followers lag.", "max(overspill_follow_delay_seconds)", "s"),
                 number("Idle containers", "Paid for, and perhaps idle.", "sum(overspill_modal_containers_idle)"),
                 Panel(
                     "Decisions, by rule",
-                    "Why jobs go where: the rule of each receipt.",
+                    "The rule of each receipt.",
                     (rates("decisions_total", by="decision, rule", legend="{{decision}}: {{rule}}"),),
                     shape="areas",
                 ),
@@ -62,7 +62,7 @@ DASHBOARD = Dashboard(
                     "s",
                 ),
                 quantiles(
-                    "What came over what was predicted",
+                    "Cost over reservation",
                     "1 is right.",
                     "overspill_prediction_error_ratio",
                     by="kind",
@@ -92,12 +92,10 @@ DASHBOARD = Dashboard(
                 ),
                 quantiles("Cold start", "As the first input saw it.", "overspill_cold_start_seconds", by="gpu"),
                 quantiles("Spawn", "Until Modal had accepted a call.", "overspill_spawn_seconds"),
-                quantiles(
-                    "Follow lag", "From a call's end to the follower that saw it.", "overspill_follow_lag_seconds"
-                ),
+                quantiles("Follow lag", "From a call's end to the poll that saw it.", "overspill_follow_lag_seconds"),
                 Panel(
                     "Breaker",
-                    "Which phase it is in, and why.",
+                    "Its phase and the reason.",
                     (
                         Query("max by (phase) (overspill_modal_breaker)", "{{phase}}"),
                         Query("max by (reason) (overspill_modal_breaker_reason)", "because {{reason}}"),
@@ -105,7 +103,7 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Orphans and stopped calls",
-                    "Calls that the ledger did not know, and those that nobody wanted any more.",
+                    "Calls that the ledger did not know, and cancelled or unneeded calls.",
                     (
                         increases("orphans_total", by="outcome", legend="{{outcome}}"),
                         increases("calls_stopped_total", legend="calls stopped"),

@@ -1,4 +1,4 @@
-"""Training runs: long, resumed from checkpoints, dear."""
+"""Training runs: long, resumed from checkpoints, expensive."""
 
 from monitoring.dashboards.model import Dashboard, Panel, Query, Row, increases, number, quantiles, rates
 
@@ -6,7 +6,7 @@ _TRAIN = 'kind="train"'
 DASHBOARD = Dashboard(
     "overspill-train",
     "Overspill: training runs",
-    "Training runs: how many run where, for how long, how often they are begun again, what they cost.",
+    "Training runs: how many, where, how long, how often they restart, what they cost.",
     (
         Row(
             "Now",
@@ -64,8 +64,8 @@ DASHBOARD = Dashboard(
                     shape="bars",
                 ),
                 Panel(
-                    "Steps done again",
-                    "Since the last checkpoint before a run was ended from outside.",
+                    "Repeated steps",
+                    "Steps since the last checkpoint before a run was interrupted.",
                     (increases("train_steps_repeated_total", by="pool", legend="{{pool}}"),),
                     shape="bars",
                 ),

@@ -1,4 +1,4 @@
-"""The exporter: reads the ledger and the two Redis servers at each scrape, and serves what it read.
+"""The exporter: reads the ledger and the two Redis servers at each scrape, and serves the result.
 
 What lives here
     settings    where it listens, how long it waits
@@ -8,6 +8,6 @@ What lives here
     server      HTTP: /metrics and /healthz
 
 What must hold
-    It holds nothing between two scrapes: replicas agree, and a restart loses nothing.
+    It keeps no state between two scrapes: replicas agree, and a restart loses nothing.
     A Redis that is away is a metric (`overspill_up 0`), answered within the timeout, and never an error page.
 """

@@ -10,7 +10,8 @@ from ledger.states import Pool
 from monitoring.exporter.budgets import budgets
 from monitoring.exporter.facts import Facts
 from monitoring.exporter.reading import BrokerDepth, Reading, RedisState
-from workers.overflow.breaker import Phase, Trouble
+from workers.maintenance.duties import ALWAYS_DONE
+from workers.overflow.breaker import FailureReason, Phase
 
 _MS = 1e-3
 _NANOS = 1e-9
@@ -68,9 +69,9 @@ def _ledger(measured: Measurement, facts: Facts) -> Iterator[Sample]:
     for queue, number in measured.overdue_nudges.items():
         yield Sample("nudges_overdue", number, (queue,))
     yield from _modal(measured)
-    for (name, labels), gauge in measured.gauges.items():
-        if name == "duty_done":
-            yield Sample("duty_timestamp_seconds", gauge.at_ms * _MS, (dict(labels).get("duty", ""),))
+    for store, number in measured.deletions.items():
+        yield Sample("deletions_pending", number, (store,))
+    yield from _duties(measured)
     yield Sample("burn_usd_per_second", measured.burn.usd_nanos_per_s * _NANOS)
     yield Sample("burn_gpus", measured.burn.gpus)
     for budget in budgets(measured, facts.limits):
@@ -80,6 +81,19 @@ def _ledger(measured: Measurement, facts: Facts) -> Iterator[Sample]:
         yield Sample("budget_reserved_usd", budget.reserved_usd, scope)
         yield Sample("budget_projected_usd", budget.projected_usd(measured.now_ms * _MS), scope)
         yield Sample("budget_period_end_timestamp_seconds", budget.period_end_s, scope)
+
+
+def _duties(measured: Measurement) -> Iterator[Sample]:
+    # (A duty that was never done has a time, too, or its alert could not tell it from one that nobody has.)
+    done: dict[str, float] = dict.fromkeys(ALWAYS_DONE, 0.0)
+    for (name, labels), gauge in measured.gauges.items():
+        duty = dict(labels).get("duty", "")
+        if name == "duty_done":
+            done[duty] = gauge.at_ms * _MS
+        elif name == "duty_failed":
+            yield Sample("duty_failed_rounds", gauge.value, (duty,))
+    for duty, at_s in done.items():
+        yield Sample("duty_timestamp_seconds", at_s, (duty,))
 
 
 def _kind(kind: str, row: KindMeasure, mean_s: float) -> Iterator[Sample]:
@@ -128,7 +142,7 @@ def _modal(measured: Measurement) -> Iterator[Sample]:
     yield Sample("followers_live", measured.followers)
     for phase in Phase:
         yield Sample("modal_breaker", float(phase == measured.breaker_phase), (phase,))
-    for reason in Trouble:
+    for reason in FailureReason:
         # Half open, it lets spawns through: what it had against them was mended.
         because = measured.breaker_phase == Phase.OPEN and measured.breaker_reason == reason
         yield Sample("modal_breaker_reason", float(because), (reason,))
@@ -148,4 +162,6 @@ def _server(role: str, server: RedisState | None) -> Iterator[Sample]:
 def _broker(depth: BrokerDepth) -> Iterator[Sample]:
     for queue, number in depth.messages.items():
         yield Sample("broker_messages", number, (queue,))
+    for queue, number in depth.wrong_type.items():
+        yield Sample("broker_wrong_type_keys", number, (queue,))
     yield Sample("broker_unacked_messages", depth.unacked)

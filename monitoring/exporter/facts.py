@@ -1,4 +1,4 @@
-"""What the exporter knows from its settings and its own installation, whatever the ledger says."""
+"""What the exporter knows from its settings and its own installation, independent of the ledger."""
 
 import platform
 from collections.abc import Mapping

@@ -46,7 +46,7 @@ def families(reading: Reading, facts: Facts) -> Iterator[Family]:
 
 def unlisted(measured: Measurement) -> int:
     """How many series of the ledger the catalogue lacks: another version counts them, or somebody forgot."""
-    listed = {metric.ledger_name for metric in METRICS.values()} | {"duty_done"}
+    listed = {metric.ledger_name for metric in METRICS.values()} | {"duty_done", "duty_failed"}
     names = [
         *(name for name, _ in measured.counters),
         *(series.metric for series in measured.histograms),

@@ -1,7 +1,7 @@
 """The reads of one scrape. Each part may fail alone: then it is None, and the rest is shown."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +38,14 @@ class BrokerDepth:
     """Messages in Celery's queues, by queue, over all priority lists."""
 
     messages: Mapping[str, int]
+    #: Keys of a queue that hold something which is no list.
+    wrong_type: Mapping[str, int]
     unacked: int
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Everything that one scrape has read. None: whoever was asked did not answer in time."""
+    """Everything that one scrape has read. None: that source did not answer in time."""
 
     ledger: Measurement | None
     broker: BrokerDepth | None
@@ -96,20 +98,35 @@ class Reader:
             for name in list_names(queue):
                 pipe.llen(name)
         try:
-            info, unacked, *lengths = pipe.execute()
+            info, unacked, *lengths = pipe.execute(raise_on_error=False)
         except redis.exceptions.RedisError as error:
             log.warning("exporter.broker_away", error=str(error))
             return None, None
-        messages = {
-            queue: sum(lengths[number * PRIORITY_LISTS : (number + 1) * PRIORITY_LISTS])
+        refused = [answer for answer in (info, unacked, *lengths) if isinstance(answer, Exception)]
+        others = [error for error in refused if "WRONGTYPE" not in str(error)]
+        if others:
+            log.warning("exporter.broker_away", error=str(others[0]))
+            return None, None
+        of_queue = {
+            queue: lengths[number * PRIORITY_LISTS : (number + 1) * PRIORITY_LISTS]
             for number, queue in enumerate(queues)
         }
-        return BrokerDepth(messages, int(unacked)), _state(info)
+        # Redis answers with an error for each key that holds something else. The other keys are counted all the same.
+        depth = BrokerDepth(
+            messages={queue: sum(_numbers(found)) for queue, found in of_queue.items()},
+            wrong_type={queue: len(found) - len(_numbers(found)) for queue, found in of_queue.items()},
+            unacked=sum(_numbers([unacked])),
+        )
+        return depth, _state(info)
 
     def close(self) -> None:
         """Close both connections; may be called twice."""
         self._ledger.close()
         self._broker.close()
+
+
+def _numbers(answers: Sequence[object]) -> list[int]:
+    return [answer for answer in answers if isinstance(answer, int)]
 
 
 def _state(info: Mapping[str, Any]) -> RedisState:

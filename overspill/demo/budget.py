@@ -19,13 +19,13 @@ from overspill.dev.stack import Stack
 from overspill.terminal.console import out
 from overspill.terminal.text import dollars
 
-#: A call sets some $0.023 aside (20 s of an H100) and costs a tenth to a fifth of that, by the machine's speed: the cap
-#: lets a few run, one after the other, until what is left is less than one call may cost.
+#: A call reserves about $0.023 (20 s of an H100) and costs a tenth to a fifth of that, by the machine's speed. The cap
+#: lets a few run, one after the other, until less is left than one reservation.
 SETTINGS = {
     "OVERSPILL_MONTH_CAP_USD": "0.030",
     "OVERSPILL_RENDER_CALL_ESTIMATE_S": "14",
     "OVERSPILL_STOP_MARGIN_S": "4",
-    # Whoever may not spill waits for a while, and is then told so.
+    # A job that may not spill is held for a while, then refused.
     "OVERSPILL_HOLD_AGAIN_S": "1",
     "OVERSPILL_HOLD_TIMEOUT_S": "16",
     "OVERSPILL_HIGH_WATERMARK": "2",
@@ -88,7 +88,7 @@ class BudgetVerdict:
 
 
 def run(stack: Stack, *, say: Callable[[str], None]) -> BudgetVerdict:
-    """Start the stack, send the burst, watch it to its end, look into the books; the stack is the caller's to stop."""
+    """Start the stack, send the burst, watch it to its end, audit the ledger; the caller stops the stack."""
     began = time.monotonic()
     stack.start()
     os.environ.update({**stack.options.settings, **stack.environment})  # from here on we speak to this stack
@@ -96,12 +96,12 @@ def run(stack: Stack, *, say: Callable[[str], None]) -> BudgetVerdict:
     limits = Settings().limits
     with Ledger() as ledger:
         last = _watch(stack, ledger, limits)
-        say("all jobs have ended; the containers' idle tails are waited for, so that every dollar is counted")
+        say("all jobs have ended; waiting for the containers' idle tails, so that every dollar is counted")
         spent = _settled(ledger)
         held = [record.id for record in last.records if _was_held(ledger, record.id)]
         peak = peak_usd_micros(ledger.looking.journal())
         broken = [f"{one.what} ({one.job_id or 'sums'})" for one in ledger.audit(limits)]
-    say(f"{len(held)} jobs were held; at most {dollars(peak)} was ever spent and set aside together")
+    say(f"{len(held)} jobs were held; at most {dollars(peak)} was ever spent and reserved together")
     return judge(last.records, held=held, spent_usd_micros=spent, peak=peak, limits=limits, broken=broken)
 
 
@@ -172,7 +172,7 @@ def judge(
     """What the jobs' ends and the ledger's books say.
 
     Args:
-        records: the jobs, at their end (or where they stood when nobody waited any longer).
+        records: the jobs, at their end (or at the timeout).
         held: the jobs that were held on their way, for the budget's sake.
         spent_usd_micros: what was spent in the end.
         peak: the most that was ever spent and set aside together, micro-dollars.

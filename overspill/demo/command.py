@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 SLOTS = 2
 SETTINGS = {
-    # Two slots and three that wait are enough; whatever comes then spills until one waits at most.
+    # Two busy slots and three waiting jobs are enough; further jobs spill until at most one waits.
     "OVERSPILL_HIGH_WATERMARK": "3",
     "OVERSPILL_LOW_WATERMARK": "1",
     "OVERSPILL_MIN_DWELL_S": "1",
-    # A short burst is watched closely. (A lease is renewed, and its progress told, three times in its life.)
+    # A short burst is watched closely. (A lease is renewed, with the progress, three times in its life.)
     "OVERSPILL_LEASE_S": "6",
     "OVERSPILL_POLL_FIRST_S": "0.5",
     "OVERSPILL_POLL_MAX_S": "1",
-    # Idle containers go at once, so that the dollars at the end are all of them, and scale to zero is seen.
+    # Idle containers end soon, so that the final dollars are complete, and scale-to-zero shows.
     "OVERSPILL_MODAL_SCALEDOWN_WINDOW_S": "2",
     "OVERSPILL_LOG_FORMAT": "json",
 }

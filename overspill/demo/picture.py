@@ -105,7 +105,7 @@ def _reason(record: JobRecord) -> str:
 
 
 def _bar(record: JobRecord, now_ms: int) -> RenderableType:
-    # A call on Modal tells its progress when it ends; until then the bar moves to and fro.
+    # Without a progress report the bar pulses.
     unknown = record.state in (State.RUNNING, State.DELIVERING) and record.progress == 0
     row = Table.grid(padding=(0, 1))
     row.add_row(

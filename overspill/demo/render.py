@@ -29,7 +29,7 @@ class Verdict:
 
     Attributes:
         completed: jobs that completed.
-        failed: jobs that did not, for whatever reason.
+        failed: all other jobs.
         inhouse: completed in-house.
         on_modal: completed on Modal.
         spent_usd_micros: dollars spent on Modal, micro-dollars.
@@ -58,7 +58,7 @@ class Verdict:
 
 
 def run(stack: Stack, out_folder: Path, *, say: Callable[[str], None]) -> Verdict:
-    """Start the stack, send the burst, watch it to its end, look at every video; the stack is the caller's to stop."""
+    """Start the stack, send the burst, watch it to its end, check every video; the caller stops the stack."""
     began = time.monotonic()
     stack.start()
     ready_after_s = time.monotonic() - began
@@ -127,7 +127,7 @@ def judge(records: Sequence[JobRecord], *, expected: int, spent_usd_micros: int,
     """What the jobs' ends say.
 
     Args:
-        records: the jobs, at their end (or where they stood when nobody waited any longer).
+        records: the jobs, at their end (or at the timeout).
         expected: how many there should be.
         spent_usd_micros: the ledger's month on Modal, micro-dollars.
         doubts: what the look at the videos has found.

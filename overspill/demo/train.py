@@ -84,7 +84,7 @@ class TrainVerdict:
         if self.recognised is not None and self.recognised < RECOGNISED:
             complaints.append(f"expected {RECOGNISED:.0%} of the samples to be recognised, got {self.recognised:.0%}")
         if not self.preemptions:
-            complaints.append("expected a run to survive a preemption, none was struck")
+            complaints.append("expected a run to survive a preemption, none was preempted")
         if None in (self.accuracy, self.recognised, self.video):
             complaints.append("it did not come to its end")
         return complaints
@@ -104,7 +104,7 @@ class TrainVerdict:
 
 
 def run(stack: Stack, out_folder: Path, *, say: Callable[[str], None]) -> TrainVerdict:
-    """Start the stack, train twice, strike once, judge the samples, render; the stack is the caller's to stop."""
+    """Start the stack, train twice, kill one container, judge the samples, render; the caller stops the stack."""
     began = time.monotonic()
     stack.start()
     os.environ.update(stack.process_environment)  # from here on our own settings speak to this stack
@@ -133,7 +133,7 @@ class _Demo:
         self._say = say
         self._artifacts = ArtifactStore(Settings())
         self._store = CheckpointStore(self._artifacts)
-        self._struck_at: int | None = None
+        self._killed_at: int | None = None
         self.survived = 0
 
     def train(self) -> tuple[JobRecord, JobRecord]:
@@ -147,12 +147,12 @@ class _Demo:
             for record in records:
                 rows = self._ledger.training.rows(record.id)
                 self._show(names[record.id], record, rows, shown)
-            self._strike(ids[1])
+            self._kill_once(ids[1])
             if all(record.is_terminal for record in records) or time.monotonic() > until:
                 break
             time.sleep(_LOOK_EVERY_S)
         starts = [row["step"] for row in self._ledger.training.rows(ids[1]) if row["kind"] == "started"]
-        went_on = self._struck_at is not None and any(step >= self._struck_at for step in starts)
+        went_on = self._killed_at is not None and any(step >= self._killed_at for step in starts)
         self.survived = int(went_on and records[1].state is State.COMPLETED)
         return records[0], records[1]
 
@@ -190,22 +190,22 @@ class _Demo:
         self._say(f"rendered {PROMPT!r} in {time.monotonic() - began:.1f} s: {path}, {len(body)} bytes")
         return path
 
-    def _strike(self, job_id: str) -> None:
+    def _kill_once(self, job_id: str) -> None:
         """Kill the transformer's container, once, after its second checkpoint."""
-        if self._struck_at is not None:
+        if self._killed_at is not None:
             return
         rows = self._ledger.training.rows(job_id)
         kept = [int(row["step"]) for row in rows if row["kind"] == "checkpoint"]
         if len(kept) >= _STRIKE_AFTER and kept[-1] < rows[-1]["steps"]:
             gpu = self._ledger.desk.get(job_id).gpu or ""
-            struck = kill_container(self._stack.environment["MODAL_LOCAL_ADMIN_URL"], parse_gpu(gpu).alias)
-            if struck is not None:
-                self._struck_at = kept[-1]
-                self._say(f"killed the transformer's container {struck} after step {kept[-1]}")
+            killed = kill_container(self._stack.environment["MODAL_LOCAL_ADMIN_URL"], parse_gpu(gpu).alias)
+            if killed is not None:
+                self._killed_at = kept[-1]
+                self._say(f"killed the transformer's container {killed} after step {kept[-1]}")
 
     def _show(self, name: str, record: JobRecord, rows: list[dict[str, Any]], shown: dict[str, str]) -> None:
-        told = sum(row["kind"] in ("checkpoint", "started") for row in rows)
-        words = f"{record.state}:{told}"
+        reported = sum(row["kind"] in ("checkpoint", "started") for row in rows)
+        words = f"{record.state}:{reported}"
         if shown.get(record.id) != words:
             shown[record.id] = words
             self._say(

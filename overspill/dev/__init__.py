@@ -1,7 +1,7 @@
 """The development stack: every part of the system as a process of its own, on loopback, for `overspill up` and `demo`.
 
 What lives here
-    leash, process       one process that cannot outlive us, and whatever it starts
+    leash, process       one process, with all its children, that cannot outlive us
     redis_service, s3_service, modal_service   what production has elsewhere: Redis, S3 and Modal, embedded
     procfile, supervisor the Procfile's processes, restarted with a growing pause when they die
     state_folder         where a stack keeps its data, its secrets and the environment that others load

@@ -3,7 +3,7 @@
 Started by `LeashedProcess`, between us and the command. FD is one end of a socket pair; when the other end closes, be
 it on purpose or because our process was killed, everything below is killed. The leash
 
-- is the subreaper of its descendants, so that orphans come to it and can be found, whatever session they are in,
+- is the subreaper of its descendants, so that orphans come to it and can be found, in any session,
 - makes the command die with it (PR_SET_PDEATHSIG), should somebody kill the leash itself,
 - passes SIGTERM, SIGINT and SIGQUIT on to the command alone, and ends with the command's exit status.
 
@@ -53,7 +53,7 @@ def descendants(of: int, parents: dict[int, int]) -> list[int]:
 
 
 def _kill_descendants() -> None:
-    """SIGKILL everything below us, and again whatever was forked meanwhile, until nothing is left.
+    """SIGKILL everything below us, and again what was forked meanwhile, until nothing is left.
 
     No wait here may block: what was forked between our look and our kill is alive, and ours to wait for by then.
     """
@@ -85,7 +85,7 @@ def _run_command(command: list[str], leash_pid: int) -> None:
 
 
 def _reap(child: int | None) -> int | None:
-    """Collect whoever has ended; the exit status of `child` if it was among them."""
+    """Collect ended processes; returns the exit status of `child` if it was among them."""
     status = None
     while True:
         try:

@@ -78,7 +78,7 @@ class ModalLocalService:
             self._announced.set()
 
     def ready(self) -> None:
-        """Return when it has said where it listens.
+        """Return when it has printed its address.
 
         Raises:
             NotReady: not within a minute, or without a token.

@@ -10,7 +10,7 @@ _TRIES = 1_000
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of loopback now."""
+    """Whether a port of loopback is free now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: an old connection is no listener
         try:
@@ -21,7 +21,7 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that nobody listened on a moment ago.
+    """`count` different ports that were free a moment ago.
 
     Raises:
         OSError: hardly any port is free.

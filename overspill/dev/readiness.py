@@ -1,4 +1,4 @@
-"""Waiting for a sign, never for a time."""
+"""Waits for a condition, never for a time."""
 
 import time
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def wait_until(
         timeout_s: how long it may take.
         process: if it ends, there is nothing to wait for any more.
         log: where to look, for the message; None: the process's log.
-        stopping: true when nobody wants to wait any more.
+        stopping: true when the wait should end.
 
     Raises:
         NotReady: it did not come in time, or the process ended; with the last line of its log.

@@ -64,8 +64,8 @@ class Stack:
 
     Args:
         options: how it is to be.
-        on_step: told what is being started.
-        on_log: told each line of the processes' logs, from several threads.
+        on_step: called with each step of the start.
+        on_log: called with each line of the processes' logs, from several threads.
     """
 
     def __init__(self, options: StackOptions, *, on_step: OnStep = _nothing, on_log: OnLog = _nothing) -> None:

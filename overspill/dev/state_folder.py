@@ -54,7 +54,7 @@ class StateFolder:
         self._lock: IO[str] | None = None
 
     def claim(self) -> None:
-        """Take the folder. The lock is the kernel's: it ends with our process, whatever ends that.
+        """Take the folder. The lock is the kernel's: it ends with our process.
 
         Raises:
             AlreadyRunning: another process has it.
@@ -76,7 +76,7 @@ class StateFolder:
         shutil.rmtree(self.path / "tmp", ignore_errors=True)  # left behind by processes that were killed
 
     def release(self) -> None:
-        """Give the folder back; nobody is pointed at a stack that has ended. May be called twice."""
+        """Release the folder and remove its environment file. May be called twice."""
         if self._lock is not None:
             (self.path / "env").unlink(missing_ok=True)
             self._lock.close()

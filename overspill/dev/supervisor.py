@@ -14,7 +14,7 @@ from overspill.dev.procfile import Entry
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-#: A process that ran for so long was well; its next death starts from the first pause again.
+#: After a run of this length the next restart begins with the first pause again, seconds.
 WELL_AFTER_S = 30.0
 #: Longest wait for good order. A render that takes longer is lost to its lease, and is done again: never lost.
 STOP_GRACE_S = 8.0

@@ -6,6 +6,7 @@ What lives here
     plan          pure: a seed, jobs and faults become a list of timed steps; the same seed, the same list
     stack         the development stack with several of each process, and proxies before Redis and S3
     submitter     sends the planned jobs through the API, `submit()` and bare Celery; remembers what was accepted
+    records       queued jobs as another version would have written them
     victims, injector   find what a planned fault strikes, strike it, and say what was struck
     observations  what Redis, S3 and modal_local hold at the end, read raw
     checks, bill, recovery   pure: what must hold, what it cost, how long recovery took

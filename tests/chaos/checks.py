@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tests.chaos.bill import Bill
 from tests.chaos.injector import Strike
 from tests.chaos.observations import TERMINAL, JobFacts, LedgerFacts, ModalFacts, ObjectFacts
-from tests.chaos.plan import Door, Plan, PlannedJob
+from tests.chaos.plan import Door, Fault, Plan, PlannedJob
 from tests.chaos.submitter import Receipt
 
 _END_EVENTS = frozenset(f"job.{state}" for state in TERMINAL)
@@ -67,9 +67,10 @@ def judge(evidence: Evidence) -> Verdict:
         Check("accepted jobs lost", not lost, str(len(lost)), tuple(lost)),
         Check("ended, submitted or published twice", not double, str(len(double)), tuple(double)),
         Check("Modal calls or containers leaked", not leaked, str(len(leaked))),
-        _all_ended(evidence.ledger),
+        _all_ended(evidence),
+        _records(evidence),
         *_artifacts(evidence),
-        _leftovers(evidence),
+        _unreferenced(evidence),
         _reservations(evidence.ledger),
         Check("audit() is empty, every time", not evidence.audit, _audited(evidence)),
         Check(
@@ -121,7 +122,15 @@ def unknown_calls(evidence: Evidence) -> list[str]:
     return [call["call_id"] for call in evidence.modal.calls if call["call_id"] not in known]
 
 
-def leftovers(evidence: Evidence) -> list[str]:
+def hung(evidence: Evidence) -> tuple[int, int]:
+    """How many jobs' engines were made to hang in-house, and how many of these have an attempt that ended for it."""
+    jobs = {job_id for s in evidence.strikes if s.planned.fault is Fault.HANG_ENGINE for job_id in s.jobs}
+    rows = {job_id: evidence.ledger.jobs[job_id].attempts.values() for job_id in jobs if job_id in evidence.ledger.jobs}
+    ended = [job_id for job_id, found in rows.items() if any(row.get("outcome") == "timeout" for row in found)]
+    return len(jobs), len(ended)
+
+
+def unreferenced_objects(evidence: Evidence) -> list[str]:
     """Keys of objects that no completed job points to."""
     pointed = set()
     for job in evidence.ledger.jobs.values():
@@ -176,9 +185,26 @@ def _audited(evidence: Evidence) -> str:
     return "; ".join([f"{len(evidence.audit)} violations in {evidence.audits} audits", *evidence.audit[:3]])
 
 
-def _all_ended(ledger: LedgerFacts) -> Check:
-    """Every job of the ledger, also those whose caller was told nothing."""
-    live = sorted(job.id for job in ledger.jobs.values() if job.state not in TERMINAL)
+def _planted(evidence: Evidence) -> tuple[set[str], set[str]]:
+    """Jobs whose record was rewritten as another version would have: those that can be read, and those that cannot."""
+    pairs = [s.jobs for s in evidence.strikes if s.planned.fault is Fault.NEWER_RECORD and s.jobs]
+    return {newer for newer, _ in pairs}, {unreadable for _, unreadable in pairs}
+
+
+def _records(evidence: Evidence) -> Check:
+    """What can be read is done like any other job; what cannot is set aside, and nothing else is."""
+    newer, unreadable = _planted(evidence)
+    jobs, aside = evidence.ledger.jobs, set(evidence.ledger.quarantined)
+    undone = {job_id for job_id in newer if job_id not in jobs or jobs[job_id].state not in TERMINAL}
+    wrong = sorted(undone | (aside ^ unreadable))
+    figure = f"{len(newer)} with an unknown field, {len(unreadable)} unreadable, {len(aside)} set aside"
+    return Check("records of another version are read or set aside, alone", not wrong, figure, tuple(wrong))
+
+
+def _all_ended(evidence: Evidence) -> Check:
+    """Every job of the ledger, also those whose caller was told nothing; what cannot be read is set aside instead."""
+    unreadable = _planted(evidence)[1]
+    live = sorted(j.id for j in evidence.ledger.jobs.values() if j.state not in TERMINAL and j.id not in unreadable)
     return Check("jobs in the ledger that have not ended", not live, str(len(live)), tuple(live))
 
 
@@ -233,13 +259,13 @@ def _whole(
     )
 
 
-def _leftovers(evidence: Evidence) -> Check:
+def _unreferenced(evidence: Evidence) -> Check:
     """Objects of attempts that lost may lie about; of an attempt that won, or of no job that is known, none may.
 
     A run's other checkpoints, and the files of the last one, belong to it.
     """
     wrong: list[str] = []
-    found = leftovers(evidence)
+    found = unreferenced_objects(evidence)
     for key in found:
         kind, job_id, attempt, *_ = [*key.split("/"), "", ""]
         job = evidence.ledger.jobs.get(job_id)

@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+import psutil
 import redis
 
 from ledger.errors import LedgerError
@@ -16,14 +18,24 @@ from overspill.dev.errors import DevError
 from tests.chaos.messages import Messages
 from tests.chaos.observations import RawLedger
 from tests.chaos.plan import Fault, Plan, PlannedFault
+from tests.chaos.records import Planter
 from tests.chaos.stack import SKEWED, ChaosStack
 from tests.chaos.submitter import Submitter
 from tests.chaos.victims import NoVictimError, Victims, chosen, wait_for
+
+T = TypeVar("T")
 
 #: Faults that may be under way at once; one that is due while all are taken comes later, and is not left out.
 _AT_ONCE = 24
 #: Where no message waits to be shuffled for so long, seconds, old ones are sent.
 _SILENCE_S = 3.0
+#: A process that hangs is killed well before, seconds; else it goes on.
+_LONGEST_HANG_S = 90.0
+_LOOK_AGAIN_S = 0.1
+#: Between the ledger's word that an attempt has begun and its engine's beginning, seconds.
+_AT_WORK_AFTER_S = 0.05
+#: From a pool process's begin until the death of the one before has been told, seconds.
+_PREDECESSOR_TOLD_S = 5.0
 #: A user cancels one of so many newest jobs.
 _NEWEST = 12
 
@@ -47,6 +59,14 @@ class Strike:
     until_ms: int = 0
     jobs: tuple[str, ...] = ()
     missed: str = ""
+
+
+def _unless_gone(act: Callable[[], T]) -> T | None:
+    """What it gives, or None where the process has just ended."""
+    try:
+        return act()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def now_ms() -> int:
@@ -80,6 +100,7 @@ class Injector:
             Fault.STOP_DISPATCH: lambda step: self._stop("dispatch", step),
             Fault.STOP_GPU: lambda step: self._stop("gpu", step),
             Fault.STOP_OVERFLOW: lambda step: self._stop("overflow", step),
+            Fault.HANG_ENGINE: self._hang_engine,
             Fault.KILL_REDIS: self._kill_redis,
             Fault.CUT_REDIS: self._cut_redis,
             Fault.REFUSE_REDIS: self._refuse_redis,
@@ -87,11 +108,13 @@ class Injector:
             Fault.HOLD_REDIS: self._hold_redis,
             Fault.KILL_S3: self._kill_s3,
             Fault.REFUSE_S3: self._refuse_s3,
+            Fault.HANG_S3: self._hang_s3,
             Fault.LOSE_S3_ANSWERS: self._lose_s3_answers,
             Fault.LOSE_MODAL_ANSWERS: self._lose_modal_answers,
             Fault.DUPLICATE_MESSAGES: self._duplicate,
             Fault.REORDER_MESSAGES: self._reorder,
             Fault.LOSE_NUDGES: self._lose_nudges,
+            Fault.NEWER_RECORD: self._newer_record,
             Fault.JUMP_CLOCK: self._jump_clock,
             Fault.JUMP_WORKER_CLOCK: self._jump_worker_clock,
             Fault.CANCEL: self._cancel,
@@ -143,11 +166,54 @@ class Injector:
 
     def _stop(self, role: str, step: PlannedFault) -> Strike:
         name = self._victims.name(role, step.victim)
-        self._victims.process(name)
-        jobs = self._jobs_on(name)
+        with self._locks[name]:
+            self._victims.process(name)
+            jobs = self._jobs_on(name)
+            at_ms = now_ms()
+            self._victims.stop_for(name, step.lasts_s)
+            return Strike(step, name, at_ms, jobs=jobs)
+
+    def _hang_engine(self, step: PlannedFault) -> Strike:
+        """Stop a pool process amid an attempt, until it is killed for that, or its attempt has ended otherwise."""
+        first = self._victims.name("gpu", step.victim)
+        # Late in a run its own worker may have nothing more to do.
+        names = sorted(self._victims.names("gpu"), key=lambda name: name != first)
+        return wait_for(lambda: next(filter(None, (self._hang(name, step) for name in names)), None))
+
+    def _hang(self, name: str, step: PlannedFault) -> Strike | None:
+        with self._locks[name]:
+            struck = _unless_gone(lambda: self._suspended(name))
+            if struck is None:
+                return None
+            child, jobs, at_ms = struck
+            until = time.monotonic() + _LONGEST_HANG_S
+            try:
+                while child.is_running() and self._jobs_on(name) == jobs and time.monotonic() < until:
+                    time.sleep(_LOOK_AGAIN_S)
+            finally:
+                _unless_gone(child.resume)
+            return Strike(step, f"{name} process {child.pid}", at_ms, jobs=jobs)
+
+    def _suspended(self, name: str) -> tuple[psutil.Process, tuple[str, ...], int] | None:
+        """A worker's pool process that was stopped amid an attempt, the job, and when; None: there is none just now."""
+        jobs, child = self._jobs_on(name), self._victims.child(name)
+        # A process that has just begun has not the attempt that is still its predecessor's.
+        if not jobs or child is None or time.time() - child.create_time() < _PREDECESSOR_TOLD_S:
+            return None
+        time.sleep(_AT_WORK_AFTER_S)
         at_ms = now_ms()
-        self._victims.stop_for(name, step.lasts_s)
-        return Strike(step, name, at_ms, jobs=jobs)
+        child.suspend()
+        # It may have gone on to its delivery or to the next attempt just before.
+        if self._jobs_on(name) == jobs and self._are_running(jobs):
+            return child, jobs, at_ms
+        child.resume()
+        return None
+
+    def _are_running(self, jobs: tuple[str, ...]) -> bool:
+        try:
+            return all(state == "running" for state in self._raw.states(list(jobs)).values())
+        except redis.exceptions.RedisError:
+            return False
 
     def _jobs_on(self, name: str) -> tuple[str, ...]:
         """What a GPU worker runs, or what all overflow workers hold; unknown while Redis is away."""
@@ -208,6 +274,14 @@ class Injector:
         with self._locks["way to s3"]:
             at_ms = now_ms()
             self._stack.proxies()[1].refuse()
+            time.sleep(step.lasts_s)
+            self._stack.proxies()[1].heal()
+        return Strike(step, "way to s3", at_ms)
+
+    def _hang_s3(self, step: PlannedFault) -> Strike:
+        with self._locks["way to s3"]:
+            at_ms = now_ms()
+            self._stack.proxies()[1].hold()
             time.sleep(step.lasts_s)
             self._stack.proxies()[1].heal()
         return Strike(step, "way to s3", at_ms)
@@ -311,6 +385,15 @@ class Injector:
 
     def _lose_nudges(self, step: PlannedFault) -> Strike:
         return self._patiently(lambda: self._messages.lose_nudges(step.amount), step)
+
+    def _newer_record(self, step: PlannedFault) -> Strike:
+        at_ms = now_ms()
+        newer, unreadable = (self._planted(step, readable=readable) for readable in (True, False))
+        return Strike(step, "two queued jobs", at_ms, jobs=(newer, unreadable))
+
+    def _planted(self, step: PlannedFault, *, readable: bool) -> str:
+        prompt = f"chaos record of fault {step.number}, readable {readable}"
+        return wait_for(Planter(self._raw, url=self._stack.services()[0].url(0), prompt=prompt, readable=readable))
 
     def _jump_clock(self, step: PlannedFault) -> Strike:
         # Redis might do it and its answer be lost; twice would be further than planned. So it is set, not added.

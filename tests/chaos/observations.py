@@ -49,7 +49,11 @@ class JobFacts:
 
     @property
     def spec(self) -> Mapping[str, Any]:
-        return dict(json.loads(self.fields.get("spec", "{}")))
+        """Empty if it cannot be read."""
+        try:
+            return dict(json.loads(self.fields.get("spec", "{}")))
+        except (ValueError, TypeError):
+            return {}
 
 
 @dataclass(frozen=True)
@@ -143,11 +147,13 @@ class RawLedger:
         return int(booked or 0)
 
     def live(self) -> int:
-        """How many jobs have not ended, and how many Modal calls are still to be stopped."""
+        """How many jobs have not ended and are not set aside, and how many Modal calls are still to be stopped."""
         kept: Any = [self.client.zcard(self.key(f"jobs:{kind}")) for kind in KINDS]
         done: Any = [self.client.zcard(self.key(f"done:{kind}")) for kind in KINDS]
         stopping: Any = self.client.zcard(self.key("cancels"))
-        return int(sum(kept)) - int(sum(done)) + int(stopping)
+        quarantined: Any = self.client.hkeys(self.key("quarantine"))
+        ended = {job_id for kind in KINDS for job_id in self._zrange(f"done:{kind}")} if quarantined else set()
+        return int(sum(kept)) - int(sum(done)) - len(set(quarantined) - ended) + int(stopping)
 
     def running_on(self, worker: str) -> list[str]:
         """Ids of the jobs that an in-house worker runs now."""

@@ -52,6 +52,8 @@ class Fault(StrEnum):
     STOP_DISPATCH = "stop_dispatch"
     STOP_GPU = "stop_gpu"
     STOP_OVERFLOW = "stop_overflow"
+    # SIGSTOP to the process that runs an engine, and to it alone: its worker lives, and so does its lease
+    HANG_ENGINE = "hang_engine"
     # Redis and the way to it
     KILL_REDIS = "kill_redis"
     CUT_REDIS = "cut_redis"
@@ -61,6 +63,8 @@ class Fault(StrEnum):
     # S3 and the way to it
     KILL_S3 = "kill_s3"
     REFUSE_S3 = "refuse_s3"
+    # It hangs and does not die: connections stay open, nothing is answered
+    HANG_S3 = "hang_s3"
     LOSE_S3_ANSWERS = "lose_s3_answers"
     # Modal did it, and said that it had not
     LOSE_MODAL_ANSWERS = "lose_modal_answers"
@@ -68,6 +72,8 @@ class Fault(StrEnum):
     DUPLICATE_MESSAGES = "duplicate_messages"
     REORDER_MESSAGES = "reorder_messages"
     LOSE_NUDGES = "lose_nudges"
+    # Two queued jobs as another version would have written them: with an unknown field, and unreadable
+    NEWER_RECORD = "newer_record"
     # Time, and users
     JUMP_CLOCK = "jump_clock"
     JUMP_WORKER_CLOCK = "jump_worker_clock"
@@ -88,6 +94,7 @@ WEIGHTS: Mapping[Fault, int] = MappingProxyType(
         Fault.STOP_DISPATCH: 1,
         Fault.STOP_GPU: 2,
         Fault.STOP_OVERFLOW: 1,
+        Fault.HANG_ENGINE: 2,
         Fault.KILL_REDIS: 2,
         Fault.CUT_REDIS: 3,
         Fault.REFUSE_REDIS: 1,
@@ -95,11 +102,13 @@ WEIGHTS: Mapping[Fault, int] = MappingProxyType(
         Fault.HOLD_REDIS: 1,
         Fault.KILL_S3: 1,
         Fault.REFUSE_S3: 2,
+        Fault.HANG_S3: 1,
         Fault.LOSE_S3_ANSWERS: 3,
         Fault.LOSE_MODAL_ANSWERS: 2,
         Fault.DUPLICATE_MESSAGES: 2,
         Fault.REORDER_MESSAGES: 2,
         Fault.LOSE_NUDGES: 2,
+        Fault.NEWER_RECORD: 1,
         Fault.JUMP_CLOCK: 1,
         Fault.JUMP_WORKER_CLOCK: 2,
         Fault.CANCEL: 6,
@@ -117,6 +126,8 @@ _OUTAGES: Mapping[Fault, tuple[float, float]] = MappingProxyType(
         Fault.HOLD_REDIS: (0.5, 3.0),
         Fault.KILL_S3: (0.0, 2.0),
         Fault.REFUSE_S3: (0.5, 4.0),
+        # Longer than a lease of maintenance; shorter than what a worker waits for one answer.
+        Fault.HANG_S3: (6.0, 12.0),
     }
 )
 #: How much of it: messages, answers, milliseconds of delay or of a jump; lowest and highest.

@@ -55,6 +55,7 @@ _STRUCK_JOBS: Mapping[Fault, str] = {
     Fault.KILL_GPU: "the job runs again",
     Fault.KILL_GPU_CHILD: "the job runs again",
     Fault.STOP_GPU: "the job runs again",
+    Fault.HANG_ENGINE: "the job runs again",
     # Of what any overflow worker held: which of them held what is nowhere written.
     Fault.KILL_OVERFLOW: "what was held goes on",
     Fault.STOP_OVERFLOW: "what was held goes on",
@@ -75,6 +76,7 @@ _ANY_JOB: Mapping[Fault, tuple[str, tuple[_Sign, ...]]] = {
     Fault.HOLD_REDIS: ("one queues, one is placed, one runs, one completes", _WHOLE_WAY),
     Fault.KILL_S3: ("a job completes", (_completed,)),
     Fault.REFUSE_S3: ("a job completes", (_completed,)),
+    Fault.HANG_S3: ("a job completes", (_completed,)),
     Fault.LOSE_S3_ANSWERS: ("a job completes", (_completed,)),
     Fault.LOSE_MODAL_ANSWERS: ("a Modal job runs", (lambda e: e.pool == "modal" and e.state == "running",)),
     Fault.DUPLICATE_MESSAGES: ("one is placed, one runs, one completes", _WHOLE_WAY[1:]),

@@ -65,6 +65,10 @@ class Options:
         return {
             "OVERSPILL_LEASE_S": f"{self.lease_s:g}",
             "OVERSPILL_SPAWN_TIMEOUT_S": f"{self.spawn_timeout_s:g}",
+            # An engine that hangs is found out in seconds, but in longer than a lease: that alone must not end it.
+            "OVERSPILL_START_TIMEOUT_S": f"{max(12.0, 1.5 * self.lease_s):g}",
+            "OVERSPILL_RENDER_PROGRESS_TIMEOUT_S": f"{1.2 * self.lease_s:g}",
+            "OVERSPILL_TRAIN_PROGRESS_TIMEOUT_S": f"{3 * self.lease_s:g}",
             # Idle containers cost memory here, and starts are what is to be tried.
             "OVERSPILL_MODAL_SCALEDOWN_WINDOW_S": f"{SCALEDOWN_WINDOW_S:g}",
             # There is one L4 (see MODAL_FLAGS): a train job waits for it, and not for long, then takes an H100.

@@ -250,3 +250,25 @@ def test_a_fault_that_found_nothing_to_strike(well: Evidence) -> None:
     missed = [replace(well.strikes[0], missed="nothing there")]
     assert _broken(replace(well, strikes=missed)) == ["every fault struck"]
     assert _broken(replace(well, strikes=[])) == ["every fault struck"]
+
+
+def _with_records(evidence: Evidence, *jobs: JobFacts, aside: Mapping[str, str]) -> Evidence:
+    """A run in which `video_8` was written by a newer version, and `video_9` cannot be read."""
+    fault = PlannedFault(2, 0, Fault.NEWER_RECORD, 0)
+    struck = _with_jobs(evidence, *jobs)
+    return replace(
+        struck,
+        plan=replace(struck.plan, faults=(*struck.plan.faults, fault)),
+        strikes=[*struck.strikes, Strike(fault, "two queued jobs", 1, jobs=("video_8", "video_9"))],
+        ledger=replace(struck.ledger, quarantined=aside),
+    )
+
+
+def test_a_newer_record_is_done_and_an_unreadable_one_is_set_aside_and_nothing_else(well: Evidence) -> None:
+    name = "records of another version are read or set aside, alone"
+    newer, unreadable = _job("video_8", "failed", prompt="n"), _job("video_9", "queued", prompt="u")
+    assert judge(_with_records(well, newer, unreadable, aside={"video_9": "spec"})).well
+    stuck = _job("video_8", "queued", prompt="n")
+    assert name in _broken(_with_records(well, stuck, unreadable, aside={"video_9": "spec"}))
+    assert _broken(_with_records(well, newer, unreadable, aside={})) == [name]
+    assert _broken(_with_records(well, newer, unreadable, aside={"video_9": "spec", "video_1": "why"})) == [name]

@@ -51,8 +51,12 @@ class Victims:
 
     def name(self, role: str, victim: float) -> str:
         """The name of the process of a role that a planned share points to: `gpu.2`."""
+        return chosen(self.names(role), victim)
+
+    def names(self, role: str) -> list[str]:
+        """The names of all processes of a role."""
         assert self._stack.supervisor is not None
-        return chosen([name for name in self._stack.supervisor.names if name.startswith(f"{role}.")], victim)
+        return [name for name in self._stack.supervisor.names if name.startswith(f"{role}.")]
 
     def process(self, name: str) -> psutil.Process:
         """The process of this name that runs now; it is waited for if it is being started again.
@@ -72,16 +76,16 @@ class Victims:
 
     def kill_child(self, name: str) -> psutil.Process:
         """SIGKILL a pool process alone, as the kernel does when memory runs out."""
-
-        def child() -> psutil.Process | None:
-            process = self._running(name)
-            children = [] if process is None else self._tree(process)[1:]
-            return children[0] if children else None
-
-        found = wait_for(child)
+        found = wait_for(lambda: self.child(name))
         with suppress(ProcessLookupError):
             os.kill(found.pid, signal.SIGKILL)
         return found
+
+    def child(self, name: str) -> psutil.Process | None:
+        """The pool process of a worker that runs now; None: there is none just now."""
+        process = self._running(name)
+        children = [] if process is None else self._tree(process)[1:]
+        return children[0] if children else None
 
     def stop_for(self, name: str, seconds: float) -> None:
         """SIGSTOP the process and its children, SIGCONT them after so long. Those that died meanwhile are let be."""

@@ -9,7 +9,7 @@ from ledger.following import SpawnRate
 from ledger.models import Artifact, JobRecord, RenderJob, TrainJob
 from ledger.outcomes import Placed, PlaceOutcome
 from ledger.retries import Cause
-from workers.overflow.breaker import Phase, Trouble
+from workers.overflow.breaker import FailureReason, Phase
 
 ROOMY = Limits(month_cap_usd_micros=10**12, max_modal_attempts=10_000)
 TIGHT = Limits(month_cap_usd_micros=1, max_modal_attempts=10_000)
@@ -155,11 +155,14 @@ def everything(ledger: Ledger) -> None:
     rows = [{"n": n, "kind": kind, "step": step} for n, (kind, step) in enumerate([("progress", 9), ("started", 5)], 1)]
     ledger.training.note(run_inhouse(ledger, Kind.TRAIN), 1, rows)
     ledger.tally("messages_dropped_total", "reason=garbage")
-    ledger.sweeps.done("reconciler")
+    ledger.tally("hangs_total", "clock=progress|kind=render")
+    ledger.sweeps.done("expired-leases")
     ledger.following.claim_due(limit=10, lease_s=10)
 
 
 def refuse_token(ledger: Ledger) -> None:
     """The breaker opens, because Modal refuses the token."""
     stored = ledger.following.breaker()
-    ledger.following.move_breaker(version=stored.version, phase=Phase.OPEN, reason=Trouble.TOKEN_REFUSED, memory="{}")
+    ledger.following.move_breaker(
+        version=stored.version, phase=Phase.OPEN, reason=FailureReason.TOKEN_REFUSED, memory="{}"
+    )

@@ -20,11 +20,11 @@ from modal_local.admin_client import AdminClient
 from tests.support.ledgers import place, submit
 from tests.support.modal_command import run_modal
 from tests.support.waiting import until
+from workers.overflow.breaker import Gate
 from workers.overflow.follower import Follower
-from workers.overflow.gate import Gate
-from workers.overflow.sdk import ModalRenderer
-from workers.overflow.shared import breaker_rules
+from workers.overflow.modal_sdk.client import ModalSdk
 from workers.overflow.spawner import Spawner
+from workers.overflow.wiring import breaker_rules
 from workers.resources import Resources
 from workers.services import FollowerThread
 
@@ -77,8 +77,8 @@ class Plane:
 
     settings: Settings
     ledger: Ledger
-    open_ends: Resources
-    modal: ModalRenderer
+    resources: Resources
+    modal: ModalSdk
     gate: Gate
     admin: AdminClient
 
@@ -96,12 +96,10 @@ class Plane:
                 **fields,
             }
         )
-        open_ends = Resources(settings, ledger, artifacts or NoStore(settings), NoNudger(settings))
-        renderer = ModalRenderer(
-            app_name=app, environment=None, max_result_bytes=settings.max_result_bytes, client=client
-        )
+        resources = Resources(settings, ledger, artifacts or NoStore(settings), NoNudger(settings))
+        renderer = ModalSdk(app_name=app, environment=None, max_result_bytes=settings.max_result_bytes, client=client)
         gate = Gate(ledger, breaker_rules(settings))
-        return cls(settings, ledger, open_ends, renderer, gate, AdminClient(environment["MODAL_LOCAL_ADMIN_URL"]))
+        return cls(settings, ledger, resources, renderer, gate, AdminClient(environment["MODAL_LOCAL_ADMIN_URL"]))
 
     def placed(self, prompt: str, *, gpu: str = "H100", reserve_usd_micros: int = 1_000_000) -> str:
         """A job that is placed on Modal and waits for its spawn."""
@@ -112,12 +110,12 @@ class Plane:
 
     def spawn(self) -> dict[str, int]:
         """Spawn all that waits."""
-        return Spawner(self.open_ends, self.modal, self.gate).run(worker="test")
+        return Spawner(self.resources, self.modal, self.gate).run(worker="test")
 
     @contextmanager
     def following(self) -> Iterator[None]:
         """A follower at work."""
-        service = FollowerThread(Follower(self.open_ends, self.modal, self.gate))
+        service = FollowerThread(Follower(self.resources, self.modal, self.gate))
         service.start()
         try:
             assert service.ready(10)

@@ -1,22 +1,31 @@
-"""The overflow plane: what was placed on Modal is spawned, followed to its end, delivered, or stopped and settled.
+"""The overflow plane: what was placed on Modal is spawned, polled to its end, delivered, or cancelled and settled.
 
-What lives here
-    calls, sdk                 the port to Modal, and its one implementation by the real SDK
-    bounded, origin            what is changed in the SDK: a bound on what it fetches, a mark on a call's own errors
-    endings                    one classifier from what a call ended with to an outcome, by type, never by elapsed time
-    spawner                    writes the intent, spawns, records the call; many at once, below a rate that all share
-    breaker, gate, tending     whether Modal is used at all: a pure machine, its shared memory, who looks after it
-    follower                   one process's loop: claims (what is due), looks, hints (what calls say of themselves),
-                               stops, conclusions, exhaustion, topups, orphans (calls that nobody recorded)
-    pacing, usage, forecast    pure: when to look again, what a call is charged for, how many containers a peak wants
-    duties                     what one follower at a time does beside: idlewatch, warm, trueup
+What lives here, in the order of a call's life
+    wiring         how the parts are put together: what one process shares, and the duties that one follower leads
+    spawner        writes the intent, spawns, records the call; many at once, below a rate that all workers share
+    breaker        whether Modal is used at all: a pure machine, the gate that shares it, its probe
+    follower       one process's loop: polls, cancellations and hints, with the sweeps and duties beside
+    schedule       which calls are due, who holds them, when each is polled again (pure, but for the claims)
+    hints          what calls send on their way: started, progress, done
+    poller         polls one call, and does what follows from the answer
+    classify       from what a poll or a spawn raised or returned to an outcome, by type, never by elapsed time (pure)
+    completer      delivers the result of a call that has ended, or fails its attempt, and charges its containers
+    usage          which containers a call is charged for, in the ledger's time (pure)
+    reservations   tops up a call that outlasts its reservation, or says that the budget has no more
+    canceller      cancels calls that nobody waits for any more, until they have ended, and settles them
+    orphans        calls that nobody recorded: adopted, or cancelled
+    containers     warm containers before a peak, idle windows that fit, idle containers that are gone already
+    true_up        Modal's own bill, compared each night
+    modal_sdk      the port to Modal, its implementation by the real SDK, and what is changed in the SDK
 
 What must hold
-    The intent is in the ledger before the call exists, the call's id right after. Any process may die in between; a
-    call that nobody recorded is adopted or stopped. A hint is never the truth: a lost one costs time. What a follower
-    holds it has claimed in the ledger for a while, so any number of them share the work and may die. Never more than
-    50 requests that wait at once on one Modal client.
+    The intent is in the ledger before the call exists, the call's id right after. Any process may die in between: a
+    call that nobody recorded is adopted or cancelled. A hint is never the truth: a lost one costs time. What a follower
+    holds it has claimed in the ledger for a while, so any number of them share the work and may die. An error about
+    one call, hint, announcement or GPU class does not reach the others. Never more than 50 requests that wait at once
+    on one Modal client.
 
 Who may come in
-    tasks (spawner), workers.steps (follower).
+    tasks and workers.steps (wiring); workers.services (follower); the API and the exporter (breaker, which imports
+    nothing of the SDK).
 """

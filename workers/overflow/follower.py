@@ -1,7 +1,7 @@
 """The follower: what one process does for the calls in flight, in one event loop, until it is stopped.
 
-It holds nothing that the ledger does not know: calls are claimed for a while, partitions of hints are leased, duties
-too. So any number of followers share the work, and one that dies is replaced when what it held has lapsed.
+It holds nothing that the ledger does not know: calls are claimed for a while, partitions of hints and duties are
+leased. So any number of followers share the work, and one that dies is replaced when its claims have lapsed.
 """
 
 import asyncio
@@ -19,18 +19,17 @@ from infra.logs import bound
 from ledger import LedgerError
 from ledger.following import Announced
 from ledger.outcomes import DueCall, DueCancel
-from workers.overflow.calls import ModalCalls
-from workers.overflow.claims import KEEP_EVERY_S, Claims
-from workers.overflow.conclusions import Conclusions
-from workers.overflow.duties import Duty, duties_of
-from workers.overflow.gate import Gate
+from workers.overflow.breaker import BreakerProbe, Gate
+from workers.overflow.canceller import Canceller
+from workers.overflow.classify import failure_reason_of
+from workers.overflow.completer import Completer
 from workers.overflow.hints import HintDrain
-from workers.overflow.looks import Looks
+from workers.overflow.modal_sdk.port import ModalCalls
 from workers.overflow.orphans import OrphanSweep
-from workers.overflow.pacing import Pace
-from workers.overflow.stops import Stops
-from workers.overflow.tending import BreakerTender
-from workers.overflow.topups import TopUps
+from workers.overflow.poller import Poller
+from workers.overflow.reservations import TopUps
+from workers.overflow.schedule import KEEP_EVERY_S, Pace, Schedule
+from workers.overflow.wiring import duties_of
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -39,36 +38,36 @@ log = structlog.get_logger(__name__)
 DELIVERIES_AT_ONCE = 8
 #: Shortest and longest pause between two rounds, seconds.
 SHORTEST_S, LONGEST_S = 0.1, 0.25
-#: It is looked for calls to be stopped so often, seconds.
-STOPS_EVERY_S = 0.25
+#: Interval of the search for calls to be cancelled, seconds.
+CANCELS_EVERY_S = 0.25
 #: Pause when the ledger is away, seconds.
 AWAY_S = 1.0
-#: The breaker is looked after so often, seconds.
-TEND_EVERY_S = 1.0
+#: Pause between two rounds of the loops beside: hints, breaker probe, orphan sweep, seconds.
+LOOP_PAUSE_S = 1.0
 
 
 class Follower:
     """Follows calls until it is stopped. `run` is a coroutine; `wake_and_stop` may be called from any thread."""
 
-    def __init__(self, open_ends: Resources, calls: ModalCalls, gate: Gate) -> None:
-        self._open = open_ends
-        self._ledger = open_ends.ledger
+    def __init__(self, resources: Resources, calls: ModalCalls, gate: Gate) -> None:
+        self._resources = resources
+        self._ledger = resources.ledger
         self._calls = calls
         self._gate = gate
-        self._settings = open_ends.settings
+        self._settings = resources.settings
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{random.getrandbits(32):08x}"
         self._deliverers = ThreadPoolExecutor(DELIVERIES_AT_ONCE, thread_name_prefix="delivery")
         self._stopping = threading.Event()
         self._wake: Callable[[], None] = lambda: None
 
     def wake_and_stop(self) -> None:
-        """Stop when what is in hand is done; may be called twice."""
+        """Stop when the work in flight is done; may be called twice."""
         self._stopping.set()
         self._wake()
 
     async def run(self) -> None:
         """Follow until stopped. What takes long never holds up the rest."""
-        # All of this is of this loop: a follower that stumbled is begun again in a new one.
+        # Everything here belongs to this loop: a follower that crashed is begun again in a new one.
         loop = asyncio.get_running_loop()
         awake = asyncio.Event()
 
@@ -77,81 +76,84 @@ class Follower:
 
         self._wake = wake
         settings = self._settings
-        pace = Pace(settings.poll_first_s, settings.poll_max_s, settings.poll_hinted_s, settings.looks_per_s)
-        claims = Claims(self._ledger, pace)
-        conclusions = Conclusions(self._open)
+        pace = Pace(settings.poll_first_s, settings.poll_max_s, settings.poll_hinted_s, settings.polls_per_s)
+        schedule = Schedule(self._ledger, pace)
+        completer = Completer(self._resources)
         top_ups = TopUps(self._ledger, settings)
-        looks = Looks(self._calls, claims, conclusions, self._gate, top_ups, settings, self._deliverers)
-        stops = Stops(self._ledger, self._calls, conclusions, settings)
+        poller = Poller(self._calls, schedule, completer, self._gate, top_ups, settings, self._deliverers)
+        canceller = Canceller(self._ledger, self._calls, completer, settings)
         orphans = OrphanSweep(self._ledger, self._calls, settings, owner=self._owner)
-        tender = BreakerTender(self._ledger, self._calls, self._gate)
-        in_hand = _InHand(settings.follow_batch)
+        probe = BreakerProbe(self._ledger, self._gate, self._calls.probe, failure_reason_of)
+        in_flight = _InFlight(settings.follow_batch)
 
-        def on_strangers(found: Sequence[Announced]) -> None:
-            in_hand.begin(_survived(orphans.strangers(found)), counts=False)
+        def on_unrecorded(found: Sequence[Announced]) -> None:
+            in_flight.begin(_recovered(orphans.compare_unrecorded(found)), counts=False)
 
         drain = HintDrain(
-            self._ledger, self._calls, claims, owner=self._owner, on_ends=awake.set, on_strangers=on_strangers
+            self._ledger, self._calls, schedule, owner=self._owner, on_ends=awake.set, on_unrecorded=on_unrecorded
         )
+        duties = duties_of(self._resources, self._calls, owner=self._owner)
         background = [
-            asyncio.create_task(self._again_and_again(drain.run, TEND_EVERY_S)),
-            asyncio.create_task(self._again_and_again(tender.tend, TEND_EVERY_S)),
-            asyncio.create_task(self._again_and_again(orphans.if_due, TEND_EVERY_S)),
-            *(asyncio.create_task(self._again_and_again(duty.run, duty.every_s)) for duty in self._duties()),
+            asyncio.create_task(_repeated(drain.run, LOOP_PAUSE_S)),
+            asyncio.create_task(_repeated(probe.probe_if_due, LOOP_PAUSE_S)),
+            asyncio.create_task(_repeated(orphans.if_due, LOOP_PAUSE_S)),
+            *(asyncio.create_task(_repeated(duty.run, duty.every_s)) for duty in duties),
         ]
-        keeper = asyncio.create_task(self._again_and_again(claims.keep, KEEP_EVERY_S))
+        keeper = asyncio.create_task(_repeated(schedule.keep, KEEP_EVERY_S))
         try:
-            await self._follow(claims, looks, stops, in_hand, awake)
+            await self._follow(schedule, poller, canceller, in_flight, awake)
         finally:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            await in_hand.finish()
+            await in_flight.finish()
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
-            await claims.give_back()
+            await schedule.flush()
             await asyncio.to_thread(drain.leave)
 
-    def _duties(self) -> Sequence[Duty]:
-        return duties_of(self._open, self._calls, owner=self._owner)
-
     async def _follow(
-        self, claims: Claims, looks: Looks, stops: Stops, in_hand: "_InHand", awake: asyncio.Event
+        self, schedule: Schedule, poller: Poller, canceller: Canceller, in_flight: "_InFlight", awake: asyncio.Event
     ) -> None:
-        """Take what is due, again and again."""
+        """Take what is due, round by round."""
 
-        async def one_look(call: DueCall) -> None:
+        async def poll(call: DueCall) -> None:
             with bound(**call.log_context()):
-                await _survived(looks.look(call))
+                await _recovered(poller.poll(call))
 
-        async def one_stop(cancel: DueCancel) -> None:
-            with bound(job_id=cancel.job_id, attempt=cancel.attempt, call_id=cancel.call_id):
-                await _survived(stops.stop(cancel))
+        async def cancel(due: DueCancel) -> None:
+            with bound(**due.log_context()):
+                await _recovered(canceller.cancel(due))
 
-        stops_at = 0.0
+        cancels_at = 0.0
         while not self._stopping.is_set():
             awake.clear()
             pause_s = LONGEST_S
             try:
-                await claims.give_back()
-                if in_hand.room > 0:
-                    due = await claims.take(in_hand.room)
+                await schedule.flush()
+                if in_flight.room > 0:
+                    due = await schedule.claim_due(in_flight.room)
                     for call in due.calls:
-                        in_hand.begin(one_look(call))
+                        in_flight.begin(poll(call))
                     pause_s = min(LONGEST_S, due.next_in_s if due.next_in_s is not None else LONGEST_S)
-                if time.monotonic() >= stops_at:
-                    stops_at = time.monotonic() + STOPS_EVERY_S
-                    for cancel in await stops.take():
-                        in_hand.begin(one_stop(cancel), counts=False)
+                if time.monotonic() >= cancels_at:
+                    cancels_at = time.monotonic() + CANCELS_EVERY_S
+                    for one in await canceller.claim():
+                        in_flight.begin(cancel(one), counts=False)
             except LedgerError as error:
                 log.warning("follower.ledger_away", error=str(error))
                 pause_s = AWAY_S
+            except Exception:
+                # What was claimed falls due again. The hints, the sweeps and the calls in flight go on meanwhile.
+                log.exception("follower.crashed")
+                pause_s = AWAY_S
             await _until(awake, max(SHORTEST_S, pause_s))
 
-    async def _again_and_again(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
-        while True:
-            await _survived(work())
-            await asyncio.sleep(every_s)
+
+async def _repeated(work: Callable[[], Awaitable[None]], every_s: float) -> None:
+    while True:
+        await _recovered(work())
+        await asyncio.sleep(every_s)
 
 
 async def _until(awake: asyncio.Event, timeout_s: float) -> None:
@@ -164,17 +166,17 @@ async def _until(awake: asyncio.Event, timeout_s: float) -> None:
     await asyncio.sleep(SHORTEST_S)
 
 
-async def _survived(work: Awaitable[None]) -> None:
-    """One call's trouble is not another's; its claim lapses, and it falls due again."""
+async def _recovered(work: Awaitable[None]) -> None:
+    """An error about one call does not reach the others; its claim lapses, and it falls due again."""
     try:
         await work
     except LedgerError as error:
         log.warning("follower.ledger_away", error=str(error))
     except Exception:
-        log.exception("follower.stumbled")
+        log.exception("follower.crashed")
 
 
-class _InHand:
+class _InFlight:
     """The tasks that run now, bounded."""
 
     def __init__(self, most: int) -> None:

@@ -1,7 +1,7 @@
-"""Hints from running calls: drained from the queue's partitions by long polls, noted in the ledger a batch at a time.
+"""Hints from running calls: drained from the queue's partitions by long polls, recorded in the ledger in batches.
 
-A follower drains its fair share of the partitions; the ledger says which, and gives a dead one's to the others. What is
-lost on the way costs time only: each call is polled too.
+A follower drains its fair share of the partitions. The ledger says which, and gives those of a dead follower to the
+others. A hint that is lost costs time only: each call is polled too.
 """
 
 import asyncio
@@ -14,29 +14,30 @@ import structlog
 from ledger import Ledger, LedgerError
 from ledger.following import Announced, Hint
 from modal_apps.hints import PARTITIONS, CallHint
-from workers.overflow.calls import ModalCalls
-from workers.overflow.claims import Claims
+from workers.isolation import isolated_batch
+from workers.overflow.modal_sdk.port import ModalCalls
+from workers.overflow.schedule import Schedule
 
 log = structlog.get_logger(__name__)
 
-#: A follower's share is its own for so long, and is renewed three times in it, seconds.
+#: Lease of a follower's share, seconds; it is renewed three times within.
 SHARE_LEASE_S = 6.0
 _RENEWALS = 3
 #: One long poll, seconds, and the items that it brings at most.
 POLL_S, POLL_ITEMS = 20.0, 500
 #: Pause after Modal could not be asked, seconds.
 AWAY_S = 5.0
-#: Pause before work that raised is begun again, seconds.
+#: Pause before a task that crashed is begun again, seconds.
 AGAIN_S = 0.5
-#: Pause between two takes of a partition, seconds, by how many the last one brought: many hints come in few batches.
+#: Pause between two reads of a partition, seconds, short or long by how many hints the last one brought.
 GATHER_S, GATHER_MANY_S, MANY = 0.05, 0.4, 5
-#: What all partitions have brought is noted together so often, seconds.
+#: Interval at which the hints of all partitions are recorded together, seconds.
 NOTE_EVERY_S = 0.1
-#: A result is there so soon after its call said that it would be, seconds; and a large one so much later for each byte.
+#: A result can be fetched this long after its call announced its end, seconds; a large one later, by its bytes.
 RESULT_IN_S, RESULT_BYTES_PER_S = 0.1, 50e6
 
 
-def noted(hint: CallHint) -> Hint:
+def to_ledger(hint: CallHint) -> Hint:
     """A hint as the ledger wants it."""
     delay_s = RESULT_IN_S + (hint.result_bytes or 0) / RESULT_BYTES_PER_S
     return Hint(
@@ -50,15 +51,19 @@ def noted(hint: CallHint) -> Hint:
     )
 
 
-def _all_noted(hints: Sequence[CallHint]) -> list[Hint]:
+def _readable(hints: Sequence[CallHint]) -> list[Hint]:
     """The same for many; one that cannot be read is dropped."""
     good: list[Hint] = []
     for hint in hints:
         try:
-            good.append(noted(hint))
+            good.append(to_ledger(hint))
         except (ArithmeticError, TypeError, ValueError) as error:
-            log.warning("hints.dropped", job_id=hint.job_id, error=f"{type(error).__name__}: {error}")
+            _dropped(hint, error)
     return good
+
+
+def _dropped(hint: CallHint | Hint, error: Exception) -> None:
+    log.warning("hints.dropped", job_id=hint.job_id, error=f"{type(error).__name__}: {error}")
 
 
 class HintDrain:
@@ -68,19 +73,19 @@ class HintDrain:
         self,
         ledger: Ledger,
         calls: ModalCalls,
-        claims: Claims,
+        schedule: Schedule,
         *,
         owner: str,
         on_ends: Callable[[], None],
-        on_strangers: Callable[[Sequence[Announced]], None],
+        on_unrecorded: Callable[[Sequence[Announced]], None],
     ) -> None:
-        """`on_ends` is told when calls have said that they end; `on_strangers`, of calls that the ledger lacks."""
+        """`on_ends` is called when calls announce their end; `on_unrecorded`, with calls that the ledger lacks."""
         self._ledger = ledger
         self._calls = calls
-        self._claims = claims
+        self._schedule = schedule
         self._owner = owner
         self._on_ends = on_ends
-        self._on_strangers = on_strangers
+        self._on_unrecorded = on_unrecorded
         self._drains: dict[int, asyncio.Task[None]] = {}
         self._taken: list[CallHint] = []
         self._has_taken = asyncio.Event()
@@ -111,7 +116,7 @@ class HintDrain:
         shares = await asyncio.to_thread(
             self._ledger.following.share_partitions, owner=self._owner, lease_s=SHARE_LEASE_S, partitions=PARTITIONS
         )
-        self._claims.followers = max(1, shares.followers)
+        self._schedule.followers = max(1, shares.followers)
         mine = set(shares.partitions)
         for number in set(self._drains) - mine:
             # Its long poll may yet bring hints, which are as good from here as from the next one.
@@ -120,12 +125,12 @@ class HintDrain:
             self._drains[number] = asyncio.create_task(self._supervised(partial(self._drain, number)))
 
     async def _supervised(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Begin work again whenever it raises."""
+        """Begin work again whenever it crashes."""
         while True:
             try:
                 await work()
             except Exception:
-                log.exception("hints.stumbled")
+                log.exception("hints.crashed")
             await asyncio.sleep(AGAIN_S)
 
     async def _drain(self, partition: int) -> None:
@@ -133,7 +138,7 @@ class HintDrain:
             try:
                 hints = await self._calls.hints(partition, limit=POLL_ITEMS, wait_s=POLL_S)
             except Exception as error:  # noqa: BLE001 - the SDK raises many types; all mean that there are no hints now
-                log.info("hints.not_asked", partition=partition, error=f"{type(error).__name__}: {error}")
+                log.info("hints.not_read", partition=partition, error=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(AWAY_S)
                 continue
             if hints:
@@ -153,15 +158,13 @@ class HintDrain:
 
     async def _note(self, hints: Sequence[CallHint]) -> None:
         try:
-            strangers = await asyncio.to_thread(self._ledger.following.note_hints, _all_noted(hints))
+            answers = await asyncio.to_thread(
+                isolated_batch, _readable(hints), self._ledger.following.note_hints, _dropped
+            )
         except LedgerError as error:
             log.info("hints.not_noted", number=len(hints), error=str(error))
             return
-        except Exception:
-            # Whatever it is, the next batch is another one.
-            log.exception("hints.not_noted", number=len(hints))
-            return
-        if strangers:
-            self._on_strangers(strangers)
+        if unrecorded := [one for answer in answers for one in answer]:
+            self._on_unrecorded(unrecorded)
         if any(hint.what == "done" for hint in hints):
             self._on_ends()

@@ -2,7 +2,7 @@
 
 A spawn whose answer was lost, or whose spawner died before it wrote the id, leaves a call that the ledger does not
 know. Before it works such a call announces itself (modal_apps/announce.py), so it is found here, within one sweep of
-its beginning. If its attempt still waits for the spawner's answer, the call is adopted: nobody need pay twice. Else it
+its start. If its attempt still waits for the spawner's answer, the call is adopted, and nothing is paid twice. Else it
 is stopped. Announcements of settled attempts are removed. One process at a time has the duty, by lease.
 """
 
@@ -14,11 +14,12 @@ import structlog
 
 from infra.logs import bound
 from infra.settings import Settings
-from ledger import Ledger, LedgerError
-from ledger.following import Announced
+from ledger import Ledger, LedgerFull, LedgerUnavailable
+from ledger.following import Announced, Standing
 from ledger.models import kind_of
 from modal_apps.announce import Announcement
-from workers.overflow.calls import ModalCalls
+from workers.isolation import isolated_batch
+from workers.overflow.modal_sdk.port import ModalCalls
 
 log = structlog.get_logger(__name__)
 
@@ -76,52 +77,55 @@ class OrphanSweep:
                 async for page in self._calls.announced(page=PAGE):
                     seen += len(page)
                     await self._compare(page)
-        except LedgerError:
+        except (LedgerUnavailable, LedgerFull):
             raise
         except Exception as error:  # noqa: BLE001 - the SDK raises many types; all mean that Modal cannot be asked now
-            log.warning("orphans.not_asked", error=f"{type(error).__name__}: {error}")
+            log.warning("orphans.not_read", error=f"{type(error).__name__}: {error}")
         else:
             await asyncio.to_thread(self._ledger.sweeps.done, DUTY)
         return seen
 
-    async def strangers(self, found: Sequence[Announced]) -> None:
-        """Calls that a hint told of, and that the ledger does not know yet: compared at once."""
+    async def compare_unrecorded(self, found: Sequence[Announced]) -> None:
+        """Calls of which a hint came, and that the ledger has not recorded yet: compared at once."""
         for one in found:
             try:
                 announcement = await self._calls.announcement(one.job_id, one.attempt)
             except Exception as error:  # noqa: BLE001 - the SDK raises many types; the next sweep finds the call
-                log.info("announcement.not_asked", job_id=one.job_id, error=f"{type(error).__name__}: {error}")
+                log.info("announcement.not_read", job_id=one.job_id, error=f"{type(error).__name__}: {error}")
                 continue
             if announcement is not None and announcement.call_id == one.call_id:
-                await self._settle_one(announcement)
+                await self._adopt_or_stop_one(announcement)
 
     async def _compare(self, page: Sequence[Announcement]) -> None:
-        standings = await asyncio.to_thread(
-            self._ledger.following.compare, [Announced(one.job_id, one.attempt, one.call_id) for one in page]
-        )
-        settled = [one for one, standing in zip(page, standings, strict=True) if standing == "settled"]
+        compared = await asyncio.to_thread(isolated_batch, page, self._standings, _not_compared)
+        standings = [one for part in compared for one in part]
+        settled = [one for one, standing in standings if standing == "settled"]
         for start in range(0, len(settled), REMOVALS_AT_ONCE):
             await asyncio.gather(*(self._forget(one) for one in settled[start : start + REMOVALS_AT_ONCE]))
-        for one, standing in zip(page, standings, strict=True):
+        for one, standing in standings:
             if standing == "stranger":
-                await self._settle_one(one)
+                await self._adopt_or_stop_one(one)
+
+    def _standings(self, page: Sequence[Announcement]) -> list[tuple[Announcement, Standing]]:
+        asked = [Announced(one.job_id, one.attempt, one.call_id) for one in page]
+        return list(zip(page, self._ledger.following.compare(asked), strict=True))
 
     async def _forget(self, announcement: Announcement) -> None:
-        """Remove it, now or in the next sweep. One entry's trouble is not another's."""
+        """Remove it, now or in the next sweep. An error about one entry does not reach the others."""
         try:
             await self._calls.forget(announcement)
         except Exception as error:  # noqa: BLE001 - the SDK raises many types
-            log.warning("orphans.not_compared", job_id=announcement.job_id, error=f"{type(error).__name__}: {error}")
+            _not_compared(announcement, error)
 
-    async def _settle_one(self, announcement: Announcement) -> None:
-        """Adopt it or have it stopped. One entry's trouble is not another's."""
+    async def _adopt_or_stop_one(self, announcement: Announcement) -> None:
+        """Adopt it or have it stopped. An error about one entry does not reach the others."""
         with bound(job_id=announcement.job_id, attempt=announcement.attempt, call_id=announcement.call_id):
             try:
                 await self._adopt_or_stop(announcement)
-            except LedgerError:
+            except (LedgerUnavailable, LedgerFull):
                 raise
             except Exception as error:  # noqa: BLE001 - the SDK raises many types
-                log.warning("orphans.not_compared", error=f"{type(error).__name__}: {error}")
+                _not_compared(announcement, error)
 
     async def _adopt_or_stop(self, announcement: Announcement) -> None:
         outcome = await asyncio.to_thread(adopt_or_stop, self._ledger, announcement, self._settings)
@@ -133,9 +137,13 @@ class OrphanSweep:
             case "unknown":
                 # A job that this ledger never had, or has retired: nobody will ever fetch the result.
                 log.warning("orphan.of_unknown_job")
-                if await self._calls.stop(announcement.call_id) is None:
+                if await self._calls.cancel(announcement.call_id) is None:
                     await self._calls.forget(announcement)
             case "settled":
                 await self._calls.forget(announcement)
             case "known":
                 pass
+
+
+def _not_compared(announcement: Announcement, error: Exception) -> None:
+    log.warning("orphans.not_compared", job_id=announcement.job_id, error=f"{type(error).__name__}: {error}")

@@ -1,7 +1,7 @@
-"""Spawning: the intent is in the ledger before the call exists, the call's id right after.
+"""The spawner: writes the intent into the ledger before a call exists, spawns it, records its id right after.
 
 Many spawns go out at once, each under its own lease from the moment that it is claimed, so a slow one never eats into
-another's. How many a second is agreed upon with all other overflow workers, and so is whether any (see gate).
+another's. All overflow workers share one rate of spawns, and one circuit breaker (see breaker).
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -20,16 +20,15 @@ from engines.render.errors import InvalidRenderRequest
 from infra.logs import bound
 from infra.retrying import retry_while_unavailable
 from infra.tracing import of_job, tracing
-from ledger import LedgerError
+from ledger import LedgerFull, LedgerUnavailable
 from ledger.following import SpawnClaim, SpawnRate
 from ledger.models import JobRecord, Kind
 from ledger.retries import Cause
-from workers.failures import after_failure
-from workers.overflow.breaker import Phase, Trouble
-from workers.overflow.calls import ModalCalls
-from workers.overflow.endings import MaybeCall, NoCall, classify_spawn_error
-from workers.overflow.gate import Gate
-from workers.overflow.uploads import upload_addresses
+from modal_apps.uploads import UploadAddress
+from workers.attempt.ending import after_failure
+from workers.overflow.breaker import REQUEUE_PAUSE_S, FailureReason, Gate, Phase
+from workers.overflow.classify import MaybeCall, NoCall, classify_spawn_error
+from workers.overflow.modal_sdk.port import ModalCalls
 from workers.requests import NoEngine, render_request
 from workers.resources import Resources
 from workers.training.spawning import NotSpawned, TrainSpawning
@@ -41,22 +40,22 @@ T = TypeVar("T")
 _CLAIM_MARGIN_S = 5.0
 #: Longest nap while the rate allows nothing, seconds.
 _NAP_S = 0.5
-#: Jobs that were given back are decided about again after this, seconds.
-GIVEN_BACK_PAUSE_S = 1.0
-#: Hints that came within so many seconds are proof that they work.
+#: Hints work if one came within this time, seconds.
 HINTS_WORK_S = 120.0
+#: An upload address outlives its call's deadline by this, seconds.
+EXPIRY_MARGIN_S = 600.0
 
 
 class Spawner:
     """Turns placed Modal attempts into calls. One in each process; nudges that come while it works join it."""
 
-    def __init__(self, open_ends: Resources, calls: ModalCalls, gate: Gate) -> None:
-        self._open = open_ends
-        self._ledger = open_ends.ledger
+    def __init__(self, resources: Resources, calls: ModalCalls, gate: Gate) -> None:
+        self._resources = resources
+        self._ledger = resources.ledger
         self._calls = calls
         self._gate = gate
-        self._settings = open_ends.settings
-        self._train = TrainSpawning(open_ends)
+        self._settings = resources.settings
+        self._train = TrainSpawning(resources)
         self._rate = SpawnRate(
             per_s=self._settings.spawn_rate_per_s,
             burst=max(1.0, self._settings.spawn_rate_per_s * self._settings.spawn_burst_s),
@@ -70,7 +69,7 @@ class Spawner:
         while True:
             self._again.set()
             if not self._working.acquire(blocking=False):
-                # Whoever works sees the mark when it is done, and looks once more.
+                # The thread that works sees the mark when it is done, and claims once more.
                 return dict(tally) or {"joined": 1}
             try:
                 self._again.clear()
@@ -84,7 +83,7 @@ class Spawner:
     async def _spawn_all(self, worker: str, tally: "Counter[str]", threads: ThreadPoolExecutor) -> None:
         """Claim as many as can begin at once, begin them, and so on until none waits or the time is over."""
         until = time.monotonic() + self._settings.spawn_run_s
-        in_hand: set[asyncio.Task[None]] = set()
+        in_flight: set[asyncio.Task[None]] = set()
 
         async def one(record: JobRecord, claim: SpawnClaim) -> None:
             parent = of_job(record.id, record.traceparent)
@@ -93,31 +92,31 @@ class Spawner:
                 try:
                     outcome = await self._spawn(record, claim, threads)
                 except Exception:
-                    # One spawn's trouble is not another's; the claim lapses, and the ledger sees to the attempt.
-                    log.exception("spawn.stumbled")
-                    outcome = "stumbled"
+                    # An error about one spawn does not reach the others. Its claim lapses; a sweep ends the attempt.
+                    log.exception("spawn.crashed")
+                    outcome = "crashed"
                 span.note(outcome=outcome)
             tally[outcome] += 1
 
         await self._in(threads, self._gate.read)
         try:
             while time.monotonic() < until:
-                claim = await self._claim(worker, len(in_hand), threads)
-                in_hand |= {asyncio.create_task(one(record, claim)) for record in claim.records}
+                claim = await self._claim(worker, len(in_flight), threads)
+                in_flight |= {asyncio.create_task(one(record, claim)) for record in claim.records}
                 if claim.phase == Phase.OPEN:
-                    tally["given_back"] += len(await self._give_back(None, "breaker_open", threads))
+                    tally["requeued"] += len(await self._requeue(None, "breaker_open", threads))
                     break
-                if not claim.records and not in_hand and not claim.waiting:
+                if not claim.records and not in_flight and not claim.waiting:
                     break
-                if not claim.records or len(in_hand) >= self._settings.spawn_concurrency:
-                    in_hand -= await self._pause(in_hand, claim)
+                if not claim.records or len(in_flight) >= self._settings.spawn_concurrency:
+                    in_flight -= await self._pause(in_flight, claim)
         finally:
-            if in_hand:
-                await asyncio.wait(in_hand)
+            if in_flight:
+                await asyncio.wait(in_flight)
 
     async def _claim(self, worker: str, busy: int, threads: ThreadPoolExecutor) -> SpawnClaim:
         most = self._settings.spawn_concurrency
-        if self._gate.seen is Phase.HALF_OPEN:
+        if self._gate.phase is Phase.HALF_OPEN:
             most = min(most, self._gate.rules.probes)
         return await self._in(
             threads,
@@ -129,13 +128,13 @@ class Spawner:
             ),
         )
 
-    async def _pause(self, in_hand: set[asyncio.Task[None]], claim: SpawnClaim) -> set[asyncio.Task[None]]:
+    async def _pause(self, in_flight: set[asyncio.Task[None]], claim: SpawnClaim) -> set[asyncio.Task[None]]:
         """Until a spawn has ended or the rate allows another; returns what has ended."""
         nap_s = min(_NAP_S, max(claim.wait_s, 0.01)) if claim.waiting else _NAP_S
-        if not in_hand:
+        if not in_flight:
             await asyncio.sleep(nap_s)
             return set()
-        done, _ = await asyncio.wait(in_hand, timeout=nap_s, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(in_flight, timeout=nap_s, return_when=asyncio.FIRST_COMPLETED)
         return done
 
     async def _spawn(self, record: JobRecord, claim: SpawnClaim, threads: ThreadPoolExecutor) -> str:
@@ -145,24 +144,25 @@ class Spawner:
             return await self._not_spawned(record, error, threads)
         except (NoEngine, InvalidRenderRequest) as error:
             return await self._in(threads, self._failing(record, Cause.INVALID_REQUEST, str(error)))
-        except LedgerError:
-            raise
-        except Exception as error:
-            # Nothing was sent to Modal: no call exists, whatever went wrong here.
-            log.exception("spawn.not_prepared")
-            message = f"the spawn could not be prepared: {type(error).__name__}: {error}"
-            return await self._in(threads, self._failing(record, Cause.ERROR, message))
+        except (LedgerUnavailable, LedgerFull) as error:
+            log.info("call.not_spawned", cause="ledger_away", error=str(error))
+            await self._requeue([(record.id, record.attempt)], "ledger_away", threads)
+            return "ledger_away"
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged and ends the attempt
+            # Nothing was sent to Modal: no call exists, whatever went wrong here. (A record that cannot be read is set
+            # aside by the dispatcher that claims it next; by then nothing is reserved for it.)
+            return await self._not_prepared(record, error, threads)
         try:
             call_id = await start()
         except Exception as error:  # noqa: BLE001 - the SDK raises many types; each is classified
             return await self._spawn_failed(record, error, threads)
         outcome = await self._in(threads, lambda: self._record(record, claim, call_id))
-        if self._gate.seen is not Phase.CLOSED:
+        if self._gate.phase is not Phase.CLOSED:
             await self._in(threads, self._gate.succeeded)
         return outcome
 
     async def _prepared(self, record: JobRecord, threads: ThreadPoolExecutor) -> Callable[[], Awaitable[str]]:
-        """The spawn itself, with all that it takes at hand.
+        """The spawn itself, with everything prepared.
 
         Raises:
             NotSpawned: a train job cannot be begun, or not now.
@@ -173,7 +173,7 @@ class Spawner:
             wire = await self._in(threads, lambda: self._train.request_for(record))
             return lambda: self._calls.spawn_train(wire, attempt_of=attempt_of, gpu=gpu, timeout_s=timeout_s)
         request = render_request(record, self._settings)
-        upload_to = upload_addresses(self._open, record)
+        upload_to = upload_addresses(self._resources, record)
         return lambda: self._calls.spawn(
             request.to_wire(), attempt_of=attempt_of, gpu=gpu, timeout_s=timeout_s, upload_to=upload_to
         )
@@ -181,9 +181,16 @@ class Spawner:
     async def _not_spawned(self, record: JobRecord, error: NotSpawned, threads: ThreadPoolExecutor) -> str:
         if error.cause is None:
             log.info("call.not_spawned", cause="away", error=str(error))
-            await self._give_back([(record.id, record.attempt)], "store_away", threads)
+            await self._requeue([(record.id, record.attempt)], "store_away", threads)
             return "away"
         return await self._in(threads, self._failing(record, error.cause, str(error)))
+
+    async def _not_prepared(self, record: JobRecord, error: BaseException, threads: ThreadPoolExecutor) -> str:
+        """This machine's fault: nothing stays reserved, and the job comes again, by a count of retries of its own."""
+        log.error("spawn.not_prepared", exc_info=error)
+        await self._in(threads, lambda: self._ledger.tally("spawn_errors_total", "reason=not_prepared"))
+        message = f"the spawn could not be prepared: {type(error).__name__}: {error}"
+        return await self._in(threads, self._failing(record, Cause.SPAWN_NOT_PREPARED, message))
 
     def _record(self, record: JobRecord, claim: SpawnClaim, call_id: str) -> str:
         hints_work = claim.hint_age_s is not None and claim.hint_age_s < HINTS_WORK_S
@@ -201,23 +208,25 @@ class Spawner:
         return "spawned" if wanted else "unwanted"
 
     async def _spawn_failed(self, record: JobRecord, error: BaseException, threads: ThreadPoolExecutor) -> str:
-        verdict = classify_spawn_error(error)
-        if verdict.trouble is Trouble.NOT_DEPLOYED and await self._is_deployed():
-            # What this one job asks for is missing (a GPU class, the trainer's app): its trouble, and not everybody's.
-            verdict = NoCall(f"{verdict.message} (the renderer is deployed)")
-        reason = str(verdict.trouble or "error")
-        await self._in(threads, lambda: self._ledger.tally("spawn_errors_total", f"reason={reason}"))
-        if verdict.trouble is not None:
-            trouble: Trouble = verdict.trouble
-            await self._in(threads, lambda: self._gate.failed(trouble))
-        match verdict:
+        failure = classify_spawn_error(error)
+        if failure.reason is FailureReason.NOT_DEPLOYED and await self._is_deployed():
+            # What this one job asks for is missing (a GPU class, the trainer's app): that concerns no other job.
+            failure = NoCall(f"{failure.message} (the renderer is deployed)")
+        if isinstance(failure, NoCall) and failure.is_local:
+            return await self._not_prepared(record, error, threads)
+        label = str(failure.reason or "error")
+        await self._in(threads, lambda: self._ledger.tally("spawn_errors_total", f"reason={label}"))
+        if failure.reason is not None:
+            reason: FailureReason = failure.reason
+            await self._in(threads, lambda: self._gate.failed(reason))
+        match failure:
             case NoCall(message, None):
                 return await self._in(threads, self._failing(record, Cause.SPAWN_REFUSED, message))
-            case NoCall(message, why):
+            case NoCall(message, _):
                 # Not the job's fault, and no call exists: it is decided about again, and no retry is used up.
-                log.info("call.not_spawned", cause=str(why), error=message)
-                await self._give_back([(record.id, record.attempt)], str(why), threads)
-                return str(why)
+                log.info("call.not_spawned", cause=label, error=message)
+                await self._requeue([(record.id, record.attempt)], label, threads)
+                return label
             case MaybeCall(message):
                 return await self._in(threads, self._failing(record, Cause.SPAWN_LOST, message))
 
@@ -228,19 +237,19 @@ class Spawner:
             return False
         return True
 
-    async def _give_back(
+    async def _requeue(
         self, attempts: list[tuple[str, int]] | None, reason: str, threads: ThreadPoolExecutor
     ) -> list[str]:
         return await self._in(
             threads,
             lambda: retry_while_unavailable(
-                lambda: self._ledger.following.give_back(attempts, reason=reason, pause_s=GIVEN_BACK_PAUSE_S),
+                lambda: self._ledger.following.give_back(attempts, reason=reason, pause_s=REQUEUE_PAUSE_S),
                 for_s=self._settings.spawn_timeout_s,
             ),
         )
 
     def _failing(self, record: JobRecord, cause: Cause, message: str) -> Callable[[], str]:
-        """The work of saying that an attempt ended without a call, or with one that nobody knows."""
+        """The work of ending an attempt without a call, or with one of unknown id."""
 
         def fail() -> str:
             log.warning("call.not_spawned", cause=str(cause), error=message)
@@ -256,12 +265,22 @@ class Spawner:
                 ),
                 for_s=self._settings.spawn_timeout_s,
             )
-            after_failure(outcome, cause, self._open.nudger)
+            after_failure(outcome, cause, self._resources.nudger)
             return str(cause)
 
         return fail
 
     async def _in(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        """Blocking work in a thread of our own: nobody else's waiting is ours."""
+        """Blocking work in a thread of the spawner's own pool, which no other work fills."""
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(work))
+
+
+def upload_addresses(resources: Resources, record: JobRecord) -> Mapping[str, UploadAddress] | None:
+    """Where an attempt's container puts its files; None: they come back as the function's result."""
+    settings = resources.settings
+    if settings.result_transport == "inline":
+        return None
+    return resources.artifacts.upload_addresses(
+        record.id, record.attempt, expires_in_s=settings.call_deadline_s + EXPIRY_MARGIN_S
+    )

@@ -1,4 +1,4 @@
-"""The decision: where a job runs. Policies behind one small interface; dispatchers, reconciler and replay use them.
+"""The decision: where a job runs. Policies behind one small interface; dispatchers, maintenance and replay use them.
 
 What lives here
     policy     the interface: `decide(job, view)` and `recheck(view)`, and what they may look at
@@ -12,5 +12,5 @@ What must hold
     advises; the ledger's script enforces the limits.
 
 Who may come in
-    workers.dispatch, workers.reconcile, whatif.
+    workers.dispatch, workers.maintenance, whatif.
 """

@@ -3,12 +3,11 @@
 What lives here
     configs     a job in the ledger -> what the engine takes, and which Modal class holds it
     store       checkpoints in S3: `train/{job}/{attempt}/step-N/`, whole once `metadata.json` is there
-    datasets    a dataset in S3 -> a folder on this host
+    datasets    a dataset that a job may name -> a folder on this host, fetched from S3 where it lies there
     inhouse     one in-house attempt under a lease
-    handback    a worker that is asked to stop puts its run back
     volume      the volume of checkpoints on Modal, through the public SDK
-    forgetting  what retired jobs have left, in S3 and on the volume
-    leftovers   what earlier runs have left on this host
+    scratch     what earlier runs have left on this host, removed by age
+    wall_clock  how long an in-house attempt may take, from the run's own size
     onmodal     one attempt on Modal: what is asked for, the mirror of its checkpoints, its end
 
 What must hold
@@ -17,6 +16,6 @@ What must hold
     be wrong is said before money is spent.
 
 Who may come in
-    workers.inhouse, workers.dispatch, workers.overflow, workers.reconcile and workers.steps. torch is
+    workers.inhouse, workers.dispatch, workers.overflow, workers.maintenance and workers.steps. torch is
     imported where the engine runs, and nowhere else.
 """

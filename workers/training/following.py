@@ -24,15 +24,15 @@ log = structlog.get_logger(__name__)
 class TrainFollowing:
     """Its methods block, except `is_due`; each call is tended in a thread."""
 
-    def __init__(self, open_ends: Resources) -> None:
-        self._open = open_ends
-        self._settings = open_ends.settings
-        self._ledger = open_ends.ledger
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._settings = resources.settings
+        self._ledger = resources.ledger
         self._mirrored_at: dict[str, float] = {}
 
     @cached_property
     def _on_modal(self) -> TrainOnModal:
-        return TrainOnModal(self._open)
+        return TrainOnModal(self._resources)
 
     def is_due(self, call: DueCall) -> bool:
         """Whether a running call should be looked at for new checkpoints."""

@@ -20,21 +20,20 @@ from engines.train.contract import (
     TrainOutcome,
     TrainResult,
 )
-from engines.train.data.addresses import is_in_s3
 from engines.train.errors import CheckpointProblem, InvalidTrainConfig
 from infra.artifacts import ArtifactStoreUnavailable
 from infra.retrying import retry_while_unavailable
 from ledger import LedgerError
 from ledger.models import Artifact, JobRecord, TrainJob, speed_key
 from modal_apps.training_rows import Row, Thinner
-from workers.leases import LeaseKeeper
+from workers.attempt.drain import Drain
+from workers.attempt.heartbeat import Heartbeat
 from workers.requests import NoEngine
 from workers.resources import Resources
 from workers.shutdown import stop_request
 from workers.training.configs import created_on, engine_is_on, train_config, train_job
-from workers.training.datasets import fetch_dataset
-from workers.training.handback import HandBack
-from workers.training.leftovers import touch
+from workers.training.datasets import data_roots, resolve_dataset
+from workers.training.scratch import touch
 from workers.training.store import CheckpointStore
 
 log = structlog.get_logger(__name__)
@@ -59,7 +58,7 @@ class Interrupted:
     step: int
 
 
-def train_inhouse(open_ends: Resources, record: JobRecord, lease: LeaseKeeper) -> Trained | Interrupted:
+def train_inhouse(resources: Resources, record: JobRecord, heartbeat: Heartbeat) -> Trained | Interrupted:
     """Train a job to its end, or until this worker is asked to stop.
 
     Raises:
@@ -67,12 +66,12 @@ def train_inhouse(open_ends: Resources, record: JobRecord, lease: LeaseKeeper) -
         TrainError: the engine's own, of many types; `TrainCancelled`: the attempt is not ours any more.
         ArtifactStoreUnavailable: S3 stayed away for longer than we are patient.
     """
-    if not engine_is_on(open_ends.settings):
+    if not engine_is_on(resources.settings):
         raise NoEngine(str(record.kind))
     job = train_job(record)
     config = train_config(job)
-    with HandBack(open_ends, record, stop_request) as hand_back:
-        run = _Run(open_ends, record, lease, config, hand_back)
+    with Drain(resources, record, stop_request) as drain:
+        run = _Run(resources, record, heartbeat, config, drain)
         try:
             run.bring_newest()
             from engines.train.engine import TorchTrainEngine  # noqa: PLC0415 - imports torch: only a GPU worker needs it
@@ -87,18 +86,18 @@ def train_inhouse(open_ends: Resources, record: JobRecord, lease: LeaseKeeper) -
 
 
 class _Run:
-    """What one attempt has in hand."""
+    """One attempt at work."""
 
     def __init__(
-        self, open_ends: Resources, record: JobRecord, lease: LeaseKeeper, config: TrainConfig, hand_back: HandBack
+        self, resources: Resources, record: JobRecord, heartbeat: Heartbeat, config: TrainConfig, drain: Drain
     ) -> None:
-        self._open = open_ends
-        self._settings = open_ends.settings
+        self._resources = resources
+        self._settings = resources.settings
         self._record = record
-        self._lease = lease
+        self._heartbeat = heartbeat
         self._config = config
-        self._hand_back = hand_back
-        self._store = CheckpointStore(open_ends.artifacts)
+        self._drain = drain
+        self._store = CheckpointStore(resources.artifacts)
         self._began = time.monotonic()
         self._thinner = Thinner(clock=time.time)
         self._untold: list[Row] = []
@@ -113,7 +112,7 @@ class _Run:
         """Have the newest checkpoint of any attempt in the folder, be it from here, another host or Modal."""
         for old in self.folder.parent.glob(f"{self._record.id}.*"):
             shutil.rmtree(old, ignore_errors=True)
-        fetched = self._patiently(lambda: self._store.fetch_newest(self._record.id, self.folder))
+        fetched = self._from_store(lambda: self._store.fetch_newest(self._record.id, self.folder))
         log.info("training.begins", from_step=fetched.step if fetched else 0)
 
     def context(self, job: TrainJob) -> TrainContext:
@@ -122,12 +121,13 @@ class _Run:
             folder=self.folder,
             cache=self._cache,
             data=self._data(),
+            data_roots=data_roots(self._settings),
             classifier=self._classifier(job.classifier) if job.classifier else None,
             job=self._record.id,
             on_event=self._on_event,
             on_checkpoint=self._on_checkpoint,
             is_cancelled=self._is_lost,
-            stop_requested=self._hand_back.is_asked,
+            stop_requested=self._drain.is_asked,
             device=self._settings.train_device,
             threads=self._settings.train_threads,
             git_revision=self._settings.git_revision,
@@ -140,8 +140,8 @@ class _Run:
 
     def finish(self, result: TrainResult) -> Trained:
         """Have the last checkpoint in S3 for certain."""
-        stored = self._patiently(lambda: self._store.put(self._record.id, self._record.attempt, result.checkpoint))
-        artifact = self._patiently(lambda: self._store.artifact(stored))
+        stored = self._from_store(lambda: self._store.put(self._record.id, self._record.attempt, result.checkpoint))
+        artifact = self._from_store(lambda: self._store.artifact(stored))
         if result.examples_per_s > 0:
             self._tell([], speed=(speed_key(self._config.recipe, INHOUSE), 1 / result.examples_per_s))
         self._tell([])
@@ -159,15 +159,18 @@ class _Run:
 
     def _data(self) -> Path | None:
         dataset = self._config.dataset
-        if not is_in_s3(dataset):
-            return None
-        return self._patiently(lambda: fetch_dataset(self._open.artifacts, dataset, self._cache))
+        return self._from_store(
+            lambda: resolve_dataset(self._settings, self._resources.artifacts, dataset, self._cache)
+        )
 
     def _classifier(self, job_id: str) -> Path:
-        return self._patiently(lambda: fetch_classifier(self._store, job_id, self._cache))
+        return self._from_store(lambda: fetch_classifier(self._store, job_id, self._cache))
 
     def _on_event(self, event: TrainEvent) -> None:
-        self._lease.note_progress(event.step / event.steps)
+        if event.kind is EventKind.STARTED:
+            self._heartbeat.note_start()  # the first step may be compiled
+        else:
+            self._heartbeat.note_activity(event.step / event.steps)
         row = self._thinner.row(event)
         if row is None:
             return
@@ -178,7 +181,7 @@ class _Run:
 
     def _on_checkpoint(self, folder: Path) -> None:
         """Mirror it before training goes on: what is not in S3 is lost with this host."""
-        stored = self._patiently(lambda: self._store.put(self._record.id, self._record.attempt, folder))
+        stored = self._from_store(lambda: self._store.put(self._record.id, self._record.attempt, folder))
         self._store.prune(self._record.id)
         self._tell([])
         log.info("checkpoint.mirrored", step=stored.step)
@@ -189,22 +192,23 @@ class _Run:
         if not self._untold and speed is None:
             return
         try:
-            self._open.ledger.training.note(self._record.id, self._record.attempt, self._untold, speed=speed)
+            self._resources.ledger.training.note(self._record.id, self._record.attempt, self._untold, speed=speed)
             self._untold = []
         except LedgerError as error:
             log.warning("training.not_told", error=str(error))
 
     def _is_lost(self) -> bool:
         """Whether the attempt is not ours any more."""
-        return self._lease.is_lost() or self._hand_back.is_given_back()
+        return self._heartbeat.is_lost() or self._drain.has_requeued()
 
-    def _patiently(self, operation: Callable[[], T]) -> T:
-        return retry_while_unavailable(
-            operation,
-            for_s=self._settings.delivery_patience_s,
-            away=ArtifactStoreUnavailable,
-            give_up=self._is_lost,
-        )
+    def _from_store(self, operation: Callable[[], T]) -> T:
+        with self._heartbeat.paused():  # S3 has its own timeouts, and our patience with it is bounded
+            return retry_while_unavailable(
+                operation,
+                for_s=self._settings.delivery_patience_s,
+                away=ArtifactStoreUnavailable,
+                give_up=self._is_lost,
+            )
 
 
 def fetch_classifier(store: CheckpointStore, job_id: str, cache: Path) -> Path:

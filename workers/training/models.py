@@ -10,7 +10,7 @@ from ledger import JobNotFound
 from ledger.states import State
 from workers.resources import Resources
 from workers.training.configs import created_on
-from workers.training.leftovers import touch
+from workers.training.scratch import touch
 from workers.training.store import CheckpointStore
 
 
@@ -22,7 +22,7 @@ class NoTrainedModel(Exception):
         super().__init__(f"expected a completed {DIFFUSION_TRANSFORMER} job, got {job_id[:80]!r}: {reason}.")
 
 
-def bring_model(open_ends: Resources, job_id: str) -> None:
+def bring_model(resources: Resources, job_id: str) -> None:
     """Have the best checkpoint of a train job where the `dit` engine looks for it.
 
     Raises:
@@ -30,18 +30,18 @@ def bring_model(open_ends: Resources, job_id: str) -> None:
         ArtifactStoreUnavailable: S3 did not give it.
     """
     try:
-        record = open_ends.ledger.desk.get(job_id)
+        record = resources.ledger.desk.get(job_id)
     except JobNotFound as error:
         raise NoTrainedModel(job_id, "there is no such job") from error
     if record.state is not State.COMPLETED:
         raise NoTrainedModel(job_id, f"it is {record.state}")
-    root = open_ends.settings.train_folder / "models"
+    root = resources.settings.train_folder / "models"
     os.environ[CHECKPOINTS_VARIABLE] = str(root)
     folder = job_folder(root, DIFFUSION_TRANSFORMER, created_on(record), job_id)
     touch(folder)
     if newest_whole(folder, lambda _: None) is not None:
         return
-    store = CheckpointStore(open_ends.artifacts)
+    store = CheckpointStore(resources.artifacts)
     best = store.best(job_id)
     if best is None:
         raise NoTrainedModel(job_id, "no checkpoint is left of it")

@@ -24,6 +24,7 @@ from modal_apps.gpus import parse as parse_gpu
 from modal_apps.training_request import TrainRequest, data_on_modal, folder_on_volume
 from workers.resources import Resources
 from workers.training.configs import created_on, train_config, train_job
+from workers.training.datasets import check_bucket
 from workers.training.inhouse import fetch_classifier
 from workers.training.store import CheckpointStore, StoredCheckpoint
 from workers.training.volume import CheckpointVolume
@@ -43,12 +44,12 @@ class SpawnLost(Exception):
 class TrainOnModal:
     """What spawners and followers do differently for train jobs. Its methods block."""
 
-    def __init__(self, open_ends: Resources, volume: CheckpointVolume | None = None) -> None:
-        self._open = open_ends
-        self._settings = open_ends.settings
-        self._training = open_ends.ledger.training
-        self._store = CheckpointStore(open_ends.artifacts)
-        self._volume = volume or CheckpointVolume(environment=open_ends.settings.modal_environment)
+    def __init__(self, resources: Resources, volume: CheckpointVolume | None = None) -> None:
+        self._resources = resources
+        self._settings = resources.settings
+        self._training = resources.ledger.training
+        self._store = CheckpointStore(resources.artifacts)
+        self._volume = volume or CheckpointVolume(environment=resources.settings.modal_environment)
 
     def prepare(self, record: JobRecord) -> TrainRequest:
         """What a record's attempt asks for; the volume has what it needs when this returns.
@@ -61,6 +62,7 @@ class TrainOnModal:
         job = train_job(record)
         config = train_config(job, gpus=parse_gpu(record.gpu).count if record.gpu else None)
         folder = folder_on_volume(config, created_on(record), record.id)
+        check_bucket(self._settings, config.dataset)
         data = data_on_modal(config.dataset, self._settings.modal_data_bucket)
         with self._held(record):
             self._seed(record, folder)

@@ -27,12 +27,12 @@ class NotSpawned(Exception):
 class TrainSpawning:
     """Prepares requests. Its method blocks."""
 
-    def __init__(self, open_ends: Resources) -> None:
-        self._open = open_ends
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
 
     @cached_property
     def _on_modal(self) -> TrainOnModal:
-        return TrainOnModal(self._open)
+        return TrainOnModal(self._resources)
 
     def request_for(self, record: JobRecord) -> dict[str, Any]:
         """The request of a record's attempt; the volume has what it needs.

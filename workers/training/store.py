@@ -5,7 +5,6 @@ proven when a checkpoint comes back.
 """
 
 import hashlib
-import itertools
 import json
 import re
 import shutil
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _KEY = re.compile(rf"^train/([^/]+)/(\d+)/step-(\d+)/{re.escape(METADATA_FILE)}$")
-#: Notes of jobs whose folder on Modal's volume is still to be removed.
-_FORGOTTEN = "train-forgotten/"
 _UNFINISHED = ".unfinished-fetched-"
 #: Of an attempt's TensorBoard files so much is kept, bytes: a million rows of numbers.
 JOURNAL_BYTES = 64 * 1024**2
@@ -187,42 +184,6 @@ class CheckpointStore:
                         self._remove(one.prefix)
         except ArtifactStoreUnavailable as error:
             log.warning("checkpoint.not_pruned", error=str(error))
-
-    def forget(self, job_id: str) -> None:
-        """Remove everything of a job.
-
-        Raises:
-            ArtifactStoreUnavailable: S3 did not.
-        """
-        self._remove(f"train/{job_id}/")
-
-    def note_forgotten(self, job_id: str) -> None:
-        """Remember that a job, which is forgotten, may have left files on Modal.
-
-        Raises:
-            ArtifactStoreUnavailable: S3 did not take the note.
-        """
-        key = _FORGOTTEN + job_id
-        with _answers("store", key):
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=b"")
-
-    def noted_as_forgotten(self, *, limit: int) -> list[str]:
-        """Jobs of which that is remembered.
-
-        Raises:
-            ArtifactStoreUnavailable: S3 did not list them.
-        """
-        with _answers("list", _FORGOTTEN):
-            return [key.removeprefix(_FORGOTTEN) for key, _ in itertools.islice(self._list(_FORGOTTEN), limit)]
-
-    def unnote_forgotten(self, job_id: str) -> None:
-        """They are gone.
-
-        Raises:
-            ArtifactStoreUnavailable: S3 did not.
-        """
-        key = _FORGOTTEN + job_id
-        self._remove(key, first=key)
 
     def _score(self, stored: StoredCheckpoint) -> float:
         with _answers("show", stored.key):

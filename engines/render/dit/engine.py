@@ -91,7 +91,7 @@ def _render(
 
 
 def _report(on_progress: ProgressCallback, index: int, frames: int) -> None:
-    """Reports when a step has been passed; never 1.0, which is said when the file is whole."""
+    """Reports when a step is done; never 1.0, which is reported when the file is whole."""
     before, after = index * _PROGRESS_STEPS // frames, (index + 1) * _PROGRESS_STEPS // frames
     if after > before and after < _PROGRESS_STEPS:
         on_progress(after / _PROGRESS_STEPS)

@@ -1,6 +1,6 @@
 """Typefaces that need no network: the one inside Pillow, and what the system has for the characters that it lacks.
 
-Pillow carries Aileron (CC0) for ASCII; text in it looks the same on every machine. For other scripts the usual system
+Pillow carries Aileron (CC0) for ASCII; text in it looks the same on every machine. For other scripts the common system
 folders are searched once, for typefaces in a fixed order of preference (DejaVu for Latin, Greek, Cyrillic, Arabic and
 Hebrew; Noto, WenQuanYi, Droid or Unifont for Chinese, Japanese and Korean). A character that no typeface has is
 written without its accents if that helps, and drawn as a small seal made from its code point if not: never an empty

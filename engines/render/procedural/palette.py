@@ -64,7 +64,7 @@ _MOODS: Final = {
     "storm": _Mood("1b232e", "3a4957", "7a8a94", "dbe7ee", "4a5963", "10161d", "a9b6bf", "9fe0ff", is_dark=True),
     "aurora": _Mood("080c24", "16264f", "2a5570", "d8fff0", "1c3a58", "050a18", "6ff0c0", "8dffd2", is_dark=True),
 }
-# Settings that bring their own light, whatever the hour.
+# Settings that bring their own light, at any hour.
 _SETTING_MOODS: Final = {
     "space": _Mood("05060f", "10102a", "1b1740", "fff6e0", "3a2a6b", "08060f", "8a6bff", "ffd98a", is_dark=True),
     "fire": _Mood("120506", "35100c", "7a2410", "ffe9a0", "5a1c0c", "0d0303", "ff8a3a", "ffd35a", is_dark=True),

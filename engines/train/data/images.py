@@ -1,117 +1,104 @@
-"""Images per class, out of a folder, a tar or a zip; archives are read where they lie, never unpacked."""
+"""Images per class, out of any source: which of its files they are, what is left out, and their pixels."""
 
 from __future__ import annotations
 
 import errno
-import io
-import tarfile
 import time
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO, Final, Protocol, TypeVar
+from pathlib import Path
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from engines.train.data import pictures, sources
+from engines.train.data.chosen import Chosen, Entry, choose
+from engines.train.data.files import NotRegular
+from engines.train.data.sources import Source, TooLarge
 from engines.train.errors import DatasetAway, DatasetProblem
 
 T = TypeVar("T")
 
-#: No image of a data set is larger, bytes: what is, was made to fill the host's memory.
-LARGEST_ENTRY_BYTES: Final = 256 * 1024**2
-#: Nor has it more pixels; Pillow's own bound of what may be a decompression bomb.
-LARGEST_IMAGE_PIXELS: Final = 89_478_485
-#: Encoded images are held so many at a time for each thread, and so many bytes together.
+#: Encoded images held at a time by each thread, and bytes held together.
 _ENTRIES_PER_THREAD: Final = 16
 _PORTION_BYTES: Final = 256 * 1024**2
-#: A bucket that is mounted fails now and then: what it did not give is asked for again after so many seconds.
+#: A mounted bucket fails from time to time: pauses before a read is retried, seconds.
 _AGAIN_AFTER_S: Final = (0.5, 2.0, 5.0)
 #: What a file system says for good; its other refusals may pass.
 _FINAL_ERRORS: Final = frozenset(
-    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
 )
-_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-_TEN: Final = 10
-_READ_BYTES: Final = 1024**2
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One image of a source: its name in there, its class, a mark that changes when the file does, and its size."""
+class ImageSet:
+    """A set that was opened.
 
-    name: str
-    label: str
-    mark: str
-    size_bytes: int
+    Attributes:
+        source: Gives the bytes.
+        chosen: Which of its files are examples, and what is to be said of the others.
+    """
 
-
-class Source(Protocol):
-    """Where images come from."""
+    source: Source
+    chosen: Chosen
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
-        """All images, sorted by name."""
-        ...
+    def entries(self) -> Sequence[Entry]:
+        """All examples, sorted by name."""
+        return self.chosen.entries
 
-    def read(self, name: str) -> bytes:
-        """The bytes of one."""
-        ...
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was left out, one sentence for each reason."""
+        return self.chosen.notes
 
 
 @contextmanager
-def open_source(dataset: str, path: Path) -> Iterator[Source]:
+def open_source(dataset: str, path: Path, roots: Sequence[Path] | None = None) -> Iterator[ImageSet]:
     """Opens what lies at `path`: a folder, a tar (plain or compressed) or a zip.
 
     Args:
         dataset: As the config names it, for errors.
         path: Where it is.
+        roots: Folders that links within a folder may lead to, beside itself; None: anywhere.
 
     Raises:
-        DatasetProblem: It is missing, no whole archive, or has fewer than two classes of images.
+        DatasetProblem: It is missing, no whole archive, laid out in no way that is known, or has fewer than two classes
+            of images.
         DatasetAway: The file system did not give it, and may another time.
     """
     with ExitStack() as opened:
         try:
-            source = _again_if_away(dataset, lambda: _open(path, opened))
+            source = _again_if_away(dataset, lambda: sources.open_any(path, roots, opened))
         except (MemoryError, DatasetAway):
             raise
         except FileNotFoundError as error:
             raise DatasetProblem("missing", dataset) from error
+        except NotRegular as error:
+            raise DatasetProblem("special_file", dataset, cause=_in_words(error)) from error
+        except TooLarge as error:
+            raise DatasetProblem("too_large", dataset, cause=_in_words(error)) from error
         except Exception as error:  # foreign bytes raise anything: zlib.error, LZMAError, struct.error
             raise DatasetProblem("bad_archive", dataset, cause=_in_words(error)) from error
-        yield _checked(dataset, source)
+        yield ImageSet(source, choose(dataset, source.found))
 
 
-def _open(path: Path, opened: ExitStack) -> Source:
-    path.stat()
-    if path.is_dir():
-        return _Folder(path)
-    if zipfile.is_zipfile(path):
-        return _Zip(opened.enter_context(zipfile.ZipFile(path)))
-    return _Tar(opened.enter_context(tarfile.open(path)))
-
-
-def is_for_evaluation(position: int) -> bool:
-    """Whether the image at `position` of its class (by name) is held out: the first one and every tenth."""
-    return position % _TEN == 0
-
-
-def decode_all(dataset: str, source: Source, side_px: int, threads: int) -> Iterator[tuple[Entry, NDArray[np.uint8]]]:
-    """Every image, cut to its central square and scaled to `side_px`, in order of name.
+def decode_all(dataset: str, images: ImageSet, side_px: int, threads: int) -> Iterator[tuple[Entry, NDArray[np.uint8]]]:
+    """Every image, cut to its central square and scaled to `side_px`, in the order in which the source is read.
 
     Raises:
         DatasetProblem: `bad_image`, with its name: truncated, of no known format, or too large to be one.
         DatasetAway: The file system did not give one, and may another time.
     """
+    by_name = {entry.name: entry for entry in images.entries}
+    in_order = [by_name.pop(one.name) for one in images.source.found if not one.not_read and one.name in by_name]
     with ThreadPoolExecutor(threads) as pool:
         # In portions, so that a slow consumer does not make the whole set pile up in memory.
-        for entries in _portions(source.entries, _ENTRIES_PER_THREAD * threads):
-            contents = [_contents(dataset, source, entry) for entry in entries]  # one archive, one reader
+        for entries in _portions(in_order, _ENTRIES_PER_THREAD * threads):
+            contents = [_contents(dataset, images.source, entry) for entry in entries]  # one archive, one reader
             yield from zip(
                 entries,
                 pool.map(lambda both: _decode(dataset, both[0], both[1], side_px), zip(entries, contents, strict=True)),
@@ -119,7 +106,7 @@ def decode_all(dataset: str, source: Source, side_px: int, threads: int) -> Iter
             )
 
 
-def _portions(entries: tuple[Entry, ...], count: int) -> Iterator[list[Entry]]:
+def _portions(entries: Sequence[Entry], count: int) -> Iterator[list[Entry]]:
     """At most `count` entries at a time, and no more bytes than one portion may have, unless it is a single one."""
     portion: list[Entry] = []
     held_bytes = 0
@@ -134,8 +121,8 @@ def _portions(entries: tuple[Entry, ...], count: int) -> Iterator[list[Entry]]:
 
 
 def _contents(dataset: str, source: Source, entry: Entry) -> bytes:
-    if entry.size_bytes > LARGEST_ENTRY_BYTES:
-        cause = f"{entry.size_bytes} bytes, {LARGEST_ENTRY_BYTES} are the most"
+    if entry.size_bytes > sources.LARGEST_ENTRY_BYTES:
+        cause = f"{entry.size_bytes} bytes, {sources.LARGEST_ENTRY_BYTES} are the most"
         raise DatasetProblem("bad_image", dataset, entry.name, cause)
     try:
         return _again_if_away(dataset, lambda: source.read(entry.name))
@@ -170,108 +157,8 @@ def _in_words(error: Exception) -> str:
 
 def _decode(dataset: str, entry: Entry, content: bytes, side_px: int) -> NDArray[np.uint8]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.width * image.height > LARGEST_IMAGE_PIXELS:
-                raise Image.DecompressionBombError(  # noqa: TRY301 - told as whatever else is wrong with it
-                    f"{image.width} x {image.height} pixels, {LARGEST_IMAGE_PIXELS} are the most"
-                )
-            picture = image.convert("RGB")
+        return pictures.decode(content, entry.name, side_px)
     except MemoryError:
         raise
     except Exception as error:  # on foreign bytes a decoder raises anything: OSError, SyntaxError, struct.error
         raise DatasetProblem("bad_image", dataset, entry.name, _in_words(error)) from error
-    edge = min(picture.size)
-    left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
-    square = picture.resize((side_px, side_px), Image.Resampling.BOX, (left, top, left + edge, top + edge))
-    return np.asarray(square, dtype=np.uint8)
-
-
-def _checked(dataset: str, source: Source) -> Source:
-    sizes: dict[str, int] = {}
-    for entry in source.entries:
-        sizes[entry.label] = sizes.get(entry.label, 0) + 1
-    if not sizes:
-        raise DatasetProblem("empty", dataset)
-    if len(sizes) == 1:
-        raise DatasetProblem("one_class", dataset, next(iter(sizes)))
-    for label, count in sizes.items():
-        if count == 1:  # one image cannot be both learnt from and held out
-            raise DatasetProblem("too_small", dataset, label, "1 image, 2 are the least")
-    return source
-
-
-def _label_of(name: str) -> str | None:
-    """The class of a file: the folder that it lies in. None for what is no image of a class."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith((".", "__")) for part in path.parts)
-    if hidden or path.suffix.lower() not in _SUFFIXES or path.parent.name in ("", ".", ".."):
-        return None
-    return path.parent.name
-
-
-def _entries(files: dict[str, tuple[int, str]]) -> tuple[Entry, ...]:
-    """The images among files, of which size and mark are given by name. Their marks make the prepared set's name."""
-    return tuple(
-        Entry(name, label, mark, size_bytes)
-        for name, (size_bytes, mark) in sorted(files.items())
-        if (label := _label_of(name))
-    )
-
-
-class _Folder:
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        files = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
-        stats = {name: path.stat() for name, path in files.items()}
-        self.entries = _entries(
-            {name: (stat.st_size, f"{stat.st_size}:{stat.st_mtime_ns}") for name, stat in stats.items()}
-        )
-
-    def read(self, name: str) -> bytes:
-        return (self._root / name).read_bytes()
-
-
-class _Zip:
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._archive = archive
-        infos = [info for info in archive.infolist() if not info.is_dir()]
-        self.entries = _entries({one.filename: (one.file_size, f"{one.file_size}:{one.CRC}") for one in infos})
-
-    def read(self, name: str) -> bytes:
-        return self._archive.read(name)
-
-
-class _Tar:
-    def __init__(self, archive: tarfile.TarFile) -> None:
-        self._archive = archive
-        self._members = {member.name: member for member in archive if member.isfile()}
-        _check_end(archive)
-        self.entries = _entries(
-            {name: (one.size, f"{one.size}:{one.mtime}:{one.chksum}") for name, one in self._members.items()}
-        )
-
-    def read(self, name: str) -> bytes:
-        file = self._archive.extractfile(self._members[name])
-        content = file.read() if file else b""
-        if len(content) != self._members[name].size:
-            raise EOFError(f"{len(content)} of {self._members[name].size} bytes are there")
-        return content
-
-
-def _check_end(archive: tarfile.TarFile) -> None:
-    """That the archive ends where its members do: `tarfile` takes a header that it cannot read for the end.
-
-    Reads it to its last byte, so that the checksum of a compressed one is proven.
-
-    Raises:
-        tarfile.ReadError: The block of zeros that ends an archive (POSIX.1-1988) is missing.
-    """
-    stream: IO[bytes] | None = archive.fileobj  # type: ignore[assignment]  # typeshed has a narrower one
-    if stream is None:
-        raise tarfile.ReadError("the archive is closed")
-    stream.seek(archive.offset)
-    end = stream.read(tarfile.BLOCKSIZE)
-    if end.count(0) != tarfile.BLOCKSIZE:
-        raise tarfile.ReadError(f"it breaks off, or is damaged, at byte {archive.offset} of its contents")
-    while stream.read(_READ_BYTES):
-        pass

@@ -7,10 +7,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
 
@@ -19,12 +18,13 @@ from numpy.typing import NDArray
 
 from engines.train.checkpoints import write_error
 from engines.train.contract import SHAPES
-from engines.train.data import images, shapes
+from engines.train.data import images, pictures, shapes
 from engines.train.data.addresses import is_in_s3
 from engines.train.errors import DatasetProblem
 
 _DESCRIPTION: Final = "dataset.json"
 _FORMAT: Final = 1
+_LABEL_BYTES: Final = 8
 
 
 class Part:
@@ -56,14 +56,24 @@ class PreparedSet:
         classes: Their names; a label is a position in here.
         train: What is learnt from.
         evaluation: What is held out.
+        notes: What was left out of it, a sentence for each reason; for the run's events.
     """
 
     classes: tuple[str, ...]
     train: Part
     evaluation: Part
+    notes: tuple[str, ...] = ()
 
 
-def prepare(*, dataset: str, data: Path | None, cache: Path, side_px: int, threads: int) -> PreparedSet:
+def prepare(
+    *,
+    dataset: str,
+    data: Path | None,
+    cache: Path,
+    side_px: int,
+    threads: int,
+    roots: Sequence[Path] | None = None,
+) -> PreparedSet:
     """Opens the set in the cache; makes it first where it is not there yet.
 
     Args:
@@ -72,6 +82,7 @@ def prepare(*, dataset: str, data: Path | None, cache: Path, side_px: int, threa
         cache: Folder of all prepared sets.
         side_px: Side that the pictures are scaled to.
         threads: Decoders at work.
+        roots: Folders that links within a folder may lead to, beside itself; None: anywhere.
 
     Raises:
         DatasetProblem: It cannot be trained on.
@@ -84,15 +95,16 @@ def prepare(*, dataset: str, data: Path | None, cache: Path, side_px: int, threa
         return _open(cache / key)
     if data is None and is_in_s3(dataset):
         raise DatasetProblem("unresolved", dataset)
-    with images.open_source(dataset, data or Path(dataset)) as source:
-        key = f"images-{_fingerprint(source)}-{side_px}px"
+    with images.open_source(dataset, data or Path(dataset), roots) as found:
+        # Another version of the code that prepares makes another set: an old one must not stay in use.
+        key = f"images-v{pictures.VERSION}-{_fingerprint(found)}-{side_px}px"
         if not (cache / key).exists():
-            _make(cache, key, lambda folder: _store_images(folder, dataset, source, side_px, threads))
-    return _open(cache / key)
+            _make(cache, key, lambda folder: _store_images(folder, dataset, found, side_px, threads))
+    return replace(_open(cache / key), notes=tuple(found.notes))
 
 
 def _make(cache: Path, key: str, store: Callable[[Path], None]) -> None:
-    """Fills a folder of another name and renames it; whoever comes second with the same set throws theirs away."""
+    """Fills a folder of another name and renames it; the second process with the same set discards its own."""
     folder: Path | None = None
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -112,8 +124,8 @@ def _open(folder: Path) -> PreparedSet:
         os.utime(folder)
     description = json.loads((folder / _DESCRIPTION).read_bytes())
     side_px = int(description["side_px"])
-    parts = [Part(folder, name, side_px) for name in ("train", "evaluation")]
-    return PreparedSet(tuple(description["classes"]), *parts)
+    train, evaluation = (Part(folder, name, side_px) for name in ("train", "evaluation"))
+    return PreparedSet(tuple(description["classes"]), train, evaluation)
 
 
 def _store_shapes(folder: Path, side_px: int) -> None:
@@ -124,14 +136,18 @@ def _store_shapes(folder: Path, side_px: int) -> None:
     _describe(folder, shapes.CLASSES, side_px)
 
 
-def _store_images(folder: Path, dataset: str, source: images.Source, side_px: int, threads: int) -> None:
-    classes = tuple(sorted({entry.label for entry in source.entries}))
-    seen: Counter[str] = Counter()
+def _store_images(folder: Path, dataset: str, found: images.ImageSet, side_px: int, threads: int) -> None:
+    classes = tuple(sorted({entry.label for entry in found.entries}))
+    counts = {True: 0, False: 0}
+    places: dict[str, int] = {}
+    for entry in found.entries:
+        places[entry.name] = counts[entry.is_held_out]
+        counts[entry.is_held_out] += 1
     with _writer(folder, "train") as train, _writer(folder, "evaluation") as evaluation:
-        for entry, picture in images.decode_all(dataset, source, side_px, threads):
-            part = evaluation if images.is_for_evaluation(seen[entry.label]) else train
-            seen[entry.label] += 1
-            part.add(picture, np.array([classes.index(entry.label)], dtype=np.int64))
+        # In the order in which the source is read; each to the place that its name gives it, however it was packed.
+        for entry, picture in images.decode_all(dataset, found, side_px, threads):
+            part = evaluation if entry.is_held_out else train
+            part.put(places[entry.name], picture, classes.index(entry.label))
     _describe(folder, classes, side_px)
 
 
@@ -150,6 +166,11 @@ class _Writer:
         self.pictures.write(pictures.tobytes())
         self.labels.write(labels.astype(np.int64).tobytes())
 
+    def put(self, place: int, picture: NDArray[np.uint8], label: int) -> None:
+        self.pictures.seek(place * picture.nbytes)
+        self.labels.seek(place * _LABEL_BYTES)
+        self.add(picture, np.array([label], dtype=np.int64))
+
 
 @contextmanager
 def _writer(folder: Path, name: str) -> Iterator[_Writer]:
@@ -160,8 +181,9 @@ def _writer(folder: Path, name: str) -> Iterator[_Writer]:
             os.fsync(file.fileno())
 
 
-def _fingerprint(source: images.Source) -> str:
+def _fingerprint(found: images.ImageSet) -> str:
     digest = hashlib.sha256()
-    for entry in source.entries:
-        digest.update(f"{entry.name}\0{entry.mark}\n".encode(errors="surrogateescape"))
+    for entry in found.entries:
+        facts = (entry.name, entry.label, entry.is_held_out, entry.mark)
+        digest.update(repr(facts).encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]

@@ -22,7 +22,7 @@ from engines.train.recipes.recipe import part_examples
 from engines.train.seeding import generator, seeded
 from engines.train.trained import Trained, bare_model, load
 
-#: Chance is drawn for so many at a time, on the host, however few of them the GPU takes at once.
+#: Examples that random numbers are drawn for at a time, on the host, even if the GPU takes fewer at once.
 _DRAWN_AT_ONCE: Final = 96
 
 

@@ -51,9 +51,9 @@ def codecs() -> Finding:
 
 
 def api_keys(settings: Settings) -> Finding:
-    """Whoever has no key must stay outside, and somebody must have one."""
+    """A key is required, and at least one is configured."""
     if settings.api_auth == "off":
-        return note("api-keys", "OVERSPILL_API_AUTH=off: whoever reaches the port may use it")
+        return note("api-keys", "OVERSPILL_API_AUTH=off: everyone who reaches the port may use it")
     tenants = settings.tenants_by_key.values()
     if not tenants:
         return wrong("api-keys", "a key is required and none is configured", "set OVERSPILL_API_KEYS=tenant=key,...")

@@ -105,7 +105,7 @@ def eviction(policy: str | None) -> Finding:
 
 
 def clock(offset_ms: Any, prefix: str) -> Finding:
-    """Tests may move the ledger's clock; nobody else may."""
+    """Only tests may move the ledger's clock."""
     if offset_ms is not None:
         remedy = f"`redis-cli hdel '{prefix}:meta' clock_offset_ms`"
         return wrong("clock", f"the ledger's clock is moved by {offset_ms} ms, which only tests may do", remedy)
@@ -203,5 +203,5 @@ def queues(settings: Settings) -> Finding:
     read = {queue["name"] for queues_of_one in answers.values() for queue in queues_of_one}
     unread = [name for name in queue_names() if name not in read]
     if unread:
-        return wrong("queues", f"nobody reads {', '.join(unread)}", "start the Procfile's dispatch, gpu and overflow")
+        return wrong("queues", f"unread: {', '.join(unread)}", "start the Procfile's dispatch, gpu and overflow")
     return ok("queues", f"all are read, by {', '.join(sorted(answers))}")

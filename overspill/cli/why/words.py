@@ -56,6 +56,7 @@ CAUSES: Mapping[str, str] = {
     Cause.BUDGET: "it ran for longer than its reservation, and the budget had no more for it",
     Cause.LEASE_LOST: "its in-house worker stopped renewing its lease",
     Cause.SPAWN_REFUSED: "Modal refused to start the call",
+    Cause.SPAWN_NOT_PREPARED: "the overflow worker could not prepare the spawn; no call was made",
     Cause.SPAWN_LOST: "Modal's answer to the spawn never came",
     Cause.NOT_ANNOUNCED: "its call could not note in Modal's book that it began",
     Cause.RESULT_LOST: "Modal does not know its call any more",

@@ -54,7 +54,7 @@ def test_garbage_is_dropped_by_name_and_the_next_job_completes(whole: Whole) -> 
     app.send_task("tasks.nothing_of_ours", queue="render")
     expect("unknown_task")
     app.send_task("tasks.render", kwargs={"prompt": "x"}, serializer="pickle")
-    expect("invalid_task")
+    expect("undecodable")
     for task, queue in (
         ("tasks.dispatch", "render"), ("tasks.run_inhouse", "inhouse.render"), ("tasks.spawn_overflow", "overflow"),
     ):  # fmt: skip
@@ -68,8 +68,10 @@ def test_garbage_is_dropped_by_name_and_the_next_job_completes(whole: Whole) -> 
                 expect("not_an_envelope")
         raw.lpush("render", _envelope(b"not json", {"lang": "py"}))
         expect("undecodable")
-        raw.lpush("render", _envelope(b"{}", {"task": "tasks.render", "id": "x"}))
+        raw.lpush("render", _envelope(b"[]", {"task": "tasks.render", "id": "x"}))
+        expect("invalid_task")
         raw.lpush("render", _envelope(b"[[], 7, {}]", {"task": "tasks.render", "id": "x"}))
+        expect("invalid_task")
     # And a good one behind them
     app.send_task("tasks.render", kwargs={"prompt": "after the garbage", "seconds": "1", "size": "320x180"})
     app.close()

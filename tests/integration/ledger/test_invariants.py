@@ -1,7 +1,7 @@
 """The invariants hold under any interleaving: hypothesis drives the real scripts on a real Redis against a small model.
 
 The machine is every process of the system at once: dispatchers that stall, workers with stale tokens, followers,
-spawners whose answers come late, a reconciler, users who cancel, and a clock that jumps. After each step the ledger's
+spawners whose answers come late, maintenance, users who cancel, and a clock that jumps. After each step the ledger's
 own audit must be empty, and what the ledger answered must be what the model foresaw.
 """
 
@@ -269,7 +269,7 @@ class LedgerMachine(RuleBasedStateMachine):
         stop = self.stops[index] if keep else self.stops.pop(index)
         self.ledger.calls.settle_cancel(stop.job_id, stop.attempt, cost_usd_micros=100)
 
-    # --- the reconciler
+    # --- maintenance
 
     @rule(jitter=st.floats(0, 1))
     def expire_leases(self, jitter: float) -> None:

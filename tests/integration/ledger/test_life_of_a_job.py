@@ -264,10 +264,10 @@ def test_a_lost_nudge_falls_due_again(ledger: Ledger) -> None:
 
 
 def test_one_process_at_a_time_leads(ledger: Ledger) -> None:
-    assert ledger.sweeps.lead("reconciler", owner="a", lease_s=10)
-    assert not ledger.sweeps.lead("reconciler", owner="b", lease_s=10)
-    ledger.sweeps.resign("reconciler", owner="a")
-    assert ledger.sweeps.lead("reconciler", owner="b", lease_s=10)
+    assert ledger.sweeps.lead("a-duty", owner="a", lease_s=10)
+    assert not ledger.sweeps.lead("a-duty", owner="b", lease_s=10)
+    ledger.sweeps.resign("a-duty", owner="a")
+    assert ledger.sweeps.lead("a-duty", owner="b", lease_s=10)
 
 
 def test_slots_live_as_long_as_their_lease(ledger: Ledger) -> None:

@@ -9,6 +9,7 @@ import pytest
 from ledger import Kind, Ledger
 from ledger.decisions import RunInhouse
 from ledger.errors import RecordUnreadable
+from ledger.following import SpawnRate
 from tests.support.ledgers import MODAL, move_clock, place, submit
 
 Damage = Callable[[Ledger, str], object]
@@ -65,6 +66,32 @@ def test_it_is_put_aside_wherever_it_is_met(ledger: Ledger, where: str) -> None:
     assert ledger.sweeps.expire_leases(limit=5, max_attempts=9) == []
     assert ledger.sweeps.due_held(limit=5) == ([], [])
     assert "schema 9" in ledger.desk.quarantined()[job_id]
+
+
+def test_a_record_that_only_python_cannot_read_does_not_stop_the_spawns_behind_it(ledger: Ledger) -> None:
+    # Given two jobs placed on Modal, the first with an artifact that is none
+    broken, healthy = submit(ledger, priority=9), submit(ledger)
+    for _ in range(2):
+        place(ledger, MODAL)
+    ledger.client.hset(f"{ledger.prefix}:job:{broken}", "artifact", "[1]")
+    # When they are claimed to be spawned
+    claim = ledger.following.claim_spawns(worker="o", limit=5, lease_s=5, rate=SpawnRate(100, 100))
+    # Then the other one is, and the first is put aside with its reason
+    assert [record.id for record in claim.records] == [healthy]
+    assert "field is missing or wrong" in ledger.desk.quarantined()[broken]
+
+
+def test_a_call_of_an_unknown_kind_does_not_keep_others_from_being_stopped(ledger: Ledger) -> None:
+    # Given two calls that must be stopped, one of a kind of a newer version
+    newer, ours = submit(ledger), submit(ledger)
+    for number in (1, 2):
+        place(ledger, MODAL)
+        (record,) = ledger.calls.claim_spawns(worker="o", limit=1, lease_s=5)
+        ledger.calls.record_call(record.id, 1, call_id=f"fc-{number}", first_check_s=0, deadline_s=9)
+        ledger.desk.cancel(record.id)
+    ledger.client.hset(f"{ledger.prefix}:job:{newer}", "kind", "paint")
+    # When a follower takes them / then it gets the one that it can stop
+    assert [due.job_id for due in ledger.calls.claim_cancels(limit=5, again_in_s=1)] == [ours]
 
 
 def test_the_command_line_shows_what_was_put_aside(ledger: Ledger) -> None:

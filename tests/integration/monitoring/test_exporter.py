@@ -16,6 +16,7 @@ from prometheus_client.samples import Sample
 
 from ledger import Kind, Ledger
 from ledger.decisions import Hold, RunInhouse
+from ledger.deletions import DeleteFolder, Store
 from ledger.outcomes import Placed
 from ledger.retries import Cause
 from ledger.store import LedgerSettings
@@ -185,20 +186,31 @@ def test_messages_are_counted_over_all_priority_lists(
 
 def test_what_a_worker_noted_long_ago_is_not_shown(ledger: Ledger, exporter_of: Callable[..., Exporter]) -> None:
     # given a duty that was done, long ago
-    ledger.sweeps.done("reconciler")
+    ledger.sweeps.done("held-jobs")
     move_clock(ledger, 1_000)
     # then its time is shown, and how long ago that is follows from it
-    then = value(scrape(exporter_of(ledger)), "duty_timestamp_seconds", duty="reconciler")
+    then = value(scrape(exporter_of(ledger)), "duty_timestamp_seconds", duty="held-jobs")
     assert then == pytest.approx(time.time(), abs=30)
 
 
 def test_a_duty_that_is_held_and_never_done_is_not_shown_as_done(
     ledger: Ledger, exporter_of: Callable[..., Exporter]
 ) -> None:
-    # given a reconciler that has the duty, and whose sweeps all raise
-    assert ledger.sweeps.lead("reconciler", owner="a", lease_s=60)
-    # then no sweep is shown
-    assert "overspill_duty_timestamp_seconds" not in {name for name, _ in scrape(exporter_of(ledger))}
+    # given a process that leads a duty, and whose rounds all fail
+    assert ledger.sweeps.lead("held-jobs", owner="a", lease_s=60)
+    for _ in range(3):
+        ledger.sweeps.failed("held-jobs")
+    # then it was never done, and how many rounds failed is shown
+    scraped = scrape(exporter_of(ledger))
+    assert value(scraped, "duty_timestamp_seconds", duty="held-jobs") == 0
+    assert value(scraped, "duty_failed_rounds", duty="held-jobs") == 3
+    assert value(scraped, "duty_failures_total", duty="held-jobs") == 3
+
+
+def test_what_is_still_to_be_deleted_is_shown(ledger: Ledger, exporter_of: Callable[..., Exporter]) -> None:
+    ledger.deletions.add(Store.S3, [DeleteFolder("b", "render/a/"), DeleteFolder("b", "render/b/")])
+    scraped = scrape(exporter_of(ledger))
+    assert [value(scraped, "deletions_pending", store=store) for store in ("s3", "volume")] == [2, 0]
 
 
 def test_the_oldest_held_job_is_known_while_it_is_looked_at_again_and_again(

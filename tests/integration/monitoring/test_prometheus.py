@@ -31,6 +31,7 @@ from tests.support.prometheus import (
 )
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import until
+from workers.maintenance.duties import ALWAYS_DONE
 
 #: The rules' windows are divided by this: a quarter of an hour is seven and a half seconds.
 SHORTER = 120.0
@@ -101,7 +102,7 @@ def quick_alertmanager(url: str) -> str:
 
 
 def keep_alive(ledger: Ledger) -> threading.Event:
-    """A slot that beats and a reconciler and a follower that do their duty, as in a system that is well."""
+    """A slot that beats, and maintenance and a follower that do their duties, as in a system that is well."""
     stopping = threading.Event()
     prefix, url = ledger.prefix, ledger.settings.ledger_url
 
@@ -109,7 +110,8 @@ def keep_alive(ledger: Ledger) -> threading.Event:
         with Ledger(ledger.settings.model_copy(update={"ledger_prefix": prefix, "ledger_url": url})) as mine:
             while not stopping.is_set():
                 mine.attempts.slot_lives(list(Kind), worker="gpu-1", lease_s=30)
-                mine.sweeps.done("reconciler")
+                for duty in ALWAYS_DONE:
+                    mine.sweeps.done(duty)
                 mine.following.claim_due(limit=1, lease_s=1)
                 stopping.wait(1)
 

@@ -86,7 +86,7 @@ def test_cancelling_and_watching(stack: Stack) -> None:
     again = Answer(stack, "cancel", job_id)
     assert again.code == 1
     assert again.err.count("\n") == 1
-    assert "had ended already: it is cancelled" in again.err
+    assert "has already ended: it is cancelled" in again.err
     # and watching it says how it ended, by the exit code too
     watched = Answer(stack, "watch", job_id)
     assert watched.code == 1
@@ -330,7 +330,7 @@ def test_the_exporter_shows_the_stack(stack: Stack) -> None:
     # then it shows the ledger, the slot that lives, and the duties that are done
     assert "overspill_up 1.0" in text
     assert 'overspill_slots_live{kind="render"} 1.0' in text
-    assert 'overspill_duty_timestamp_seconds{duty="reconciler"}' in text
+    assert 'overspill_duty_timestamp_seconds{duty="expired-leases"}' in text
     assert 'overspill_duty_timestamp_seconds{duty="follower"}' in text
     # and nothing is counted that it does not know
     assert "overspill_exporter_unlisted_series 0.0" in text

@@ -61,7 +61,7 @@ def settings_for(ledger: Ledger, s3: S3Service | None = None, **fields: object) 
 
 
 @pytest.fixture
-def open_ends(ledger: Ledger, s3: S3Service) -> Resources:
+def resources(ledger: Ledger, s3: S3Service) -> Resources:
     values = settings_for(ledger, s3)
     nudger = RecordingNudger()
     return Resources(values, ledger, ArtifactStore(values), nudger)  # type: ignore[arg-type]  # the port's one method

@@ -29,35 +29,38 @@ def _body(s3: S3Service, artifact: Artifact) -> bytes:
     return _client(s3).get_object(Bucket=artifact.bucket, Key=artifact.key)["Body"].read()
 
 
-def test_a_video_is_put_read_by_its_presigned_address_and_discarded(open_ends: Resources, s3: S3Service) -> None:
-    store = open_ends.artifacts
+def test_a_video_is_put_read_by_its_presigned_address_and_discarded(resources: Resources, s3: S3Service) -> None:
+    store = resources.artifacts
     artifact = store.put_video("video_a", 1, VIDEO)
     assert artifact.key == "render/video_a/1/video.mp4"
     with urllib.request.urlopen(store.presigned_url(artifact, variant="video"), timeout=10) as answer:  # noqa: S310
         assert answer.headers["Content-Type"] == "video/mp4"
         assert answer.read() == VIDEO.mp4
-    store.discard(artifact)
+    store.delete_object(artifact.bucket, artifact.key)
     with pytest.raises(Exception, match="NoSuchKey"):
         _body(s3, artifact)
-    store.discard(artifact)
+    store.delete_object(artifact.bucket, artifact.key)
+    # And everything of its attempt with it
+    assert store.delete_folder(artifact.bucket, "render/video_a/1/")
+    assert store.delete_folder(artifact.bucket, "render/video_a/1/")
 
 
-def test_a_put_that_had_succeeded_after_all_is_found_again(open_ends: Resources, s3: S3Service) -> None:
+def test_a_put_that_had_succeeded_after_all_is_found_again(resources: Resources, s3: S3Service) -> None:
     # Given a put whose answer was lost, when it is done again, then it is the same object
-    first = open_ends.artifacts.put_video("video_b", 1, VIDEO)
+    first = resources.artifacts.put_video("video_b", 1, VIDEO)
     before = _client(s3).head_object(Bucket=first.bucket, Key=first.key)["LastModified"]
-    assert open_ends.artifacts.put_video("video_b", 1, VIDEO) == first
+    assert resources.artifacts.put_video("video_b", 1, VIDEO) == first
     assert _client(s3).head_object(Bucket=first.bucket, Key=first.key)["LastModified"] == before
 
 
-def test_a_broken_object_under_the_key_is_replaced(open_ends: Resources, s3: S3Service) -> None:
-    artifact = open_ends.artifacts.put_video("video_c", 1, VIDEO)
+def test_a_broken_object_under_the_key_is_replaced(resources: Resources, s3: S3Service) -> None:
+    artifact = resources.artifacts.put_video("video_c", 1, VIDEO)
     _client(s3).put_object(Bucket=artifact.bucket, Key=artifact.key, Body=VIDEO.mp4[:-1] + b"x")
-    open_ends.artifacts.put_video("video_c", 1, VIDEO)
+    resources.artifacts.put_video("video_c", 1, VIDEO)
     assert hashlib.sha256(_body(s3, artifact)).digest() == hashlib.sha256(VIDEO.mp4).digest()
 
 
-def test_a_server_that_is_not_there_is_said_so(open_ends: Resources) -> None:
-    nowhere = open_ends.settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9", "s3_timeout_s": 0.5})
+def test_a_server_that_is_not_there_is_said_so(resources: Resources) -> None:
+    nowhere = resources.settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9", "s3_timeout_s": 0.5})
     with pytest.raises(ArtifactStoreUnavailable, match="overspill doctor"):
         ArtifactStore(nowhere).put_video("video_d", 1, VIDEO)

@@ -4,15 +4,14 @@ import json
 
 import pytest
 
-from infra.broker import Broker
 from ledger import Kind, Ledger, State, TrainJob
 from ledger.models import JobRecord
 from ledger.view import ClusterView
 from tests.integration.workers.conftest import RecordingNudger, settings_for
 from tests.support.ledgers import move_clock, submit
 from workers.dispatch import Dispatcher
+from workers.maintenance.recall import recall_trains
 from workers.placement.policy import Verdict
-from workers.reconcile import Reconciler
 from workers.resources import Resources
 
 
@@ -77,7 +76,7 @@ def test_a_held_job_is_not_held_past_its_deadline(ledger: Ledger) -> None:
 
 
 def test_a_train_job_that_may_not_go_to_modal_waits_for_own_gpus_and_goes_when_it_may(
-    ledger: Ledger, open_ends: Resources
+    ledger: Ledger, resources: Resources
 ) -> None:
     # Given no budget for Modal, and no own GPU that is alive
     job = TrainJob(recipe="image_classifier", deadline_s=60)
@@ -87,19 +86,17 @@ def test_a_train_job_that_may_not_go_to_modal_waits_for_own_gpus_and_goes_when_i
     assert poor.run(Kind.TRAIN) == {"placed_inhouse": 1}
     (receipt,) = ledger.desk.receipts(job_id)
     assert (receipt["rule"], receipt["signals"]["wanted"]) == ("month_budget", "no_live_slot")
-    # And sweeps leave it there while spilling is off, though its slack is used up
+    # And it is left there while spilling is off, though its slack is used up
     ledger.budget.set_override("off", who="ann", why="prices")
-    reconciler = Reconciler(open_ends, Broker(open_ends.settings))
-    reconciler.sweep()
+    recall_trains(resources)
     assert ledger.desk.get(job_id).state is State.PLACED
     # And take it away when nothing keeps it off Modal any more
     ledger.budget.set_override("auto", who="ann", why="prices")
-    reconciler.sweep()
+    recall_trains(resources)
     assert ledger.desk.get(job_id).state is State.QUEUED
     rich, nudger = _dispatcher(ledger)
     assert rich.run(Kind.TRAIN) == {"placed_modal": 1}
     assert [nudge.queue for nudge in nudger.sent] == ["overflow"]
-    reconciler.stop()
 
 
 def _damage_spec(ledger: Ledger, job_id: str, spec: str) -> None:
@@ -156,18 +153,20 @@ def test_an_error_about_one_job_does_not_stop_those_behind_it(ledger: Ledger, mo
     assert ledger.desk.get(first).state is State.QUEUED
 
 
-def test_a_waiting_train_job_that_cannot_be_read_does_not_end_the_sweep(ledger: Ledger) -> None:
-    # Given a train job that waits for own GPUs, whose spec is broken by then
-    ledger.attempts.slot_lives([Kind.TRAIN], worker="g", lease_s=60)
-    job_id = ledger.desk.submit(TrainJob(recipe="image_classifier", steps=10), source="client").job_id
-    dispatcher, nudger = _dispatcher(ledger)
-    assert dispatcher.run(Kind.TRAIN) == {"placed_inhouse": 1}
-    _damage_spec(ledger, job_id, "{")
-    # When the reconciler sweeps, then its last step is reached, and the job is in quarantine
-    settings = settings_for(ledger)
-    open_ends = Resources(settings=settings, ledger=ledger, artifacts=None, nudger=nudger)  # type: ignore[arg-type]
-    reconciler = Reconciler(open_ends, Broker(settings))
-    reconciler.sweep()
-    reconciler.stop()
-    assert job_id in ledger.desk.quarantined()
-    assert ledger.client.hexists(f"{ledger.prefix}:gauges", "duty_done|duty=reconciler")
+@pytest.mark.parametrize("damage", ["spec", "tenant", "attempt"])
+def test_a_waiting_train_job_that_cannot_be_read_stops_no_other_from_being_recalled(
+    ledger: Ledger, resources: Resources, damage: str
+) -> None:
+    # Given two train jobs that wait for own GPUs and should go to Modal, of which the first cannot be read
+    ids = [ledger.desk.submit(TrainJob(recipe="image_classifier", deadline_s=60), source="client").job_id for _ in "ab"]
+    poor, _ = _dispatcher(ledger, month_cap_usd=0)
+    assert poor.run(Kind.TRAIN) == {"placed_inhouse": 2}
+    broken, healthy = ids
+    key = f"{ledger.prefix}:job:{broken}"
+    if damage == "spec":
+        ledger.client.hset(key, "spec", "{")
+    else:
+        ledger.client.hdel(key, damage)
+    # When they are thought about, then the other is decided about again
+    recall_trains(resources)
+    assert ledger.desk.get(healthy).state is State.QUEUED

@@ -1,6 +1,7 @@
 """In-house training on real parts: checkpoints lie in S3, and whoever comes next goes on from there."""
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("torch", reason="train jobs need torch: `make setup-tests`")
 
 from engines.train import checkpoints
+from engines.train.contract import TrainEvent
 from engines.train.errors import DatasetProblem
 from infra.artifacts import ArtifactStore
 from ledger import Kind, Ledger, State, TrainJob
@@ -25,15 +27,20 @@ from tests.support.ledgers import move_clock
 from tests.support.modal_local import start_modal_local
 from tests.support.overflow import client_of
 from tests.support.waiting import until
+from workers.attempt.slots import SlotTable
 from workers.inhouse import run_next
+from workers.maintenance.deletions import delete_objects
+from workers.maintenance.pruning import prune_volume
+from workers.maintenance.retirement import retire_jobs
 from workers.resources import Resources
 from workers.shutdown import StopRequest
 from workers.training.configs import created_on
 from workers.training.datasets import fetch_dataset
-from workers.training.forgetting import Forgetting
+from workers.training.inhouse import _Run
 from workers.training.onmodal import SpawnLost, TrainOnModal
 from workers.training.store import CheckpointStore
 from workers.training.volume import CheckpointVolume
+from workers.training.wall_clock import train_wall_clock_s
 
 TINY: dict[str, Any] = {
     "recipe": "image_classifier", "steps": 12, "batch_size": 16, "checkpoint_every_steps": 4, "width": 4, "depth": 1,
@@ -68,8 +75,8 @@ def _place_next(ledger: Ledger) -> None:
     assert isinstance(placed, Placed)
 
 
-def _weights(open_ends: Resources, record: JobRecord, folder: Path) -> bytes:
-    store = CheckpointStore(open_ends.artifacts)
+def _weights(resources: Resources, record: JobRecord, folder: Path) -> bytes:
+    store = CheckpointStore(resources.artifacts)
     checkpoint = store.fetch_newest(record.id, folder)
     assert checkpoint is not None
     return b"".join((checkpoint.path / name).read_bytes() for name in sorted(checkpoint.metadata["files"]))
@@ -214,6 +221,57 @@ def test_a_dataset_that_cannot_be_trained_on_ends_the_job_by_its_name(
     assert said in (record.error_message or "")
 
 
+def test_waiting_for_s3_is_no_hang_and_a_first_step_may_take_as_long_as_a_start(
+    trainer: Resources, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a run, and what its main process sees of it while checkpoints are fetched and put, and at its events
+    table = SlotTable(slots=1)
+    seen: list[tuple[str, float]] = []
+
+    def note(what: str) -> None:
+        (view,) = table.views()
+        seen.append((what, view.patience_s))
+
+    for name in ("fetch_newest", "put"):
+        original = getattr(CheckpointStore, name)
+
+        def noted(*args: Any, name: str = name, original: Any = original, **named: Any) -> Any:
+            note(name)
+            return original(*args, **named)
+
+        monkeypatch.setattr(CheckpointStore, name, noted)
+    on_event = _Run._on_event
+
+    def noted_event(run: Any, event: TrainEvent) -> None:
+        on_event(run, event)
+        note(event.kind)
+
+    monkeypatch.setattr(_Run, "_on_event", noted_event)
+    _place(ledger)
+    # When it runs
+    assert run_next(trainer, Kind.TRAIN, worker="w", table=table).outcome == "completed"
+    # Then its clock rests for S3, has the length of a start until the first step is done, and then its own
+    settings = trainer.settings
+    patience = {what: {one for name, one in seen if name == what} for what in dict(seen)}
+    assert patience["fetch_newest"] == patience["put"] == {math.inf}
+    assert patience["started"] == {settings.start_timeout_s}
+    assert patience["progress"] == patience["checkpoint"] == {settings.train_progress_timeout_s}
+    assert table.views() == []
+
+
+def test_a_runs_wall_clock_follows_from_its_size_once_its_speed_is_known(trainer: Resources, ledger: Ledger) -> None:
+    # Given a job of a recipe of which nothing was learnt in-house / then only the setting bounds it
+    record = ledger.desk.get(_place(ledger))
+    assert train_wall_clock_s(trainer, record) is None
+    # When its speed is known / then it has ten times what is foreseen, and a start
+    ledger.training.note(record.id, 0, [], speed=("image_classifier@inhouse", 600.0))
+    foreseen_s = 600.0 * TINY["batch_size"] * TINY["steps"]
+    assert train_wall_clock_s(trainer, record) == 10 * foreseen_s + trainer.settings.start_timeout_s
+    # And a day at least
+    ledger.training.note(record.id, 0, [], speed=("image_classifier@inhouse", 0.001))
+    assert train_wall_clock_s(trainer, record) >= 86_400
+
+
 def test_a_deployment_that_does_not_train_says_so(trainer: Resources, ledger: Ledger) -> None:
     job_id = _place(ledger)
     values = trainer.settings.model_copy(update={"train_engine": "off"})
@@ -223,15 +281,13 @@ def test_a_deployment_that_does_not_train_says_so(trainer: Resources, ledger: Le
 
 
 def test_what_is_forgotten_leaves_nothing_in_s3(trainer: Resources, ledger: Ledger) -> None:
-    from infra.broker import Broker
-    from workers.reconcile import Reconciler
-
     job_id = _place(ledger)
     assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed"
     store = CheckpointStore(trainer.artifacts)
     assert [stored.step for stored in store.whole(job_id)] == [12, 8, 4]
     move_clock(ledger, trainer.settings.retention_s + 60)
-    Reconciler(trainer, Broker(trainer.settings)).sweep()
+    retire_jobs(trainer)
+    assert delete_objects(trainer) == 1
     assert store.whole(job_id) == []
     assert ledger.training.rows(job_id) == []
 
@@ -275,13 +331,19 @@ def test_an_upload_that_was_cut_is_no_checkpoint_and_what_retired_jobs_have_left
         assert volume.steps(place) == [4]
         assert checkpoints.read(volume.download(place, 4, tmp_path / "got" / job)).metadata
     # And when they are retired, nothing of them is left, on the volume neither
-    forgetting = Forgetting(trainer, volume)
-    forgetting.clear_volume()
-    forgetting.forget([judge, job_id])
+    for one in (judge, job_id):
+        ledger.desk.cancel(one)
+    move_clock(ledger, trainer.settings.retention_s + 60)
+    retire_jobs(trainer)
+    assert delete_objects(trainer) == 2
     assert CheckpointStore(trainer.artifacts).whole(job_id) == []
-    assert forgetting.clear_volume() == 2
+    # A follower may still mirror a last checkpoint, which goes with the volume's
+    CheckpointStore(trainer.artifacts).put(job_id, 1, made[job_id])
+    assert prune_volume(trainer, volume) == 2
     assert [volume.steps(place) for place in (folder, f"classifiers/{judge}")] == [[], []]
-    assert forgetting.clear_volume() == 0
+    assert delete_objects(trainer) == 2
+    assert CheckpointStore(trainer.artifacts).whole(job_id) == []
+    assert prune_volume(trainer, volume) == 0
 
 
 @pytest.fixture
@@ -296,7 +358,7 @@ def _outcome(ledger: Ledger, job_id: str, attempt: int) -> str:
     return str(ledger.desk.attempt(job_id, attempt)["outcome"])
 
 
-def test_a_worker_that_is_asked_to_stop_saves_at_the_next_step_and_gives_the_run_back(
+def test_a_worker_that_is_asked_to_stop_saves_at_the_next_step_and_requeues_the_run(
     trainer: Resources, ledger: Ledger, stop_request: StopRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # Given an undisturbed run, and the same one at work, with one checkpoint at its end
@@ -329,12 +391,12 @@ def test_a_worker_that_is_asked_to_stop_saves_at_the_next_step_and_gives_the_run
     assert first == second
 
 
-def test_a_run_that_comes_to_no_step_is_given_back_when_the_grace_is_over(
+def test_a_run_that_comes_to_no_step_is_requeued_when_the_grace_is_over(
     trainer: Resources, ledger: Ledger, stop_request: StopRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a worker that is asked to stop while S3 gives it nothing for longer than the grace
     values = trainer.settings.model_copy(update={"train_stop_grace_s": 0.2})
-    ends = Resources(values, ledger, trainer.artifacts, trainer.nudger)
+    short_grace = Resources(values, ledger, trainer.artifacts, trainer.nudger)
     job_id = _place(ledger)
 
     def slow(*_: object, **__: object) -> None:
@@ -343,7 +405,7 @@ def test_a_run_that_comes_to_no_step_is_given_back_when_the_grace_is_over(
 
     monkeypatch.setattr(CheckpointStore, "fetch_newest", slow)
     # When it takes a job
-    assert run_next(ends, Kind.TRAIN, worker="w").outcome == "abandoned"
+    assert run_next(short_grace, Kind.TRAIN, worker="w").outcome == "abandoned"
     # Then the job waits again, and nothing else was said of it
     assert (ledger.desk.get(job_id).state, _outcome(ledger, job_id, 1)) == (State.QUEUED, "preempted")
     assert ledger.desk.get(job_id).attempt == 1

@@ -31,11 +31,11 @@ def test_one_that_was_never_started_can_be_stopped() -> None:
     assert not service.ended
 
 
-class _StumblesOnce(BackgroundService):
-    PAUSE_AFTER_STUMBLE_S = 0.01
+class _CrashesOnce(BackgroundService):
+    PAUSE_AFTER_CRASH_S = 0.01
 
     def __init__(self) -> None:
-        super().__init__("stumbles")
+        super().__init__("crashes")
         self.runs = 0
 
     def run(self) -> None:
@@ -46,8 +46,8 @@ class _StumblesOnce(BackgroundService):
         self.stopping.wait()
 
 
-def test_one_that_stumbles_is_begun_again() -> None:
-    service = _StumblesOnce()
+def test_one_that_crashes_is_begun_again() -> None:
+    service = _CrashesOnce()
     service.start()
     assert service.ready(5)
     assert service.runs == 2

@@ -9,8 +9,8 @@ from modal_apps import announce, renderer, trainer
 from modal_apps.announce import SUPERSEDED, Announcement, ContainerStart, announce_or_leave
 from modal_apps.container import Container
 from modal_apps.envelope import Envelope, parse
-from workers.overflow.calls import Answered
-from workers.overflow.endings import Ended, classify
+from workers.overflow.classify import CallFailed, classify
+from workers.overflow.modal_sdk.port import Returned
 
 HERE = ContainerStart("ta-1", 1.0)
 ANNOUNCED = Announcement("video_1", 1, "fc-1", 2.0, (HERE,))
@@ -64,6 +64,6 @@ def test_both_apps_answer_it_by_an_envelope_and_raise_nothing(monkeypatch: pytes
     wire = answered()
     # Then it answers, and the attempt ends, to be tried again
     assert isinstance(parse(wire), Envelope)
-    ending = classify(Answered(wire))
-    assert isinstance(ending, Ended)
+    ending = classify(Returned(wire))
+    assert isinstance(ending, CallFailed)
     assert (str(ending.cause), ending.retryable) == ("not_announced", True)

@@ -36,6 +36,7 @@ def test_input_that_is_sent_twice_arrives_once(tmp_path: Path) -> None:
         await command.write(6, b"", eof=True)
         assert (await everything(command))[0] == b"abcdef"
         assert (command.written, command.closed) == (6, True)
+        assert await command.wait() == 0
 
     asyncio.run(main())
 

@@ -59,7 +59,10 @@ FACTS = Facts(
 )
 
 
-def shown(measured: Measurement | None, *, broker: BrokerDepth | None = BrokerDepth({"render": 3}, 0)) -> str:  # noqa: B008 - frozen
+DEPTH = BrokerDepth({"render": 3}, {"render": 0}, 0)
+
+
+def shown(measured: Measurement | None, *, broker: BrokerDepth | None = DEPTH) -> str:
     """What a scrape would answer."""
     servers = {"ledger": SERVER, "broker": SERVER if broker else None}
     reading = Reading(measured, broker, servers, 0.01)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines.train.data import images, order, prepared, shapes
+from engines.train.data import budget, images, order, prepared, shapes, sources
 from engines.train.errors import DatasetAway, DatasetProblem
 
 
@@ -206,7 +206,7 @@ def test_an_entry_that_is_not_read_is_named(
                 content = content[: at + offset + shift] + bytes([value, 0]) + content[at + offset + shift + 2 :]
     path.write_bytes(content)
     if not changes:
-        monkeypatch.setattr(images, "LARGEST_ENTRY_BYTES", 50)
+        monkeypatch.setattr(sources, "LARGEST_ENTRY_BYTES", 50)
     # When it is prepared, then the first of them is named
     problem = _refused(path, tmp_path / "cache")
     assert said in problem.cause
@@ -216,7 +216,7 @@ def test_an_entry_that_is_not_read_is_named(
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "LARGEST_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(budget, "LARGEST_IMAGE_PIXELS", 100)
     source = _folder(tmp_path / "source", _pictures())
     assert "12 x 9 pixels" in _refused(source, tmp_path / "cache").cause
 
@@ -235,15 +235,15 @@ def test_a_mount_that_fails_for_a_moment_is_asked_again(
     # Given a mounted bucket that does not give a picture, for a moment, for long, or for ever
     monkeypatch.setattr(images, "_AGAIN_AFTER_S", (0, 0, 0))
     source = _folder(tmp_path / "source", _pictures())
-    sound, asked = Path.read_bytes, []
+    sound, asked = sources.read_regular, []
 
-    def failing(path: Path) -> bytes:
+    def failing(path: Path, most_bytes: int) -> bytes:
         if path.name == "2.png" and len(asked) < failures:
             asked.append(path)
             raise OSError(number, "the mount says no")
-        return sound(path)
+        return sound(path, most_bytes)
 
-    monkeypatch.setattr(Path, "read_bytes", failing)
+    monkeypatch.setattr(sources, "read_regular", failing)
     if failures == 2:
         # When it is prepared, then the picture is asked for again
         assert len(_prepare(str(source), tmp_path / "cache").train) == 6

@@ -26,6 +26,7 @@ from engines.train.ranks import ALONE  # noqa: E402
 from engines.train.recipes.catalogue import recipe_for  # noqa: E402
 from engines.train.recipes.diffusion_transformer import DiffusionRecipe  # noqa: E402
 from engines.train.recipes.image_classifier import ClassifierRecipe  # noqa: E402
+from tests.support.image_sets import in_folder, two_classes  # noqa: E402
 from tests.support.train_runs import (  # noqa: E402
     Heard,
     after,
@@ -260,6 +261,18 @@ def test_a_bad_data_set_ends_the_run_before_a_model_is_made(tmp_path: Path, cach
         train(tiny_classifier(dataset=str(tmp_path / "empty")), context(tmp_path / "job", cache))
     assert caught.value.flaw == "empty"
     assert not (tmp_path / "job").exists()
+
+
+def test_what_is_left_out_of_a_data_set_is_told_at_each_start(tmp_path: Path, cache: Path) -> None:
+    # Given a set with files that are not read
+    source = in_folder(tmp_path / "set", {**two_classes(), "dark/a.heic": b"x", "dark/b.heic": b"x"})
+    for steps in (4, 8):
+        # When a run begins, and when it goes on with a set that is in the cache
+        heard = Heard()
+        train(tiny_classifier(dataset=str(source), steps=steps), context(tmp_path / "job", cache, on_event=heard))
+        # Then its events say how many, and which
+        (warning,) = [str(one.message) for one in heard.of(EventKind.WARNING) if "left out" in str(one.message)]
+        assert warning.endswith("files of no format that is read (2): dark/a.heic, dark/b.heic")
 
 
 def test_parts_of_a_batch_add_up_to_the_whole(tmp_path: Path, cache: Path) -> None:

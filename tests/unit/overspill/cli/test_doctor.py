@@ -83,7 +83,7 @@ def test_nobody_works(server: "redis.Redis", redis_server: RedisServer) -> None:
     assert "no in-house GPU worker lives" in services.slots(settings(ledger_url=url)).detail
     finding = services.queues(settings(ledger_url=url, broker_url=url))
     assert finding.health is Health.WRONG
-    assert "nobody reads" in finding.detail
+    assert "unread" in finding.detail
 
 
 def test_an_s3_that_is_away_is_found() -> None:
