@@ -10,7 +10,6 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import SettingsError
 
 from infra.overflow_settings import OverflowSettings
-from ledger.decisions import Limits
 from ledger.models import Kind
 from modal_apps.gpus import Profile, parse_resources
 from modal_apps.gpus import parse as parse_gpu
@@ -154,23 +153,6 @@ class Settings(OverflowSettings):
         return self
 
     @property
-    def limits(self) -> Limits:
-        """The hard limits, as the ledger's script wants them."""
-        return Limits(
-            month_cap_usd_micros=_micros(self.month_cap_usd),
-            max_modal_attempts=self.max_modal_attempts,
-            day_cap_usd_micros=_micros_or_none(self.day_cap_usd),
-            hour_rate_cap_usd_micros=_micros_or_none(self.hour_rate_cap_usd),
-            tenant_cap_usd_micros=_micros_or_none(self.tenant_month_cap_usd),
-            tenant_caps_usd_micros={name: _micros(usd) for name, usd in self.tenant_month_caps_usd.items()},
-            kind_caps_usd_micros={str(kind): _micros(usd) for kind, usd in self.kind_month_caps_usd.items()},
-            max_gpus=self.max_modal_gpus,
-            max_containers=self.max_modal_containers,
-            drain_ratio=self.drain_ratio,
-            drain_priority=self.drain_priority,
-        )
-
-    @property
     def inhouse_usd_nanos_per_s(self) -> int:
         """What an in-house GPU costs each second, nano-dollars."""
         return round(self.inhouse_usd_per_hour * NANOS_PER_USD / SECONDS_PER_HOUR)
@@ -208,14 +190,6 @@ class Settings(OverflowSettings):
             entry.strip().rpartition("=") for entry in self.api_keys.get_secret_value().split(",") if entry.strip()
         ]
         return {key: tenant or "default" for tenant, _, key in pairs}
-
-
-def _micros(usd: float) -> int:
-    return round(usd * MICROS_PER_USD)
-
-
-def _micros_or_none(usd: float | None) -> int | None:
-    return None if usd is None else _micros(usd)
 
 
 @cache
