@@ -13,6 +13,14 @@ def settings_of(values: Mapping[str, object] | None = None, **more: object) -> S
     return Settings.model_validate({group: model(**chosen[group]) for group, model in groups() if group in chosen})
 
 
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """The settings of a process that has these variables. Others than settings are left out."""
+    known = {model.variable(name) for _, model in groups() for name in model.model_fields}
+    return settings_of(
+        {name.removeprefix("OVERSPILL_").lower(): value for name, value in environment.items() if name in known}
+    )
+
+
 def changed(settings: Settings, **values: object) -> Settings:
     """Other settings with some values changed."""
     chosen = _by_group(values)

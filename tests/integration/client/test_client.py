@@ -44,7 +44,7 @@ class Recorder:
 
 def settings_on(server: RedisServer) -> overspill.LedgerSettings:
     return overspill.LedgerSettings.model_validate(
-        {"ledger_url": server.url(0), "broker_url": server.url(6), "ledger_prefix": "{c" + uuid4().hex[:8] + "}"}
+        {"url": server.url(0), "broker_url": server.url(6), "prefix": "{c" + uuid4().hex[:8] + "}"}
     )
 
 
@@ -167,7 +167,7 @@ def test_a_train_job_goes_to_its_own_queue(settings: overspill.LedgerSettings) -
 
 
 def test_a_real_nudge_is_a_celery_message_with_json_in_the_right_queue(settings: overspill.LedgerSettings) -> None:
-    with redis.Redis.from_url(settings.ledger.broker_url.get_secret_value()) as broker:
+    with redis.Redis.from_url(settings.broker_url.get_secret_value()) as broker:
         broker.flushdb()
         with Client(settings) as client:
             client.submit(prompt="x")
@@ -219,11 +219,11 @@ def test_the_functions_use_the_environment_also_after_a_fork(
     # given
     environment = {
         **os.environ,
-        "OVERSPILL_LEDGER_URL": settings.ledger.url.get_secret_value(),
-        "OVERSPILL_BROKER_URL": settings.ledger.broker_url.get_secret_value(),
-        "OVERSPILL_LEDGER_PREFIX": settings.ledger.prefix,
+        "OVERSPILL_LEDGER_URL": settings.url.get_secret_value(),
+        "OVERSPILL_BROKER_URL": settings.broker_url.get_secret_value(),
+        "OVERSPILL_LEDGER_PREFIX": settings.prefix,
     }
-    with redis.Redis.from_url(settings.ledger.broker_url.get_secret_value()) as broker:
+    with redis.Redis.from_url(settings.broker_url.get_secret_value()) as broker:
         broker.flushdb()
         # when
         done = subprocess.run(

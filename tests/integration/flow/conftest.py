@@ -11,7 +11,7 @@ from ledger import Ledger
 from ledger.models import JobRecord
 from ledger.view import ClusterView
 from overspill.dev.stack import Stack, StackOptions
-from tests.support.settings import settings_of
+from tests.support.settings import settings_from
 from tests.support.waiting import until
 
 #: Short, so that a lost lease is found within a test's patience.
@@ -74,12 +74,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     stack = Stack(StackOptions(folder=tmp_path_factory.mktemp("stack"), slots=2, settings=settings))
     stack.start()
     try:
-        fields = {
-            name.removeprefix("OVERSPILL_").lower(): value
-            for name, value in {**settings, **stack.environment}.items()
-            if name.startswith("OVERSPILL_")
-        }
-        values = settings_of(fields)
+        values = settings_from({**settings, **stack.environment})
         with Ledger(values) as ledger:
             yield Whole(stack, values, ledger)
     finally:

@@ -39,7 +39,7 @@ def test_tls(tmp_path: Path) -> None:
     try:
         url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/ca.pem&ssl_cert_reqs=required"
         settings = settings_of({"ledger_url": url, "broker_url": url.replace("/0?", "/1?")})
-        with Ledger(settings) as ledger:
+        with Ledger(settings.ledger) as ledger:
             # Then the ledger and the broker both work over it
             assert ledger.jobs.get(submit(ledger)).state is State.QUEUED
         nudger = CeleryNudger(settings)
@@ -49,7 +49,7 @@ def test_tls(tmp_path: Path) -> None:
             assert raw.llen("render") == 1
         # And a certificate that nobody vouches for is refused
         unknown = settings_of({"ledger_url": f"rediss://127.0.0.1:{port}/0"})
-        with Ledger(unknown) as ledger, pytest.raises(LedgerUnavailable):
+        with Ledger(unknown.ledger) as ledger, pytest.raises(LedgerUnavailable):
             ledger.ping()
     finally:
         server.stop()
@@ -87,7 +87,7 @@ def test_a_failover_behind_sentinel_is_survived(tmp_path: Path) -> None:
 
             until(known, bool, timeout_s=30)
         settings = ledger_settings_of({"ledger_url": f"sentinel://127.0.0.1:{sentinel_port}/jobs/0"})
-        with Ledger(settings) as ledger:
+        with Ledger(settings.ledger) as ledger:
             job_id = submit(ledger)
             with redis.Redis(port=replica.port, decode_responses=True) as raw:
                 until(lambda: raw.exists(f"{ledger.prefix}:job:{job_id}"), bool, timeout_s=10)

@@ -108,7 +108,7 @@ def keep_alive(ledger: Ledger) -> threading.Event:
     prefix, url = ledger.prefix, ledger.settings.url
 
     def beat() -> None:
-        with Ledger(ledger.settings.model_copy(update={"ledger_prefix": prefix, "ledger_url": url})) as mine:
+        with Ledger(ledger.settings.model_copy(update={"prefix": prefix, "url": url})) as mine:
             while not stopping.is_set():
                 mine.attempts.slot_lives(list(Kind), worker="gpu-1", lease_s=30)
                 for duty in ALWAYS_DONE:

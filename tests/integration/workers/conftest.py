@@ -48,8 +48,7 @@ def ledger(redis_server: RedisServer) -> Iterator[Ledger]:
 
 def settings_for(ledger: Ledger, s3: S3Service | None = None, **fields: object) -> Settings:
     """The settings of a worker on this ledger and this S3."""
-    environment = s3.environment if s3 is not None else {}
-    named = {name.removeprefix("OVERSPILL_").lower(): value for name, value in environment.items()}
+    named = {name.removeprefix("OVERSPILL_").lower(): value for name, value in (s3.environment if s3 else {}).items()}
     return settings_of(
         {
             "ledger_url": ledger.settings.url.get_secret_value(),

@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="train jobs need torch: `make setup-tests`")
 from engines.train.errors import DatasetProblem, VolumeFull
 from infra.artifacts import ArtifactStore, ArtifactStoreUnavailable
 from ledger import Kind, Ledger, TrainJob
-from ledger.decisions import Limits, Receipt, RunInhouse
+from ledger.decisions import Receipt, RunInhouse
 from ledger.outcomes import Placed
 from overspill.dev.s3_service import S3Service
 from tests.integration.workers.conftest import RecordingNudger, settings_for
@@ -44,7 +44,7 @@ def _place(ledger: Ledger, **fields: Any) -> str:
     job_id = ledger.jobs.submit(TrainJob.model_validate({**TINY, **fields}), source="client").job_id
     (claimed,) = ledger.placement.claim_queued(Kind.TRAIN, limit=1, lease_s=10)
     receipt = Receipt("test", "test", "test")
-    assert isinstance(ledger.placement.place(claimed, RunInhouse(), receipt=receipt, limits=Limits(10**12, 9)), Placed)
+    assert isinstance(ledger.placement.place(claimed, RunInhouse(), receipt=receipt), Placed)
     return job_id
 
 

@@ -23,7 +23,7 @@ from overspill.dev.procfile import read_procfile
 from overspill.dev.redis_service import RedisService
 from overspill.dev.stack import Stack
 from tests.support.redis_server import RedisServer, free_port
-from tests.support.settings import ledger_settings_of
+from tests.support.settings import ledger_settings_of, settings_from
 from tests.support.stack import REPOSITORY, overspill_command, running_stack
 from tests.support.waiting import until
 
@@ -123,8 +123,7 @@ def test_a_producer_submits_and_the_stack_does_it(stack: Stack, ledger: Ledger, 
 
 def test_a_service_of_ours_submits(stack: Stack, ledger: Ledger) -> None:
     # given a service that holds the ledger / when it submits / then its job completes
-    fields = {name.removeprefix("OVERSPILL_").lower(): value for name, value in stack.environment.items()}
-    client = Client(ledger_settings_of(fields))
+    client = Client(settings_from(stack.environment).ledger)
     assert ended(ledger, ledger.jobs.get(client.submit(prompt=f"ours {uuid.uuid4()}", **SMALL)).spec).artifact
     client.close()
     assert refusals(stack) == []
