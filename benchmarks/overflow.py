@@ -120,7 +120,7 @@ class Run:
 
     def run(self) -> dict[str, Any]:
         """All of it, in order."""
-        watch = Watch(Ledger(self.settings), self.settings)
+        watch = Watch(Ledger(self.settings.ledger), self.settings)
         watcher = threading.Thread(target=watch.run)
         watcher.start()
         began = time.perf_counter()

@@ -75,7 +75,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     stack.start()
     try:
         values = settings_from({**settings, **stack.environment})
-        with Ledger(values) as ledger:
+        with Ledger(values.ledger) as ledger:
             yield Whole(stack, values, ledger)
     finally:
         stack.stop()

@@ -87,7 +87,7 @@ def test_a_failover_behind_sentinel_is_survived(tmp_path: Path) -> None:
 
             until(known, bool, timeout_s=30)
         settings = ledger_settings_of({"ledger_url": f"sentinel://127.0.0.1:{sentinel_port}/jobs/0"})
-        with Ledger(settings.ledger) as ledger:
+        with Ledger(settings) as ledger:
             job_id = submit(ledger)
             with redis.Redis(port=replica.port, decode_responses=True) as raw:
                 until(lambda: raw.exists(f"{ledger.prefix}:job:{job_id}"), bool, timeout_s=10)

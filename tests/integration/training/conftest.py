@@ -96,7 +96,7 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
     folder = tmp_path_factory.mktemp("stack")
     with running_stack(folder, settings=SETTINGS, train=True) as stack:
         values = settings_from(stack.process_environment)
-        with Ledger(values) as ledger:
+        with Ledger(values.ledger) as ledger:
             yield Trainer(stack, values, ledger, ArtifactStore(values))
 
 

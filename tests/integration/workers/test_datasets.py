@@ -192,7 +192,7 @@ def test_settings_say_what_is_permitted(ledger: Ledger, s3: S3Service, tmp_path:
             return False
         return True
 
-    own = settings_for(ledger, s3).s3_bucket
+    own = settings_for(ledger, s3).s3.bucket
     # Unset: the artifacts' bucket and the one that the trainer on Modal mounts
     assert permits(f"s3://{own}/sets/pets")
     assert not permits("s3://pictures/pets")

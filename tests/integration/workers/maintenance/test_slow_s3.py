@@ -129,7 +129,7 @@ def test_a_deletion_that_failed_is_done_after_a_restart(
     way_to_s3.heal()
     assert delete_objects(behind) == 0
     move_clock(ledger, 10)
-    fresh = Resources(behind.settings, Ledger(behind.settings), ArtifactStore(behind.settings), behind.nudger)
+    fresh = Resources(behind.settings, Ledger(behind.settings.ledger), ArtifactStore(behind.settings), behind.nudger)
     # Then they are gone, and S3 has said so
     assert delete_objects(fresh) == 1
     assert keys(resources, old) == []
