@@ -158,4 +158,4 @@ class Calls:
             asked_ago_ms=round(asked_s_ago * 1000),
             limit=limit,
         )
-        return EndedEarly(int(answer["count"]), int(answer["given_back_usd_micros"]))
+        return EndedEarly(int(answer["count"]), int(answer["released_usd_micros"]))

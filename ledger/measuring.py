@@ -74,7 +74,7 @@ class ScopeMeasure:
 
 @dataclass(frozen=True)
 class BurnMeasure:
-    """What is alive on Modal at this moment: calls, and idle containers that nobody is to take."""
+    """What is alive on Modal at this moment: calls, and idle containers that are reserved for no call."""
 
     usd_nanos_per_s: int
     gpus: int

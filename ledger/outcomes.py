@@ -97,7 +97,7 @@ class EndedEarly:
     """Idle containers that turned out to be gone, and what was given back of their tails, micro-dollars."""
 
     containers: int
-    given_back_usd_micros: int
+    released_usd_micros: int
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Announced:
     call_id: str
 
 
-Standing = Literal["live", "settled", "stranger"]
+Standing = Literal["live", "settled", "unrecorded"]
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class Polling:
                 for one in hints
             ],
         )
-        return [Announced(row["id"], int(row["attempt"]), row["call_id"]) for row in answer["strangers"] or []]
+        return [Announced(row["id"], int(row["attempt"]), row["call_id"]) for row in answer["unrecorded"] or []]
 
     def compare_announced(self, announced: Sequence[Announced]) -> list[Standing]:
         """Which of these calls the ledger knows, in their order."""

@@ -59,7 +59,7 @@ class Cause(StrEnum):
     TRAINING_DIVERGED = "training_diverged"
     #: A segment of a long run is over; the next one resumes. No failure.
     SEGMENT_ENDED = "segment_ended"
-    #: A long run comes home from Modal at a checkpoint: own GPUs are idle. No failure.
+    #: A long run migrates back from Modal at a checkpoint: own GPUs are idle. No failure.
     MOVED_HOME = "moved_home"
     #: It waited for own GPUs until its slack was used up, and is decided about again. No failure.
     RECALLED = "recalled"

@@ -70,7 +70,7 @@ class TrainSettings(Group):
         description="Longest time of one in-house training attempt, seconds; a shorter one follows from its own size.",
     )
     startup_s: float = Field(default=90.0, ge=0, description="From a spawn to the first step on Modal, seconds.")
-    comes_home: bool = Field(
+    migrate_back: bool = Field(
         default=True,
         description="A run on Modal moves back to own GPUs at a checkpoint when they idle and it pays.",
     )

@@ -6,7 +6,7 @@ Dollars are micro-dollars, rates nano-dollars a second; months and days are UTC.
 Key map
   P:money            hash    reserved_usd_micros, and of these reserved:tenant:<t>, reserved:kind:<k>;
                              spent:<pool>:<YYYY-MM>;
-                             what burns now: rate_nanos_per_s, gpus, and idle_free (containers that nobody is to take)
+                             what burns now: rate_nanos_per_s, gpus, and idle_free (containers that are reserved for no call)
   P:spend:<YYYY-MM>  hash    <pool>:day:<YYYY-MM-DD> | :tenant:<t> | :kind:<k> | :class:<gpu> | :component:<c>: the
                              month's spending five times over, each time cut another way; kept for 14 months
   P:hours:<YYYY-MM>  hash    <YYYY-MM-DDTHH> -> what containers used in that hour, whenever it was booked; 14 months
@@ -98,7 +98,7 @@ local function tell_hours(from_ms, to_ms, usd_micros)
   end
 end
 
--- More (or less) burns now: nano-dollars a second, GPUs, live attempts, idle containers that nobody is to take.
+-- More (or less) burns now: nano-dollars a second, GPUs, live attempts, idle containers that are reserved for no call.
 local function burn(rate, gpus, calls, idle)
   local m = moves()
   m.rate, m.gpus, m.calls, m.idle = m.rate + rate, m.gpus + gpus, m.calls + calls, m.idle + idle

@@ -18,7 +18,7 @@ for _, which in ipairs({ 'free', 'taken' }) do
   end
 end
 local surplus = math.min(#candidates - math.max(0, a.alive - busy_count), a.limit)
-local given_back, ended = 0, 0
+local released, ended = 0, 0
 for i = 1, surplus do
   local id = candidates[i]
   local c, until_ms = container(id), tonumber(redis.call('ZSCORE', K('containers:idle'), id) or nil)
@@ -27,9 +27,9 @@ for i = 1, surplus do
     local since_settled_ms = now_ms - (until_ms - c.window_ms)
     local idled_ms = math.max(0, since_settled_ms, math.min(now_ms - c.booked_ms, c.window_ms))
     local tail = tonumber(redis.call('ZSCORE', K('reservations'), 'container:' .. id) or '0')
-    given_back = given_back + tail - book_tail(id, c, math.min(idled_ms, c.window_ms))
+    released = released + tail - book_tail(id, c, math.min(idled_ms, c.window_ms))
     ended = ended + 1
   end
 end
 if ended > 0 then count('containers_ended_early_total', 'gpu=' .. a.gpu .. '|kind=' .. a.kind, ended) end
-return reply({ outcome = 'booked', count = ended, given_back_usd_micros = given_back })
+return reply({ outcome = 'booked', count = ended, released_usd_micros = released })

@@ -1,10 +1,10 @@
 --[[ What calls said of themselves on their way, a batch at a time. A hint is never the truth: it moves a look and shows
 progress, and decides nothing.
 a: hints = [{id, attempt, call_id, what = started|progress|done, progress?, peak_gpu_memory_bytes?, look_in_ms}]
--> noted, strangers = [{id, attempt, call_id}] (calls that began and that the ledger does not know yet) ]]
+-> noted, unrecorded = [{id, attempt, call_id}] (calls that began and that the ledger does not know yet) ]]
 work_may_end()
 local FIRST_IN_LINE_MS = 3600000
-local strangers, counted = {}, {}
+local unrecorded, counted = {}, {}
 for _, hint in ipairs(a.hints) do
   local n = whole(hint.attempt)
   local got = redis.call('HMGET', job_key(hint.id), 'attempt', 'pool', 'state', 'call_id', 'progress')
@@ -31,10 +31,10 @@ for _, hint in ipairs(a.hints) do
     end
   elseif newest and got[3] == 'placed' then
     what = 'early'
-    strangers[#strangers + 1] = { id = hint.id, attempt = hint.attempt, call_id = hint.call_id }
+    unrecorded[#unrecorded + 1] = { id = hint.id, attempt = hint.attempt, call_id = hint.call_id }
   end
   counted[what] = (counted[what] or 0) + 1
 end
 for what, number in pairs(counted) do count('hints_total', 'what=' .. what, number) end
 redis.call('HSET', K('hints'), 'last_ms', whole(now_ms))
-return reply({ outcome = 'noted', strangers = strangers })
+return reply({ outcome = 'noted', unrecorded = unrecorded })

@@ -103,7 +103,7 @@ class OrphanSweep:
         for start in range(0, len(settled), REMOVALS_AT_ONCE):
             await asyncio.gather(*(self._forget(one) for one in settled[start : start + REMOVALS_AT_ONCE]))
         for one, standing in standings:
-            if standing == "stranger":
+            if standing == "unrecorded":
                 await self._adopt_or_stop_one(one)
 
     def _standings(self, page: Sequence[Announcement]) -> list[tuple[Announcement, Standing]]:

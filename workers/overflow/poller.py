@@ -184,7 +184,7 @@ class Poller:
         if reason is None:
             self._schedule.reschedule(call, no_later_s=self._next_s(call))
             return
-        message = f"it comes home at its last checkpoint: {reason}"
+        message = f"it migrates back at its last checkpoint: {reason}"
         await self._end(call, CallFailed(Cause.MOVED_HOME, message))
 
     async def _complete(self, call: DueCall, outcome: CallSucceeded | CallFailed, *, noticed_ms: float) -> None:

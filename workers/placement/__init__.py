@@ -4,7 +4,7 @@ What lives here
     policy     the interface: `decide(job, view)` and `spill_state(kind, view)`, and what they may look at
     watermark  the simple policy and the reference: spill above a depth, stop below a lower one
     gpu        which GPU class a job needs on Modal, and what is reserved for it
-    training   the policy of train jobs: own GPUs until the slack is used up, home again when that pays
+    training   the policy of train jobs: own GPUs until the slack is used up, back in-house when that pays
     by_kind    a policy for each kind of job
 
 What must hold

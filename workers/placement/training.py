@@ -1,8 +1,8 @@
-"""Where a train job runs: it waits for own GPUs until its slack is used up, and comes home when that pays. Pure.
+"""Where a train job runs: it waits for own GPUs until its slack is used up, and migrates back when that pays. Pure.
 
 Training is long, so an hour of waiting for an own GPU costs less than an hour of a rented one, and a run that was begun
-on Modal can go on at home from any checkpoint. What a run takes is foreseen from the speed that runs of its recipe have
-shown, in-house and on each class.
+on Modal can go on in-house from any checkpoint. The duration of a run is predicted from the speed that runs of its recipe
+have shown, in-house and on each class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from workers.placement.policy import Verdict
 INHOUSE = "inhouse"
 #: An estimate of a run's time is reserved with so much on top.
 RESERVE_FACTOR = 1.3
-#: The least that coming home must save, as a multiple of what the move costs.
+#: The least that migrating back must save, as a multiple of what the move costs.
 HOME_FACTOR = 2.0
 #: Codes of jobs that are refused: they cannot be run as they are, or their memory ran out wherever they may run.
 INVALID, OUT_OF_MEMORY = "invalid_request", "out_of_memory"
@@ -93,7 +93,7 @@ class TrainNeeds:
         idle_s: an idle container stays so long, seconds.
         segment_s: longest part of a run on Modal, seconds.
         margin_s: a waiting job leaves so long before its slack is gone, seconds.
-        comes_home: whether runs come home.
+        migrate_back: whether runs migrate back.
     """
 
     sizes: Sizes
@@ -109,7 +109,7 @@ class TrainNeeds:
     idle_s: float = 60.0
     segment_s: float = 82_800.0
     margin_s: float = 60.0
-    comes_home: bool = True
+    migrate_back: bool = True
 
     def run_s(self, run: RunSize, place: str, *, done_ratio: float = 0.0) -> float:
         """Seconds that the rest of a run takes at a place: `inhouse` or a class's name."""
@@ -157,15 +157,15 @@ class TrainPolicy:
         verdict = self._verdict(job, view, _without_self(_home(view, job.kind)), {})
         return (verdict.receipt.rule, verdict.decision) if isinstance(verdict.decision, RunOnModal) else None
 
-    def goes_home(self, job: JobRecord, view: ClusterView, *, done_ratio: float) -> str | None:
-        """Why a run on Modal should come home at the checkpoint that it has just left; None: let it run.
+    def migrates_back(self, job: JobRecord, view: ClusterView, *, done_ratio: float) -> str | None:
+        """Why a run on Modal should migrate back at the checkpoint that it has just left; None: let it run.
 
         It comes when an own GPU is idle, nobody waits for one, its deadline allows it, and what is left of it costs
-        more on Modal than at home by a multiple of what the move costs (the idle tail here, and what a start takes).
+        more on Modal than in-house by a multiple of what the move costs (the idle tail here, and what a start takes).
         Where an operator has everything spill, it stays.
         """
         here = _home(view, job.kind)
-        if not self.needs.comes_home or view.override == "on" or job.burst is BurstMode.ALWAYS or not job.gpu:
+        if not self.needs.migrate_back or view.override == "on" or job.burst is BurstMode.ALWAYS or not job.gpu:
             return None
         if here.free_slots <= 0 or here.queued > 0:
             return None

@@ -1,4 +1,4 @@
-"""What a follower does for train calls: mirrors what they leave, brings a run home when that pays, concludes them."""
+"""What a follower does for train calls: mirrors what they leave, migrates a run back when that pays, completes them."""
 
 import time
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class TrainFollowing:
         return self._settings.train.mirror_every_s
 
     def tend(self, call: DueCall) -> str | None:
-        """Mirror what is new. Returns why the run should come home now, at the checkpoint that it has just left."""
+        """Mirror what is new. Returns why the run should migrate back now, at the checkpoint that it has just left."""
         self._mirrored_at[call.job_id] = time.monotonic()
         record = self._record(call)
         if record is None:
@@ -56,11 +56,11 @@ class TrainFollowing:
         except (VolumeAway, ArtifactStoreUnavailable) as error:
             log.warning("checkpoint.not_mirrored", error=str(error))
             return None
-        if stored is None or not self._settings.train.comes_home:
+        if stored is None or not self._settings.train.migrate_back:
             return None
         done_ratio = stored.step / train_config(train_job(record), gpus=1).steps
         policy = train_policy(self._settings, self._ledger.placement.training_speeds())
-        return policy.goes_home(record, self._ledger.placement.view(), done_ratio=done_ratio)
+        return policy.migrates_back(record, self._ledger.placement.view(), done_ratio=done_ratio)
 
     def may_move(self, call: DueCall) -> bool:
         """Whether another GPU class than the call's would do: not if whoever sent the job named one."""
@@ -68,7 +68,7 @@ class TrainFollowing:
         return record is not None and train_job(record).gpu is None
 
     def salvage(self, call: DueCall) -> None:
-        """A call ends without a result, or is about to: what it has left comes home, as far as it can be had."""
+        """A call ends without a result, or is about to: what it has left migrates back, as far as it can be had."""
         self._mirrored_at.pop(call.job_id, None)
         record = self._record(call)
         if record is None:

@@ -31,6 +31,6 @@ def train_policy(settings: Settings, speeds: Mapping[str, float]) -> TrainPolicy
             idle_s=settings.modal.scaledown_window_s,
             segment_s=settings.train.segment_s,
             margin_s=SLACK_MARGIN_S,
-            comes_home=settings.train.comes_home,
+            migrate_back=settings.train.migrate_back,
         )
     )

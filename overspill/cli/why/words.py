@@ -23,7 +23,7 @@ RULES: Mapping[str, str] = {
     "outgrown_own_gpus": "its memory ran out on our own GPUs, or on one with no less",
     "data_is_inhouse": "its data can be read in-house only",
     "own_gpu_free": "one of our own GPUs was free",
-    "own_gpu_idle": "our own GPUs idled, and coming home paid",
+    "own_gpu_idle": "our own GPUs idled, and migrating back paid",
     "waits_for_own_gpus": "there was time enough to wait for our own GPUs",
     "slack_used_up": "its deadline left no more time to wait for our own GPUs",
     "budget_drains": "what is left of the budget is for jobs of higher priority",
@@ -73,7 +73,7 @@ CAUSES: Mapping[str, str] = {
     Cause.RECALLED: "it waited for our own GPUs until its time was short",
     Cause.NO_ENGINE: "this deployment has no engine for it",
     Cause.BAD_ENVELOPE: "what came back was not what this version expects",
-    "given_back": "it was given back before its call was made",
+    "requeued": "it was requeued before its call was made",
     "cancelled": "it was cancelled",
     "completed": "completed",
     "budget_exhausted": "it was refused: the budget for Modal is spent",
@@ -83,7 +83,7 @@ CAUSES: Mapping[str, str] = {
 
 #: What became of an attempt that was ended to be made again elsewhere: no failure of its own. `why` is its reason.
 MOVES: Mapping[str, str] = {
-    "given_back": "was given back before its call was made, because {why}; another is made",
+    "requeued": "was requeued before its call was made, because {why}; another is made",
     Cause.RECALLED: "was called back from the in-house queue, because {why}; another is made",
     Cause.SEGMENT_ENDED: "came to the end of its segment; the next one goes on from there",
     Cause.MOVED_HOME: "ended at a checkpoint; the next one goes on from there, on our own GPUs",

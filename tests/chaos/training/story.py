@@ -86,7 +86,7 @@ class _Story:
         self._draws.shuffle(hows)
         self._strike_each(hows)
         until(lambda: self._outcomes()["segment_ended"], bool, timeout_s=PATIENCE_S)
-        # It comes home at a checkpoint or between two segments, because the host is back, and idle.
+        # It migrates back at a checkpoint or between two segments, because the host is back, and idle.
         self._striker.release_worker()
         until(self._trains_at_home, bool, timeout_s=PATIENCE_S)
         hows = ["killed"] * (KILLS - on_modal) + ["orderly"]

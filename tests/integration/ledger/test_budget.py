@@ -125,7 +125,7 @@ def test_idle_containers_that_modal_does_not_have_any_more_are_paid_up_to_now_on
     # When Modal says that one is left, then two are gone: 20 of their 60 s are booked
     ended = ledger.modal_calls.idle_ended(Kind.RENDER, gpu="H100", alive=1, asked_s_ago=1)
     assert ended.containers == 2
-    assert ended.given_back_usd_micros == pytest.approx(2 * 40_000, abs=2_000)
+    assert ended.released_usd_micros == pytest.approx(2 * 40_000, abs=2_000)
     view = limited(ledger, ROOMY).money.view()
     assert view.month.reserved_usd_micros == 60_000
     assert view.month.spent_usd_micros == pytest.approx(30_000 + 2 * 20_000, abs=2_000)

@@ -289,7 +289,7 @@ class MoneyMachine(RuleBasedStateMachine):
             part = one.tail_usd_micros if idled_ms >= one.window_ms else -(-one.rate * idled_ms // 1_000_000)
             booked += one.tail_usd_micros - part
             self.model.tail_over(name, part, idled_ms)
-        assert ended.given_back_usd_micros == booked
+        assert ended.released_usd_micros == booked
 
     def _paid_upto(self, name: str) -> int:
         text = self.ledger.client.hget(f"{self.ledger.prefix}:containers", name)

@@ -71,7 +71,7 @@ def test_a_run_comes_home_from_modal_at_a_checkpoint(trainer: Trainer, undisturb
     trainer.checkpoint_told(job_id)
     # When the slot falls idle
     trainer.ledger.jobs.cancel(other)
-    # Then it comes home at a checkpoint, and ends with the same weights
+    # Then it migrates back at a checkpoint, and ends with the same weights
     record = trainer.ended(job_id)
     assert (record.state, record.pool, record.attempt) == (State.COMPLETED, Pool.INHOUSE, 2), record
     assert trainer.ledger.jobs.attempt(job_id, 1)["outcome"] == "moved_home"

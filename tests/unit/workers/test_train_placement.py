@@ -288,18 +288,18 @@ def test_a_run_comes_home_when_own_gpus_idle_and_what_is_left_costs_more_than_th
     # Given an hour of training on an H100, at the same speed on both sides
     policy = _policy(sizes=_Fixed(360_000), idle_s=60)
     idle, busy = _view(slots=2), _view(slots=1, active=1)
-    # Then it comes home early in the run, and not when there is little left, no own GPU, or somebody who waits
-    assert policy.goes_home(_on_modal(), idle, done_ratio=0.1) == "own_gpu_idle"
-    assert policy.goes_home(_on_modal(), idle, done_ratio=0.95) is None
-    assert policy.goes_home(_on_modal(), busy, done_ratio=0.1) is None
-    assert policy.goes_home(_on_modal(), _view(slots=2, queued=1), done_ratio=0.1) is None
-    # Nor when it would be late at home, when the job wants Modal, or when the setting says no
-    assert policy.goes_home(_on_modal(deadline_ms=NOW_MS + 60_000), idle, done_ratio=0.1) is None
-    assert policy.goes_home(_on_modal(burst=BurstMode.ALWAYS), idle, done_ratio=0.1) is None
+    # Then it migrates back early in the run, and not when there is little left, no own GPU, or somebody who waits
+    assert policy.migrates_back(_on_modal(), idle, done_ratio=0.1) == "own_gpu_idle"
+    assert policy.migrates_back(_on_modal(), idle, done_ratio=0.95) is None
+    assert policy.migrates_back(_on_modal(), busy, done_ratio=0.1) is None
+    assert policy.migrates_back(_on_modal(), _view(slots=2, queued=1), done_ratio=0.1) is None
+    # Nor when it would be late in-house, when the job wants Modal, or when the setting says no
+    assert policy.migrates_back(_on_modal(deadline_ms=NOW_MS + 60_000), idle, done_ratio=0.1) is None
+    assert policy.migrates_back(_on_modal(burst=BurstMode.ALWAYS), idle, done_ratio=0.1) is None
     # Nor where it would be sent away again at once, nor to GPUs that it has outgrown
-    assert policy.goes_home(_on_modal(), replace(idle, override="on"), done_ratio=0.1) is None
-    assert policy.goes_home(_on_modal(outgrown_inhouse="cuda"), idle, done_ratio=0.1) is None
-    assert _policy(sizes=_Fixed(360_000), comes_home=False).goes_home(_on_modal(), idle, done_ratio=0.1) is None
+    assert policy.migrates_back(_on_modal(), replace(idle, override="on"), done_ratio=0.1) is None
+    assert policy.migrates_back(_on_modal(outgrown_inhouse="cuda"), idle, done_ratio=0.1) is None
+    assert _policy(sizes=_Fixed(360_000), migrate_back=False).migrates_back(_on_modal(), idle, done_ratio=0.1) is None
 
 
 def test_where_nothing_trains_a_job_is_told_so_in_house() -> None:

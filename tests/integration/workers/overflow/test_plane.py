@@ -201,7 +201,7 @@ def test_one_sweep_stops_strangers_and_forgets_what_is_settled(plane: Plane) -> 
     with plane.following():
         plane.ended(settled)
     request = {"prompt": "simulated 300", "width": 320, "height": 180, "seconds": 4, "fps": 24, "seed": 0}
-    stranger = asyncio.run(plane.modal.spawn(request, attempt_of=("video_never", 1), gpu="H100", timeout_s=10))
+    unrecorded = asyncio.run(plane.modal.spawn(request, attempt_of=("video_never", 1), gpu="H100", timeout_s=10))
 
     async def announced() -> set[str]:
         return {one.job_id async for page in plane.modal.announced(page=50) for one in page}
@@ -209,8 +209,8 @@ def test_one_sweep_stops_strangers_and_forgets_what_is_settled(plane: Plane) -> 
     until(lambda: asyncio.run(announced()), lambda found: {settled, "video_never"} <= found, timeout_s=10)
     # When the sweep goes round once
     asyncio.run(OrphanSweep(plane.ledger, plane.modal, plane.settings, owner="test").sweep())
-    # Then the stranger is stopped, and both announcements are gone
-    assert plane.admin.call(stranger)["state"] != "running"
+    # Then the unrecorded is stopped, and both announcements are gone
+    assert plane.admin.call(unrecorded)["state"] != "running"
     assert not {settled, "video_never"} & asyncio.run(announced())
 
 
@@ -296,7 +296,7 @@ def test_an_app_that_is_not_deployed_holds_jobs_and_uses_up_no_retry(ledger: Led
     assert tally.get("not_deployed") == 1
     record = ledger.jobs.get(job_id)
     assert (record.state, record.pool) == (State.QUEUED, None)
-    assert ledger.jobs.attempt(job_id, 1)["outcome"] == "given_back"
+    assert ledger.jobs.attempt(job_id, 1)["outcome"] == "requeued"
     assert (ledger.modal_calls.breaker().phase, ledger.modal_calls.breaker().reason) == ("open", "not_deployed")
     assert ledger.counters()["spawn_errors_total|reason=not_deployed"] == 1
     # And nothing more is placed on Modal

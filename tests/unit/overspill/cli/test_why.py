@@ -104,10 +104,10 @@ def test_a_life_is_told_from_its_door_to_its_end(ledger: Ledger) -> None:
 
 
 def test_a_move_is_no_failure(ledger: Ledger) -> None:
-    # given a training run that was called back, given back, cut into segments, moved home, and whose worker then died
+    # given a training run that was called back, given back, cut into segments, moved back, and whose worker then died
     job_id = ledger.jobs.submit(TrainJob(recipe="image_classifier"), source="client").job_id
     key = f"{ledger.prefix}:attempt:{job_id}"
-    ends = [("recalled", "slack_used_up"), ("given_back", "breaker_open"), ("given_back", "throttled"),
+    ends = [("recalled", "slack_used_up"), ("requeued", "breaker_open"), ("requeued", "throttled"),
             ("segment_ended", "segment_ended"), ("moved_home", "moved_home"), ("lease_lost", "lease_lost")]  # fmt: skip
     told_of = []
     for number, (outcome, detail) in enumerate(ends, 1):
