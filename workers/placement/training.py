@@ -1,8 +1,8 @@
 """Where a train job runs: it waits for own GPUs until its slack is used up, and migrates back when that pays. Pure.
 
 Training is long, so an hour of waiting for an own GPU costs less than an hour of a rented one, and a run that was begun
-on Modal can go on in-house from any checkpoint. The duration of a run is predicted from the speed that runs of its recipe
-have shown, in-house and on each class.
+on Modal can go on in-house from any checkpoint. The duration of a run is predicted from the speed that runs of its
+recipe have shown, in-house and on each class.
 """
 
 from collections.abc import Mapping, Sequence

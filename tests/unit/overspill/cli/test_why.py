@@ -104,7 +104,7 @@ def test_a_life_is_told_from_its_door_to_its_end(ledger: Ledger) -> None:
 
 
 def test_a_move_is_no_failure(ledger: Ledger) -> None:
-    # given a training run that was called back, given back, cut into segments, moved back, and whose worker then died
+    # given a training run that was called back, requeued, cut into segments, moved back, and whose worker then died
     job_id = ledger.jobs.submit(TrainJob(recipe="image_classifier"), source="client").job_id
     key = f"{ledger.prefix}:attempt:{job_id}"
     ends = [("recalled", "slack_used_up"), ("requeued", "breaker_open"), ("requeued", "throttled"),
@@ -123,8 +123,8 @@ def test_a_move_is_no_failure(ledger: Ledger) -> None:
     for number, (became, why) in enumerate(
         [
             ("was called back from the in-house queue, because", "its deadline left no more time"),
-            ("was given back before its call was made, because", "its circuit breaker was open"),
-            ("was given back before its call was made, because", "Modal had too many requests"),
+            ("was requeued before its call was made, because", "its circuit breaker was open"),
+            ("was requeued before its call was made, because", "Modal had too many requests"),
             ("came to the end of its segment; ", "the next one goes on from there"),
             ("ended at a checkpoint; ", "the next one goes on from there, on our own GPUs"),
             ("failed: ", "its in-house worker stopped renewing its lease; another is made"),
@@ -135,7 +135,7 @@ def test_a_move_is_no_failure(ledger: Ledger) -> None:
     # and the table of attempts has words for each
     assert [one.how for one in shown.attempts[:2]] == [
         "it waited for our own GPUs until its time was short",
-        "it was given back before its call was made",
+        "it was requeued before its call was made",
     ]
 
 
