@@ -8,6 +8,7 @@
 | a result: `FunctionTimeoutError` | timeout | a few times |
 | a result: `InternalFailure`, `ExecutionError`, `RemoteError` | crash; out of memory for exit code 137 | a few times |
 | a result: `RemoteError` that speaks of a cancellation | cancelled, by us (the ledger knows) or the platform | often |
+| a result that this process does not unpickle (`modal_sdk/unpickling`) | bad envelope | never |
 | a result: any other exception, whatever its type | user error | twice |
 | the poll raised `OutputExpiredError`, `NotFoundError` | expired, lost | a few times |
 | a result beyond our bound | too large | never |
@@ -28,6 +29,7 @@ from aiohttp import ClientError
 from modal.exception import (
     AuthError,
     ConflictError,
+    DeserializationError,
     ExecutionError,
     FunctionTimeoutError,
     InternalFailure,
@@ -166,10 +168,20 @@ _RESULTS: tuple[tuple[type[BaseException], Cause], ...] = (
 
 
 def _of_result(error: BaseException) -> CallFailed:
-    text = f"{type(error).__name__}: {error}"
+    text = _in_words(error)
+    if isinstance(error, DeserializationError):
+        return CallFailed(Cause.BAD_ENVELOPE, _in_words(error.__cause__ or error))
     if isinstance(error, RemoteError | InternalFailure):
         return CallFailed(_cause_of_a_dead_container(error), text)
     return CallFailed(next((cause for kind, cause in _RESULTS if isinstance(error, kind)), Cause.ERROR), text)
+
+
+def _in_words(error: BaseException) -> str:
+    """An exception of somebody else's: what it holds may be too deep or too large to be said."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as another:  # noqa: BLE001 - its arguments may be any
+        return f"{type(error).__name__}, which cannot be shown ({type(another).__name__})"
 
 
 def _of_poll_error(error: BaseException, *, has_result: bool) -> CallOutcome:
@@ -188,9 +200,9 @@ def _of_poll_error(error: BaseException, *, has_result: bool) -> CallOutcome:
 
 def _cause_of_a_dead_container(error: RemoteError | InternalFailure) -> Cause:
     """The SDK has one type for a container that died and one for a call that was cancelled; the text tells which."""
-    if _HOST_OUT_OF_MEMORY.search(str(error)):
+    if _HOST_OUT_OF_MEMORY.search(_in_words(error)):
         return Cause.OUT_OF_MEMORY
-    if isinstance(error, RemoteError) and _CANCELLED.search(str(error)):
+    if isinstance(error, RemoteError) and _CANCELLED.search(_in_words(error)):
         # For our cancels and for the platform's own the text is the same; ours are in the ledger, and end there.
         return Cause.CANCELLED_REMOTELY
     return Cause.CRASH

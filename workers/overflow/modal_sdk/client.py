@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import modal
+import structlog
 from modal.exception import Error as ModalError
 from modal.exception import NotFoundError
 
@@ -28,6 +29,9 @@ from workers.overflow.modal_sdk.port import (
     SpawnTimedOut,
     StillRunning,
 )
+from workers.overflow.modal_sdk.unpickling import restrict_unpickling
+
+log = structlog.get_logger(__name__)
 
 #: Longest wait for one answer about a call, or for the next bytes of a large result, seconds.
 ANSWER_TIMEOUT_S = 30.0
@@ -56,6 +60,7 @@ class ModalSdk:
         """`client`: another account's, or another server's; None: the one of the environment."""
         bound_results(max_result_bytes)
         mark_origins()
+        restrict_unpickling()
         self._client = client
         self._app_name = app_name
         self._trainer_app = trainer_app
@@ -166,7 +171,10 @@ class ModalSdk:
             with self._lock:
                 self._queue = None
             raise
-        return [hint for item in taken if (hint := parse_hint(item)) is not None]
+        hints = [hint for item in taken if (hint := parse_hint(item)) is not None]
+        if len(hints) < len(taken):
+            log.warning("hints.unreadable", partition=partition, number=len(taken) - len(hints))
+        return hints
 
     async def announced(self, *, page: int) -> AsyncIterator[Sequence[Announcement]]:
         """Announcements of calls that began, in pages.
@@ -175,11 +183,14 @@ class ModalSdk:
             Exception: what the SDK raises when Modal cannot be asked.
         """
         found: list[Announcement] = []
+        unreadable = 0
         try:
             async for key, entry in self._announcements().items.aio():
                 announcement = parse_entry(key, entry)
                 if announcement is not None:
                     found.append(announcement)
+                else:
+                    unreadable += 1
                 if len(found) >= page:
                     yield found
                     found = []
@@ -188,6 +199,8 @@ class ModalSdk:
             with self._lock:
                 self._dict = None
             raise
+        if unreadable:
+            log.warning("announcements.unreadable", number=unreadable)
         if found:
             yield found
 
