@@ -12,7 +12,8 @@ from typing import Any
 
 import modal
 
-from modal_apps.envelope import RemoteError
+from modal_apps.envelope import RemoteError, starts
+from modal_apps.wire import WrongPart, fields, moment, name
 
 #: What a second call of the same attempt answers.
 SUPERSEDED = RemoteError("superseded", "another call of the same attempt works already", retryable=True)
@@ -100,11 +101,26 @@ def _entry(announcement: Announcement) -> dict[str, Any]:
 
 def parse_entry(key: object, entry: Any) -> Announcement | None:
     """An entry of the Dict; None if there is none, or somebody else wrote it."""
-    job_id, _, attempt = str(key).rpartition(":")
-    if not job_id or not attempt.isdigit() or not isinstance(entry, dict) or not isinstance(entry.get("call_id"), str):
-        return None
     try:
-        containers = tuple(ContainerStart(str(name), float(at)) for name, at in entry.get("containers", ()))
-        return Announcement(job_id, int(attempt), entry["call_id"], float(entry.get("announced_at") or 0), containers)
-    except (OverflowError, TypeError, ValueError):
+        job_id, _, attempt = name("key", key).rpartition(":")
+        entry = fields("entry", entry)
+        return Announcement(
+            name("job_id", job_id),
+            attempt_number(attempt),
+            name("call_id", entry["call_id"]),
+            moment("announced_at", entry.get("announced_at", 0)),
+            tuple(ContainerStart(*one) for one in starts("containers", entry.get("containers", ()))),
+        )
+    except (KeyError, WrongPart):
         return None
+
+
+def attempt_number(digits: str) -> int:
+    """The attempt in a key.
+
+    Raises:
+        WrongPart: it is no number.
+    """
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 6):  # noqa: PLR2004 - no job has a million
+        raise WrongPart("attempt", "a number", digits)
+    return int(digits)

@@ -16,6 +16,8 @@ from typing import Literal
 
 import modal
 
+from modal_apps.wire import name, whole, whole_or_none
+
 #: The Queue of hints, one per Modal environment.
 HINTS_QUEUE = "overspill-hints"
 #: Partitions that the followers share out among them; Modal keeps at most 5,000 items in each.
@@ -27,6 +29,9 @@ PROGRESS_EVERY_S = 2.0
 PROGRESS_STEP_PERCENT = 5
 #: What nobody has taken is dropped by Modal after this, seconds.
 HINT_TTL_S = 3600
+
+#: A longer item is no hint; and no job has so many attempts.
+MOST_CHARS, MOST_ATTEMPTS = 1_000, 999_999
 
 What = Literal["started", "progress", "done"]
 _WHATS: Mapping[object, What] = {"started": "started", "progress": "progress", "done": "done"}
@@ -61,22 +66,24 @@ class CallHint:
 
 def parse_hint(wire: object) -> CallHint | None:
     """Read an item of the queue; None if somebody else put it."""
+    if not isinstance(wire, str) or len(wire) > MOST_CHARS:
+        return None
     try:
-        fields = json.loads(wire) if isinstance(wire, str) else None
-    except ValueError:
+        fields = json.loads(wire)
+        if not isinstance(fields, list) or len(fields) != 7:  # noqa: PLR2004 - the fields of a hint
+            return None
+        job_id, attempt, call_id, said, percent, peak, result_bytes = fields
+        return CallHint(
+            name("job_id", job_id),
+            whole("attempt", attempt, most=MOST_ATTEMPTS),
+            name("call_id", call_id),
+            _WHATS[name("what", said)],
+            whole_or_none("percent", percent, most=100),
+            whole_or_none("peak_gpu_memory_bytes", peak),
+            whole_or_none("result_bytes", result_bytes),
+        )
+    except (ValueError, KeyError, RecursionError):
         return None
-    if not isinstance(fields, list) or len(fields) != 7:  # noqa: PLR2004 - the fields of a hint
-        return None
-    job_id, attempt, call_id, said, *numbers = fields
-    what = _WHATS.get(said) if isinstance(said, str) else None
-    plain = isinstance(job_id, str) and isinstance(call_id, str) and _is_whole(attempt)
-    if what is None or not plain or not all(one is None or _is_whole(one) for one in numbers):
-        return None
-    return CallHint(job_id, attempt, call_id, what, *numbers)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def partition_of(job_id: str) -> int:

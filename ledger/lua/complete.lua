@@ -3,8 +3,7 @@ needs: settling
 a: id, attempt, artifact (JSON text), measurements (JSON text), cost_usd_micros, usage?
 -> completed | already | stale (state, attempt) ]]
 -- What was measured of the attempt, for those who watch.
-local function observe_end(job)
-  local measured = cjson.decode(a.measurements)
+local function observe_end(job, measured)
   local gpu = 'gpu=' .. (job.gpu or 'inhouse') .. '|kind=' .. job.kind
   if job.pool == 'modal' and (tonumber(measured.startup_s) or 0) > 0 then
     observe('cold_start_seconds', gpu, tonumber(measured.startup_s))
@@ -17,6 +16,9 @@ local function observe_end(job)
   end
 end
 
+-- (What cannot be decoded raises here, before anything is written.)
+local measured = cjson.decode(a.measurements)
+cjson.decode(a.artifact)
 work_may_end()
 local job = load(a.id)
 if not job or job.attempt ~= whole(a.attempt) then
@@ -27,6 +29,6 @@ if job.state ~= 'delivering' then return reply({ outcome = 'stale', state = job.
 redis.call('HSET', attempt_key(a.id, job.attempt), 'measurements', a.measurements)
 end_attempt(job, 'completed')
 settle(job, job.attempt, a)
-observe_end(job)
+observe_end(job, measured)
 local err = transition(job, 'completed', { artifact = a.artifact, progress = 100 }, nil)
 return err or reply({ outcome = 'completed' })

@@ -20,7 +20,6 @@ or was raised by the poll, its origin tells (`modal_sdk/patches`): the types are
 """
 
 import errno
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,6 +47,7 @@ from modal.exception import Error as ModalError
 from ledger.retries import Cause
 from modal_apps.announce import NOT_ANNOUNCED, SUPERSEDED
 from modal_apps.envelope import BadEnvelope, Envelope, parse
+from modal_apps.wire import scrubbed
 from workers.overflow.breaker import FailureReason
 from workers.overflow.modal_sdk.port import (
     PollFailed,
@@ -143,12 +143,8 @@ def classify(result: PollResult) -> CallOutcome:
 def _of_answer(wire: object) -> CallOutcome:
     try:
         envelope = parse(wire)
-        if not all(math.isfinite(at) for _, at in envelope.earlier):
-            raise ValueError("a container that began at no time")  # noqa: TRY301 - it is one more wrong part
     except BadEnvelope as error:
         return CallFailed(Cause.BAD_ENVELOPE, str(error))
-    except (ArithmeticError, TypeError, ValueError) as error:
-        return CallFailed(Cause.BAD_ENVELOPE, f"an envelope with a part that cannot be read ({error!r})")
     if envelope.error is not None:
         cause = REMOTE_CAUSES.get(envelope.error.cause, Cause.ERROR)
         superseded = envelope.error.cause == SUPERSEDED.cause
@@ -179,7 +175,7 @@ def _of_result(error: BaseException) -> CallFailed:
 def _in_words(error: BaseException) -> str:
     """An exception of somebody else's: what it holds may be too deep or too large to be said."""
     try:
-        return f"{type(error).__name__}: {error}"
+        return scrubbed(f"{type(error).__name__}: {error}")
     except Exception as another:  # noqa: BLE001 - its arguments may be any
         return f"{type(error).__name__}, which cannot be shown ({type(another).__name__})"
 
