@@ -13,13 +13,14 @@ containers live inside the server, so what they do costs the server, and nothing
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,15 @@ from modal_local.services.dicts import DictService
 from modal_local.services.queues import QueueService
 from modal_local.settings import Settings, parse_gpus
 from modal_local.simulate import SimulatedCall
+from tests.support.mp4 import mp4
 
 ROOT = Path(__file__).parents[2]
 #: Progress of a call is hinted at most so many times, as a container does.
 PROGRESS_HINTS = 100 // PROGRESS_STEP_PERCENT
 _CREATE = api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING
 _STOP_TIMEOUT_S = 30.0
+#: What is asked for where a request does not say.
+_USUAL = {"width": 720, "height": 1280, "seconds": 4, "fps": 24}
 
 
 @contextmanager
@@ -129,7 +133,7 @@ class Renderers:
         await asyncio.sleep(max(0.0, began + script.seconds - time.time()))
         if not script.silent:
             await self._hint(CallHint(job_id, attempt, call.call_id, "done", 100, 30 * 2**30, script.result_bytes))
-        return _answer(script, call, began + script.clock_s, time.time() + script.clock_s)
+        return _answer(script, request, call, began + script.clock_s, time.time() + script.clock_s)
 
     async def _announce(self, job_id: str, attempt: int, call: SimulatedCall, at: float) -> bool:
         """False: another call of the same attempt works already."""
@@ -149,7 +153,7 @@ class Renderers:
             await self.queues.QueuePut(request, None)
 
 
-def _answer(script: Script, call: SimulatedCall, began: float, ended: float) -> Any:
+def _answer(script: Script, request: Mapping[str, Any], call: SimulatedCall, began: float, ended: float) -> Any:
     match script.raises:
         case "timeout":
             raise TimeoutError("the method's own")
@@ -163,9 +167,14 @@ def _answer(script: Script, call: SimulatedCall, began: float, ended: float) -> 
         "oom": RemoteError("out_of_memory", "CUDA out of memory", retryable=True),
         "too_large": RemoteError("result_too_large", "too large", retryable=False),
     }
+    wanted = {name: request.get(name, usual) for name, usual in _USUAL.items()}
+    video = mp4(**wanted, size_bytes=script.result_bytes)
     value = {
-        "mp4": b"\0" * script.result_bytes, "thumbnail_webp": None, "sha256": "0" * 64, "measurements": {"frames": 96},
-    }  # fmt: skip
+        "mp4": video,
+        "thumbnail_webp": None,
+        "sha256": hashlib.sha256(video).hexdigest(),
+        "measurements": {"frames": 96},
+    }
     if script.answer == "value_lacks":
         del value["mp4"]
     envelope = _envelope(call, began, ended, value=value, error=errors.get(script.answer))

@@ -1,5 +1,6 @@
 """What an envelope's value holds, by what was asked for: read once, here, before anything is done with it."""
 
+import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -8,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.train.contract import TrainOutcome
-from infra.artifacts import Uploaded, Video
+from infra.artifacts import MOST_THUMBNAIL_BYTES, Uploaded, Video, check_picture
+from infra.mp4 import NotTheVideo, VideoWanted, check, probe
 from modal_apps.envelope import BadEnvelope, Envelope
 from modal_apps.wire import (
     LONGEST_S,
@@ -24,8 +26,6 @@ from modal_apps.wire import (
 )
 
 _SHA256, _MD5 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
-#: A picture of at most 640 pixels is smaller.
-MOST_THUMBNAIL_BYTES = 16 * 1024**2
 _MOST_METRICS = 200
 
 
@@ -98,6 +98,25 @@ def segment_answer(envelope: Envelope) -> SegmentAnswer:
                 "peak_gpu_memory_bytes": whole_or_none("peak_gpu_memory_bytes", value["peak_gpu_memory_bytes"]),
             }
         )
+
+
+def check_video(video: Video, wanted: VideoWanted) -> None:
+    """That a render's files are what was asked for: hashed and probed here, since what a container says is a claim.
+
+    Raises:
+        BadEnvelope: they are something else.
+    """
+    digest = hashlib.sha256(video.mp4).hexdigest()
+    if digest != video.sha256:
+        raise BadEnvelope(f"a video whose SHA-256 is {digest}, not {video.sha256}")
+    if len(video.mp4) > wanted.most_bytes:
+        raise BadEnvelope(f"a video of {len(video.mp4)} bytes, which is more than all its frames have")
+    try:
+        check(probe(video.mp4), wanted)
+        if video.thumbnail_webp is not None:
+            check_picture(video.thumbnail_webp)
+    except NotTheVideo as error:
+        raise BadEnvelope(f"a value with another video ({error})") from error
 
 
 @contextmanager

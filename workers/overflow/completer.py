@@ -6,9 +6,10 @@ from contextlib import contextmanager
 
 import structlog
 
-from infra.artifacts import ArtifactStoreUnavailable, UploadNotWhole
+from infra.artifacts import ArtifactStoreUnavailable, UploadNotWhole, UploadTooLarge, Video
+from infra.mp4 import NotTheVideo, VideoWanted
 from infra.tracing import inside, of_job, tracing
-from ledger import Ledger
+from ledger import JobNotFound, Ledger
 from ledger.containers import Usage
 from ledger.models import Kind
 from ledger.outcomes import DueCall
@@ -18,10 +19,11 @@ from modal_apps.envelope import BadEnvelope, Envelope
 from modal_apps.gpus import parse as parse_gpu
 from workers.attempt.ending import after_failure
 from workers.delivery import AttemptOf, deliver
-from workers.overflow.answers import render_answer, segment_answer
+from workers.overflow.answers import check_video, render_answer, segment_answer
 from workers.overflow.classify import CallFailed, CallSucceeded
 from workers.overflow.orphans import adopt_or_stop
 from workers.overflow.usage import Observation, ended_at, of_announcement, of_envelope
+from workers.requests import render_request
 from workers.resources import Resources
 from workers.training.following import TrainFollowing
 from workers.training.onmodal import SEGMENT_OVER
@@ -79,6 +81,10 @@ class Completer:
                 except KeyError as error:
                     message = f"the value names what is not there: {error!r}"
                     self.fail(call, CallFailed(Cause.BAD_ENVELOPE, message, envelope=envelope), usage)
+                except NotTheVideo as error:
+                    self.fail(call, CallFailed(Cause.BAD_ENVELOPE, str(error), envelope=envelope), usage)
+                except UploadTooLarge as error:
+                    self.fail(call, CallFailed(Cause.RESULT_TOO_LARGE, str(error), envelope=envelope), usage)
                 except UploadNotWhole as error:
                     self.fail(call, CallFailed(Cause.DELIVERY, str(error), envelope=envelope), usage)
             case CallFailed():
@@ -89,7 +95,9 @@ class Completer:
         if call.kind is Kind.TRAIN:
             self._deliver_checkpoint(call, envelope, usage)
             return
-        answer = render_answer(envelope)
+        answer, wanted = render_answer(envelope), self._wanted(call)
+        if wanted is not None and isinstance(answer.result, Video):
+            check_video(answer.result, wanted)
         measurements = {
             **answer.measurements,
             "seconds": envelope.timings.execution_s,
@@ -104,8 +112,17 @@ class Completer:
             AttemptOf(call.job_id, call.attempt),
             answer.result,
             measurements=measurements,
+            wanted=wanted,
             usage=usage,
         )
+
+    def _wanted(self, call: DueCall) -> VideoWanted | None:
+        """What a render call was asked for; None: its job is gone, and nothing will be published."""
+        try:
+            request = render_request(self._ledger.desk.get(call.job_id), self._settings)
+        except JobNotFound:
+            return None
+        return VideoWanted(request.width, request.height, request.seconds, request.fps)
 
     def _deliver_checkpoint(self, call: DueCall, envelope: Envelope, usage: Usage) -> None:
         """A training call answered: its last checkpoint is the result, or its segment is over and another follows."""

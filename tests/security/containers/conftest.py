@@ -8,11 +8,16 @@ import modal
 import pytest
 
 from ledger import Ledger
-from tests.support.ledgers import fresh_ledger
+from ledger.following import SpawnRate
+from ledger.outcomes import DueCall
+from tests.integration.workers.conftest import s3
+from tests.support.ledgers import MODAL, fresh_ledger, place, submit
 from tests.support.modal_command import run_modal
 from tests.support.modal_local import start_modal_local
 from tests.support.overflow import Plane, client_of
 from tests.support.redis_server import RedisServer
+
+__all__ = ["s3"]
 
 HERE = Path(__file__).parent
 HOSTILE_APP = "overspill-hostile"
@@ -49,3 +54,14 @@ def ledger(redis_server: RedisServer) -> Iterator[Ledger]:
 def plane(ledger: Ledger, hostile: Cloud) -> Plane:
     """The control plane, which takes the hostile app for the renderer."""
     return Plane.on(ledger, hostile.environment, hostile.client, app=HOSTILE_APP, spawn_timeout_s=60)
+
+
+def running_call(ledger: Ledger, **job: object) -> DueCall:
+    """A call that is at work, as a follower has it."""
+    job_id = submit(ledger, **{"prompt": "a lighthouse", **job})
+    place(ledger, MODAL)
+    rate = SpawnRate(per_s=1000, burst=1000)
+    (claimed,) = ledger.following.claim_spawns(worker="t", limit=1, lease_s=60, rate=rate).records
+    assert ledger.calls.record_call(job_id, claimed.attempt, call_id="fc-1", first_check_s=0, deadline_s=600)
+    (due,) = ledger.following.claim_due(limit=1, lease_s=60).calls
+    return due

@@ -1,6 +1,7 @@
 """An answer with an odd part ends its attempt by name, and leaves the books in order: through the real ledger."""
 
 import copy
+import hashlib
 from typing import Any
 
 import pytest
@@ -8,12 +9,13 @@ import pytest
 from infra.settings import Settings
 from ledger import Ledger
 from ledger.containers import ContainerUse, Usage
-from ledger.following import SpawnRate
 from ledger.models import Artifact, State
 from ledger.outcomes import DueCall
 from ledger.retries import Cause
 from modal_apps.envelope import Envelope, Timings
-from tests.support.ledgers import MODAL, ROOMY, place, submit
+from tests.security.containers.conftest import running_call
+from tests.support.ledgers import ROOMY
+from tests.support.mp4 import mp4
 from tests.support.overflow import NoNudger, NoStore
 from workers.overflow.classify import CallFailed, CallSucceeded, classify
 from workers.overflow.completer import Completer
@@ -22,13 +24,16 @@ from workers.resources import Resources
 
 #: Half of a pair of surrogates, which is no text.
 LONE = chr(0xD800)
+VIDEO = mp4(width=720, height=1280, seconds=4, fps=24)
 VALUE: dict[str, Any] = {
-    "mp4": b"\0" * 64, "thumbnail_webp": None, "sha256": "0" * 64, "measurements": {"frames": 96, "note": "fine"},
-}  # fmt: skip
+    "mp4": VIDEO,
+    "thumbnail_webp": None,
+    "sha256": hashlib.sha256(VIDEO).hexdigest(),
+    "measurements": {"frames": 96, "note": "fine"},
+}
 GOOD = Envelope(
     Timings(1.0, 2.0, 3.0), "ta-1", cold_start=True, peak_memory_bytes=1, peak_gpu_memory_bytes=None, value=VALUE
 ).to_wire()
-_RATE = SpawnRate(per_s=1000, burst=1000)
 _UPLOADED = {"bytes": 64, "sha256": "0" * 64, "md5": "0" * 32, "was_there": False}
 
 
@@ -61,16 +66,6 @@ def _wide() -> list[Any]:
 def completer(ledger: Ledger) -> Completer:
     settings = Settings()
     return Completer(Resources(settings, ledger, NoStore(settings), NoNudger(settings)))
-
-
-def _running(ledger: Ledger) -> DueCall:
-    """A call that is at work, as a follower has it."""
-    job_id = submit(ledger, prompt="a lighthouse")
-    place(ledger, MODAL)
-    (claimed,) = ledger.following.claim_spawns(worker="t", limit=1, lease_s=60, rate=_RATE).records
-    assert ledger.calls.record_call(job_id, claimed.attempt, call_id="fc-1", first_check_s=0, deadline_s=600)
-    (due,) = ledger.following.claim_due(limit=1, lease_s=60).calls
-    return due
 
 
 def _completed(completer: Completer, call: DueCall, wire: object) -> None:
@@ -129,7 +124,7 @@ def test_an_answer_with_an_odd_part_ends_its_attempt_and_settles_it(
     ledger: Ledger, completer: Completer, name: str
 ) -> None:
     # Given a call that is at work
-    call = _running(ledger)
+    call = running_call(ledger)
     # When it answers so
     _completed(completer, call, BAD[name])
     # Then its attempt has ended by name, nothing is reserved for it, and the books are in order
@@ -140,7 +135,7 @@ def test_an_answer_with_an_odd_part_ends_its_attempt_and_settles_it(
 
 @pytest.mark.parametrize("odd", [LONE, "a\udfffb", "\ud83d\ude00", "\x00", "é" * 10_000])
 def test_an_odd_text_is_made_valid_and_the_job_completes(ledger: Ledger, completer: Completer, odd: str) -> None:
-    call = _running(ledger)
+    call = running_call(ledger)
     _completed(completer, call, _with("value.measurements.note", odd))
     assert ledger.desk.get(call.job_id).state is State.COMPLETED
     assert ledger.audit(ROOMY) == []
@@ -149,7 +144,7 @@ def test_an_odd_text_is_made_valid_and_the_job_completes(ledger: Ledger, complet
 @pytest.mark.parametrize("odd", [LONE, "a\udfffb", "x" * 100_000, "\x00"])
 @pytest.mark.parametrize("raised", [False, True])
 def test_an_odd_error_ends_its_attempt(ledger: Ledger, completer: Completer, odd: str, *, raised: bool) -> None:
-    call = _running(ledger)
+    call = running_call(ledger)
     error = {"cause": "error", "message": odd, "retryable": True}
     answer = Raised(ValueError(odd)) if raised else Returned({**GOOD, "value": None, "error": error})
     outcome = classify(answer)
@@ -176,7 +171,7 @@ def test_an_exception_that_cannot_be_shown_has_words_all_the_same(error: Excepti
 @pytest.mark.parametrize("text", [LONE, '{"a": "\udcff"}', "\\ud800"])
 def test_what_a_script_cannot_take_leaves_no_half_written_books(ledger: Ledger, text: str) -> None:
     # Given an attempt that is being delivered, and one that runs
-    delivered, failed = _running(ledger), _running(ledger)
+    delivered, failed = running_call(ledger), running_call(ledger)
     ledger.attempts.begin_delivery(delivered.job_id, 1)
     use = ContainerUse("ta-1", delivered.now_ms, delivered.now_ms + 1000)
     usage = Usage([use], usd_nanos_per_s=1_000_000, idle_window_s=60)
@@ -191,7 +186,7 @@ def test_what_a_script_cannot_take_leaves_no_half_written_books(ledger: Ledger, 
 
 
 def test_measurements_that_are_no_json_are_refused_before_anything_is_written(ledger: Ledger) -> None:
-    call = _running(ledger)
+    call = running_call(ledger)
     ledger.attempts.begin_delivery(call.job_id, 1)
     before = ledger.desk.attempt(call.job_id, 1)
     runner = ledger.attempts._runner
