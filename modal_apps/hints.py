@@ -16,6 +16,7 @@ from typing import Literal
 
 import modal
 
+from modal_apps.signing import KeyOf, is_signed, no_key, signature
 from modal_apps.wire import name, whole, whole_or_none
 
 #: The Queue of hints, one per Modal environment.
@@ -32,6 +33,8 @@ HINT_TTL_S = 3600
 
 #: A longer item is no hint; and no job has so many attempts.
 MOST_CHARS, MOST_ATTEMPTS = 1_000, 999_999
+#: Fields of a hint, without its signature.
+_PARTS = 7
 
 What = Literal["started", "progress", "done"]
 _WHATS: Mapping[object, What] = {"started": "started", "progress": "progress", "done": "done"}
@@ -54,26 +57,32 @@ class CallHint:
     #: How large the result is that is about to come.
     result_bytes: int | None = None
 
-    def to_wire(self) -> str:
-        """As one string: Modal's SDK looks at every part of what it hands on, and a string has none."""
-        return json.dumps(
-            [
-                self.job_id, self.attempt, self.call_id, self.what, self.percent, self.peak_gpu_memory_bytes,
-                self.result_bytes,
-            ]
-        )  # fmt: skip
+    @property
+    def parts(self) -> list[object]:
+        """What is signed."""
+        return [
+            self.job_id, self.attempt, self.call_id, self.what, self.percent, self.peak_gpu_memory_bytes,
+            self.result_bytes,
+        ]  # fmt: skip
+
+    def to_wire(self, key: str = "") -> str:
+        """As one string: Modal's SDK looks at every part of what it hands on, and a string has none.
+
+        Signed with its attempt's key, if there is one.
+        """
+        return json.dumps([*self.parts, signature(key, "hint", self.parts)] if key else self.parts)
 
 
-def parse_hint(wire: object) -> CallHint | None:
-    """Read an item of the queue; None if somebody else put it."""
+def parse_hint(wire: object, key_of: KeyOf = no_key) -> CallHint | None:
+    """Read an item of the queue; None if somebody else put it than the attempt that it names."""
     if not isinstance(wire, str) or len(wire) > MOST_CHARS:
         return None
     try:
         fields = json.loads(wire)
-        if not isinstance(fields, list) or len(fields) != 7:  # noqa: PLR2004 - the fields of a hint
+        if not isinstance(fields, list) or len(fields) not in (_PARTS, _PARTS + 1):
             return None
-        job_id, attempt, call_id, said, percent, peak, result_bytes = fields
-        return CallHint(
+        job_id, attempt, call_id, said, percent, peak, result_bytes, *signed = fields
+        hint = CallHint(
             name("job_id", job_id),
             whole("attempt", attempt, most=MOST_ATTEMPTS),
             name("call_id", call_id),
@@ -84,6 +93,8 @@ def parse_hint(wire: object) -> CallHint | None:
         )
     except (ValueError, KeyError, RecursionError):
         return None
+    key = key_of(hint.job_id, hint.attempt)
+    return hint if is_signed(key, "hint", hint.parts, signed[0] if signed else None) else None
 
 
 def partition_of(job_id: str) -> int:
@@ -115,11 +126,13 @@ class Hinter:
         attempt: int,
         call_id: str,
         *,
+        key: str = "",
         put: Put = put_into_queue,
         every_s: float = PROGRESS_EVERY_S,
     ) -> None:
         self._job_id, self._attempt, self._call_id = job_id, attempt, call_id
         self._partition = partition_name(partition_of(job_id))
+        self._key = key
         self._put = put
         self._every_s = every_s
         self._news = threading.Condition()
@@ -169,4 +182,4 @@ class Hinter:
 
     def _try(self, hint: CallHint) -> None:
         with contextlib.suppress(Exception):  # a hint may be lost, a render may not
-            self._put(hint.to_wire(), self._partition)
+            self._put(hint.to_wire(self._key), self._partition)

@@ -97,7 +97,13 @@ class Plane:
             }
         )
         resources = Resources(settings, ledger, artifacts or NoStore(settings), NoNudger(settings))
-        renderer = ModalSdk(app_name=app, environment=None, max_result_bytes=settings.max_result_bytes, client=client)
+        renderer = ModalSdk(
+            app_name=app,
+            environment=None,
+            max_result_bytes=settings.max_result_bytes,
+            client=client,
+            secret=ledger.container_secret,
+        )
         gate = Gate(ledger, breaker_rules(settings))
         return cls(settings, ledger, resources, renderer, gate, AdminClient(environment["MODAL_LOCAL_ADMIN_URL"]))
 

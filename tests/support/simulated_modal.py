@@ -29,7 +29,7 @@ from modal._serialization import serialize
 from modal.exception import AuthError
 from modal_proto import api_pb2
 
-from modal_apps.announce import ANNOUNCEMENTS_DICT, SUPERSEDED, announcement_key
+from modal_apps.announce import ANNOUNCEMENTS_DICT, SUPERSEDED, Announcement, ContainerStart, entry_of
 from modal_apps.envelope import Envelope, RemoteError, Timings
 from modal_apps.hints import (
     HINTS_QUEUE,
@@ -39,6 +39,7 @@ from modal_apps.hints import (
     partition_name,
     partition_of,
 )
+from modal_apps.signing import AttemptOf
 from modal_local.server import ModalLocal
 from modal_local.services.dicts import DictService
 from modal_local.services.queues import QueueService
@@ -118,36 +119,39 @@ class Renderers:
     async def render(self, call: SimulatedCall) -> Any:
         """What `modal_apps.renderer.Renderer.render` does, without the work."""
         args, _ = call.arguments()
-        request, (job_id, attempt) = args[0], args[1]
+        request, (job_id, attempt, key) = args[0], AttemptOf(*args[1])
         script = Script(str(request["prompt"]))
         began = time.time()
         if not script.silent:
-            if not await self._announce(job_id, attempt, call, began + script.clock_s):
+            if not await self._announce(AttemptOf(job_id, attempt, key), call, began + script.clock_s):
                 return _envelope(call, began + script.clock_s, time.time() + script.clock_s, error=SUPERSEDED)
-            await self._hint(CallHint(job_id, attempt, call.call_id, "started"))
+            await self._hint(CallHint(job_id, attempt, call.call_id, "started"), key)
         steps = min(PROGRESS_HINTS, int(script.seconds / PROGRESS_EVERY_S))
         for step in range(1, steps):
             await asyncio.sleep(max(0.0, began + script.seconds * step / steps - time.time()))
             if not script.silent:
-                await self._hint(CallHint(job_id, attempt, call.call_id, "progress", round(100 * step / steps)))
+                await self._hint(CallHint(job_id, attempt, call.call_id, "progress", round(100 * step / steps)), key)
         await asyncio.sleep(max(0.0, began + script.seconds - time.time()))
         if not script.silent:
-            await self._hint(CallHint(job_id, attempt, call.call_id, "done", 100, 30 * 2**30, script.result_bytes))
+            await self._hint(CallHint(job_id, attempt, call.call_id, "done", 100, 30 * 2**30, script.result_bytes), key)
         return _answer(script, request, call, began + script.clock_s, time.time() + script.clock_s)
 
-    async def _announce(self, job_id: str, attempt: int, call: SimulatedCall, at: float) -> bool:
+    async def _announce(self, of: AttemptOf, call: SimulatedCall, at: float) -> bool:
         """False: another call of the same attempt works already."""
-        entry = {"call_id": call.call_id, "announced_at": at, "containers": [(call.task_id, at)]}
-        update = api_pb2.DictEntry(key=serialize(announcement_key(job_id, attempt)), value=serialize(entry))
+        mine = Announcement(of.job_id, of.attempt, call.call_id, at, (ContainerStart(call.task_id, at),))
+        update = api_pb2.DictEntry(key=serialize(mine.key), value=serialize(entry_of(mine, of.key)))
         request = api_pb2.DictUpdateRequest(dict_id=self._dict_id, updates=[update], if_not_exists=True)
         return bool((await self.dicts.DictUpdate(request, None)).created)
 
-    async def _hint(self, hint: CallHint) -> None:
+    async def _hint(self, hint: CallHint, key: str) -> None:
         if self._random.random() < self._lost:
             return
-        key = partition_name(partition_of(hint.job_id)).encode()
+        partition = partition_name(partition_of(hint.job_id)).encode()
         request = api_pb2.QueuePutRequest(
-            queue_id=self._queue_id, partition_key=key, values=[serialize(hint.to_wire())], partition_ttl_seconds=3600
+            queue_id=self._queue_id,
+            partition_key=partition,
+            values=[serialize(hint.to_wire(key))],
+            partition_ttl_seconds=3600,
         )
         with contextlib.suppress(Exception):  # full: lost, as in the deployed renderer
             await self.queues.QueuePut(request, None)

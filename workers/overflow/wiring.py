@@ -34,6 +34,7 @@ def modal_calls() -> ModalCalls:
         environment=values.modal_environment,
         max_result_bytes=values.max_result_bytes,
         trainer_app=values.train_modal_app,
+        secret=shared_resources().ledger.container_secret,
     )
 
 

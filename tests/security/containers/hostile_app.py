@@ -45,10 +45,10 @@ class Renderer:
     """In the renderer's place."""
 
     @modal.method()
-    def render(self, request: dict[str, Any], attempt_of: tuple[str, int], *_: Any) -> Any:  # noqa: C901 - a list
+    def render(self, request: dict[str, Any], attempt_of: tuple[str, int, str], *_: Any) -> Any:  # noqa: C901 - a list
         """Does what the prompt says, with the path that it names."""
         way, path = str(request["prompt"]).split()
-        job_id, attempt = attempt_of
+        job_id, attempt, _key = attempt_of
         match way:
             case "returned":
                 return Evil(path)

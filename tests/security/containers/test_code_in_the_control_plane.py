@@ -7,7 +7,9 @@ import modal
 import pytest
 
 from ledger.models import State
+from modal_apps.announce import Announcement, entry_of
 from modal_apps.hints import CallHint
+from modal_apps.signing import attempt_key
 from tests.support.overflow import Plane
 from workers.overflow.orphans import OrphanSweep
 
@@ -61,8 +63,11 @@ def test_one_poisoned_item_does_not_take_the_others_of_its_batch(plane: Plane, t
         call_id = plane.ledger.desk.attempt(job_id, 1)["call_id"]
         with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever it is, it has ended then
             assert modal.FunctionCall.from_id(call_id, client=plane.modal._client).get(timeout=40) is None
-    plane.modal._hints().put(CallHint("render_x", 1, "fc-1", "started").to_wire(), partition="p0")
-    plane.modal._announcements()["render_y:2"] = {"call_id": "fc-2", "announced_at": 1.0, "containers": []}
+    secret = plane.ledger.container_secret()
+    hint = CallHint("render_x", 1, "fc-1", "started").to_wire(attempt_key(secret, "render_x", 1))
+    plane.modal._hints().put(hint, partition="p0")
+    good = Announcement("render_y", 2, "fc-2", 1.0)
+    plane.modal._announcements()[good.key] = entry_of(good, attempt_key(secret, "render_y", 2))
 
     async def read() -> tuple[list[str], list[str]]:
         hints = await plane.modal.hints(0, limit=10, wait_s=1)

@@ -5,6 +5,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import modal
@@ -17,6 +18,7 @@ from modal_apps.announce import ANNOUNCEMENTS_DICT, Announcement, announcement_k
 from modal_apps.gpus import parse as parse_gpu
 from modal_apps.hints import HINTS_QUEUE, CallHint, parse_hint, partition_name
 from modal_apps.names import RENDERER_CLASS, TRAINER_APP
+from modal_apps.signing import KeyOf, attempt_key, no_key
 from modal_apps.uploads import UploadAddress
 from workers.overflow.modal_sdk.patches import Origin, bound_results, mark_origins, on_bytes, origin_of
 from workers.overflow.modal_sdk.port import (
@@ -56,12 +58,25 @@ class ModalSdk:
         max_result_bytes: int,
         trainer_app: str = TRAINER_APP,
         client: modal.Client | None = None,
+        secret: Callable[[], bytes] | None = None,
     ) -> None:
-        """`client`: another account's, or another server's; None: the one of the environment."""
+        """The deployed apps.
+
+        Args:
+            app_name: the renderer's app.
+            environment: Modal's environment; None: the token's own.
+            max_result_bytes: a larger result is not fetched.
+            trainer_app: the trainer's app.
+            client: another account's, or another server's; None: the one of the environment.
+            secret: makes the keys with which calls sign what they say of themselves. It is asked for once, and may
+                block. None: nothing is signed, and nothing is checked.
+        """
         bound_results(max_result_bytes)
         mark_origins()
         restrict_unpickling()
         self._client = client
+        self._secret = secret
+        self._known_secret: bytes | None = None
         self._app_name = app_name
         self._trainer_app = trainer_app
         self._environment = environment
@@ -86,7 +101,7 @@ class ModalSdk:
             Exception: what the SDK raises; `classify.classify_spawn_error` knows them.
         """
         method = self._method(gpu)
-        arguments: list[Any] = [dict(request), attempt_of]
+        arguments: list[Any] = [dict(request), await self._signing(attempt_of)]
         if upload_to is not None:
             arguments.append({name: address.to_wire() for name, address in upload_to.items()})
         try:
@@ -111,7 +126,8 @@ class ModalSdk:
         """
         method = self._train_method(gpu)
         try:
-            call = await asyncio.wait_for(method.spawn.aio(dict(request), attempt_of), timeout_s)
+            signing = await self._signing(attempt_of)
+            call = await asyncio.wait_for(method.spawn.aio(dict(request), signing), timeout_s)
         except TimeoutError as error:
             if error.args:
                 raise
@@ -171,7 +187,8 @@ class ModalSdk:
             with self._lock:
                 self._queue = None
             raise
-        hints = [hint for item in taken if (hint := parse_hint(item)) is not None]
+        key_of = await self._key_of()
+        hints = [hint for item in taken if (hint := parse_hint(item, key_of)) is not None]
         if len(hints) < len(taken):
             log.warning("hints.unreadable", partition=partition, number=len(taken) - len(hints))
         return hints
@@ -183,10 +200,10 @@ class ModalSdk:
             Exception: what the SDK raises when Modal cannot be asked.
         """
         found: list[Announcement] = []
-        unreadable = 0
+        unreadable, key_of = 0, await self._key_of()
         try:
             async for key, entry in self._announcements().items.aio():
-                announcement = parse_entry(key, entry)
+                announcement = parse_entry(key, entry, key_of)
                 if announcement is not None:
                     found.append(announcement)
                 else:
@@ -213,7 +230,7 @@ class ModalSdk:
         key = announcement_key(job_id, attempt)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                return parse_entry(key, await self._announcements().get.aio(key))
+                return parse_entry(key, await self._announcements().get.aio(key), await self._key_of())
         except NotFoundError:
             # The dict was removed; the next call makes it anew.
             with self._lock:
@@ -245,6 +262,19 @@ class ModalSdk:
             await self._method(gpu).autoscaler.update.aio(
                 min_containers=min_containers, buffer_containers=buffer_containers, **window
             )
+
+    async def _key_of(self) -> KeyOf:
+        """The keys of attempts."""
+        if self._secret is None:
+            return no_key
+        if self._known_secret is None:
+            self._known_secret = await asyncio.to_thread(self._secret)
+        return partial(attempt_key, self._known_secret)
+
+    async def _signing(self, attempt_of: tuple[str, int]) -> tuple[str, int] | tuple[str, int, str]:
+        """Whom a call works for, and the key that signs for it, as it is given with its input."""
+        key = (await self._key_of())(*attempt_of)
+        return attempt_of if key is None else (*attempt_of, key)
 
     def _announcements(self) -> Any:
         with self._lock:
