@@ -36,7 +36,6 @@ from ledger import scripts
 from ledger.decisions import Hold, RunInhouse
 from ledger.models import Kind
 from ledger.retries import Cause
-from ledger.settings import LedgerSettings
 from ledger.store import Ledger
 from tests.support.activity import (
     decide,
@@ -48,6 +47,7 @@ from tests.support.activity import (
     submit,
 )
 from tests.support.redis_server import free_port, running_redis
+from tests.support.settings import ledger_settings_of
 
 #: The functions of the scripts that do nothing but count.
 COUNTING = (
@@ -98,7 +98,7 @@ def _retried_inhouse(ledger: Ledger, kind: Kind) -> str:
     job_id = submit(ledger, kind)
     decide(ledger, kind, RunInhouse())
     fail(ledger, job_id, start_inhouse(ledger, kind).attempt, Cause.LEASE_LOST)
-    ledger.desk.cancel(job_id)
+    ledger.jobs.cancel(job_id)
     return job_id
 
 
@@ -106,7 +106,7 @@ def _held_and_cancelled(ledger: Ledger, kind: Kind) -> str:
     """A job that was held and is not wanted any more."""
     job_id = submit(ledger, kind)
     decide(ledger, kind, Hold("month_budget", again_in_s=60, timeout_s=600))
-    ledger.desk.cancel(job_id)
+    ledger.jobs.cancel(job_id)
     return job_id
 
 
@@ -242,7 +242,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, by(Path(folder)) as (url, worked):
         patience = {"ledger_timeout_s": 10, "ledger_connect_timeout_s": 10}
         counted, plain = (
-            Ledger(LedgerSettings.model_validate({"ledger_url": url, "ledger_prefix": prefix, **patience}))
+            Ledger(ledger_settings_of({"ledger_url": url, "ledger_prefix": prefix, **patience}))
             for prefix in ("{counted}", "{plain}")
         )
         with counted, plain:

@@ -51,10 +51,9 @@ from modal_local.admin_client import AdminClient
 from tests.support.redis_server import running_redis
 from tests.support.simulated_modal import simulated_modal
 from workers.dispatch import Dispatcher, policy_from
-from workers.overflow.breaker import Gate
+from workers.overflow.breaker import BreakerRules, Gate
 from workers.overflow.orphans import OrphanSweep
 from workers.overflow.spawner import Spawner
-from workers.overflow.wiring import breaker_rules
 from workers.resources import Resources
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +90,7 @@ def main() -> int:
             OVERSPILL_DRAIN_RATIO="1",
             OVERSPILL_MODAL_MAX_CONTAINERS=str(2 * arguments.calls),
             OVERSPILL_CALL_DEADLINE_S="3600",
-            OVERSPILL_RENDER_CALL_ESTIMATE_S=f"{load.reserve_for_s(Settings().render_call_estimate_s):.0f}",
+            OVERSPILL_RENDER_CALL_ESTIMATE_S=f"{load.reserve_for_s(Settings().modal.render_call_estimate_s):.0f}",
         )
         reserve_usd = reserve_of(Settings()) / MICROS_PER_USD
         os.environ["OVERSPILL_MONTH_CAP_USD"] = f"{reserve_usd * arguments.calls:.6f}"
@@ -121,7 +120,7 @@ class Run:
 
     def run(self) -> dict[str, Any]:
         """All of it, in order."""
-        watch = Watch(Ledger(self.settings), self.settings)
+        watch = Watch(Ledger(self.settings.ledger), self.settings)
         watcher = threading.Thread(target=watch.run)
         watcher.start()
         began = time.perf_counter()
@@ -135,7 +134,7 @@ class Run:
         self.wait_for_the_ends()
         cost = meter.read()
         # (Some had ended by themselves when it came to them.)
-        cancelled = [one for one in cancelled if self.ledger.desk.get(one).state is State.CANCELLED]
+        cancelled = [one for one in cancelled if self.ledger.jobs.get(one).state is State.CANCELLED]
         polls = _count(self.admin.rpcs(), "FunctionGetOutputs")
         asyncio.run(self.leave_orphans_and_sweep())
         watch.over.set()
@@ -166,7 +165,7 @@ class Run:
             "cancelled": len(cancelled),
             "cpu_ms_per_call": round(1000 * cost.cpu_s / max(1, calls), 2),
             "polls_per_call": round(polls / max(1, calls), 2),
-            "violations": len(self.ledger.audit(self.settings.limits)),
+            "violations": len(self.ledger.audit(self.ledger.money.limits())),
             "machine_cores": os.cpu_count(),
             "machine_busy_ratio": round(cost.machine_busy_ratio, 2),
             "cpu_cores_beside": dict(cost.cores_beside),
@@ -177,7 +176,7 @@ class Run:
         lives = [self.load.works_s(n, self.random) for n in range(round(self.load.calls * (1 + SURPLUS_RATIO)))]
         for seconds in lives:
             job = RenderJob(prompt=f"simulated {seconds:.2f}", burst=BurstMode.ALWAYS)
-            self.ids.append(self.ledger.desk.submit(job, source="client").job_id)
+            self.ids.append(self.ledger.jobs.submit(job, source="client").job_id)
 
     def place(self) -> int:
         """Dispatchers race for the cap."""
@@ -194,7 +193,7 @@ class Run:
     def spawn(self) -> int:
         """Spawn all that was placed."""
         tally: Counter[str] = Counter()
-        spawner = Spawner(self.resources, self.modal, Gate(self.ledger, breaker_rules(self.settings)))
+        spawner = Spawner(self.resources, self.modal, Gate(self.ledger, BreakerRules()))
         while self.ledger.client.zcard(f"{self.ledger.prefix}:waiting:modal"):
             tally.update(spawner.run(worker="benchmark"))
         return tally["spawned"]
@@ -203,17 +202,17 @@ class Run:
         """Cancel a share of the calls in flight, all at once."""
         number = min(CANCELLED_MOST, round(self.load.calls * CANCELLED_RATIO))
         drawn = self.random.sample(self.ids[: self.load.calls], min(2 * number, self.load.calls))
-        chosen = [one for one in drawn if self.ledger.desk.get(one).state is State.RUNNING][:number]
+        chosen = [one for one in drawn if self.ledger.jobs.get(one).state is State.RUNNING][:number]
         for job_id in chosen:
-            self.ledger.desk.cancel(job_id)
+            self.ledger.jobs.cancel(job_id)
         return chosen
 
     def wait_for_the_ends(self) -> None:
         """Until no attempt is alive any more."""
         until = time.monotonic() + self.load.last_end_s + PATIENCE_S
-        while self.ledger.placing.view().modal_attempts:
+        while self.ledger.placement.view().modal_attempts:
             if time.monotonic() > until:
-                raise SystemExit(f"calls are still alive: {self.ledger.placing.view()}")
+                raise SystemExit(f"calls are still alive: {self.ledger.placement.view()}")
             time.sleep(0.25)
 
     async def leave_orphans_and_sweep(self) -> None:
@@ -239,7 +238,7 @@ class Run:
         """From each cancellation to the settlement of its call, which has ended then."""
         times = []
         for job_id in cancelled:
-            record, attempt = self.ledger.desk.get(job_id), self.ledger.desk.attempt(job_id, 1)
+            record, attempt = self.ledger.jobs.get(job_id), self.ledger.jobs.attempt(job_id, 1)
             times.append((int(attempt["settled_ms"]) - (record.finished_ms or 0)) / 1000)
         return sorted(times)
 

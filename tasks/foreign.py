@@ -19,6 +19,9 @@ from workers.dispatch import Dispatcher
 from workers.dropped import message_dropped
 from workers.resources import shared_resources
 
+#: How long a bare Celery message is kept trying while the ledger is away, seconds.
+RECORD_TIMEOUT_S = 60.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -40,10 +43,10 @@ def record_and_dispatch(
     resources = shared_resources()
 
     def submit() -> Submitted:
-        return resources.ledger.desk.submit(job, source="celery", idempotency_key=f"celery:{task_id}")
+        return resources.ledger.jobs.submit(job, source="celery", idempotency_key=f"celery:{task_id}")
 
     try:
-        submitted = retry_while_unavailable(submit, for_s=resources.settings.foreign_record_timeout_s)
+        submitted = retry_while_unavailable(submit, for_s=RECORD_TIMEOUT_S)
     except IdempotencyConflict as error:
         message_dropped("task_id_reused", task=name, detail=str(error))
         return {"dropped": "task_id_reused"}

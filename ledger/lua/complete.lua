@@ -16,9 +16,6 @@ local function observe_end(job, measured)
   end
 end
 
--- (What cannot be decoded raises here, before anything is written.)
-local measured = cjson.decode(a.measurements)
-cjson.decode(a.artifact)
 work_may_end()
 local job = load(a.id)
 if not job or job.attempt ~= whole(a.attempt) then
@@ -26,9 +23,13 @@ if not job or job.attempt ~= whole(a.attempt) then
 end
 if job.state == 'completed' then return reply({ outcome = 'already' }) end
 if job.state ~= 'delivering' then return reply({ outcome = 'stale', state = job.state, attempt = tonumber(job.attempt) }) end
+local measured = cjson.decode(a.measurements)
+cjson.decode(a.artifact)
+must_be_usage(a)
+must_be_legal(job, 'completed')
 redis.call('HSET', attempt_key(a.id, job.attempt), 'measurements', a.measurements)
 end_attempt(job, 'completed')
 settle(job, job.attempt, a)
 observe_end(job, measured)
-local err = transition(job, 'completed', { artifact = a.artifact, progress = 100 }, nil)
-return err or reply({ outcome = 'completed' })
+transition(job, 'completed', { artifact = a.artifact, progress = 100 }, nil)
+return reply({ outcome = 'completed' })

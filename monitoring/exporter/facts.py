@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Self
 
-from ledger.decisions import Limits
+from infra.settings import Settings
 from modal_apps.gpus import CATALOGUE
-from monitoring.exporter.settings import ExporterSettings
 
 _NANOS = 1e-9
 _SECONDS_PER_HOUR = 3600.0
@@ -16,17 +15,16 @@ _SECONDS_PER_HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Facts:
-    """Caps, prices, versions."""
+    """Prices and versions."""
 
     version: str
     python: str
-    limits: Limits
     #: Dollars for a second of a container, by GPU class; `inhouse` is our own.
     prices_usd_per_s: Mapping[str, float]
     noted_max_age_s: float
 
     @classmethod
-    def of(cls, settings: ExporterSettings) -> Self:
+    def of(cls, settings: Settings) -> Self:
         """The facts of this installation."""
         try:
             ours = version("overspill")
@@ -35,10 +33,9 @@ class Facts:
         return cls(
             version=ours,
             python=platform.python_version(),
-            limits=settings.limits,
             prices_usd_per_s={
-                "inhouse": settings.inhouse_usd_per_hour / _SECONDS_PER_HOUR,
-                **{gpu.name: settings.prices.usd_nanos_per_s(gpu) * _NANOS for gpu in CATALOGUE},
+                "inhouse": settings.attempts.inhouse_usd_per_hour / _SECONDS_PER_HOUR,
+                **{gpu.name: settings.modal.prices.usd_nanos_per_s(gpu) * _NANOS for gpu in CATALOGUE},
             },
-            noted_max_age_s=settings.exporter_noted_max_age_s,
+            noted_max_age_s=settings.exporter.noted_max_age_s,
         )

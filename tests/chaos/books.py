@@ -7,12 +7,13 @@ ledger's clock is moved past the end of the hour first; nothing runs any more by
 
 from pydantic import SecretStr
 
-from ledger import Ledger, LedgerSettings
+from ledger import Ledger
 from ledger.budget import HOUR_MS
 from ledger.outcomes import TruedUp
 from ledger.periods import month_of
 from monitoring.reconcile import differences
 from tests.chaos.observations import ModalFacts, RawLedger
+from tests.support.settings import ledger_settings_of
 
 _TIMEOUT_S = 10.0
 
@@ -29,10 +30,10 @@ def close_the_hour(raw: RawLedger, modal: ModalFacts, *, url: str) -> int:
     """
     billed = sum(row["usd_micros"] for row in modal.containers)
     with _ledger(url) as ledger:
-        now_ms = ledger.placing.view().now_ms
+        now_ms = ledger.placement.view().now_ms
         end_ms = (now_ms // HOUR_MS + 1) * HOUR_MS
         raw.set_clock_offset(raw.clock_offset_ms() + end_ms - now_ms + 1000)
-        outcome = ledger.budget.true_up(month_of(end_ms - 1), billed, who="chaos", as_of_ms=end_ms)
+        outcome = ledger.money.true_up(month_of(end_ms - 1), billed, who="chaos", as_of_ms=end_ms)
         if not isinstance(outcome, TruedUp):
             raise NotTruedUp(f"expected the bill up to {end_ms} to be taken, got {outcome}")
         return outcome.difference_usd_micros
@@ -45,4 +46,4 @@ def miscounted(url: str) -> list[str]:
 
 
 def _ledger(url: str) -> Ledger:
-    return Ledger(LedgerSettings(ledger_url=SecretStr(url), ledger_timeout_s=_TIMEOUT_S))
+    return Ledger(ledger_settings_of(ledger_url=SecretStr(url), ledger_timeout_s=_TIMEOUT_S))

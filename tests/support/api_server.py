@@ -15,11 +15,13 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.ports import NudgeSender, Signer, Variant
+from infra.limits import open_ledger
 from infra.settings import Settings
 from ledger import Ledger
 from ledger.models import Artifact
 from ledger.nudges import Nudge
 from tests.support.redis_server import RedisServer
+from tests.support.settings import settings_of
 
 KEY, OTHER_KEY = "test-key", "acme-key"
 VIDEO = Artifact(
@@ -122,7 +124,7 @@ class RunningApi:
 
 def api_settings(redis: RedisServer, **changed: object) -> Settings:
     """Settings with keys of their own in Redis, and two API keys."""
-    return Settings.model_validate(
+    return settings_of(
         {
             "ledger_url": redis.url(0),
             "broker_url": redis.url(1),
@@ -141,7 +143,7 @@ def running_api(
     settings = api_settings(redis, **changed)
     recorder, addresses = RecordingNudger(), AddressSigner()
     app = create_app(settings, nudger=nudger or recorder, signer=signer or addresses)
-    with Ledger(settings) as ledger, serving(app) as url:
+    with open_ledger(settings) as ledger, serving(app) as url:
         running = RunningApi(url, settings, ledger, recorder, addresses)
         try:
             yield running

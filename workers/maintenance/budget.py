@@ -18,6 +18,7 @@ from ledger.outcomes import LiveCall, Requeued
 from ledger.retries import Cause
 from ledger.stages import Stage, stage_of
 from modal_apps.gpus import parse
+from workers.maintenance.duties import BATCH
 from workers.placement.stages import to_cancel
 
 log = structlog.get_logger(__name__)
@@ -36,15 +37,15 @@ class SpentScope:
 def spent_scopes(view: BudgetView, settings: Settings) -> Iterator[SpentScope]:
     """The budgets that are spent: not even the cheapest render's reservation fits."""
     least = min(
-        settings.prices.cost_usd_micros(parse(name), settings.render_call_estimate_s)
-        for name in settings.modal_render_classes
+        settings.modal.prices.cost_usd_micros(parse(name), settings.modal.render_call_estimate_s)
+        for name in settings.modal.render_classes
     )
 
     def spent(name: str, scope: ScopeView, owns: Callable[[LiveCall], bool]) -> Iterator[SpentScope]:
         committed = max(0, scope.spent_usd_micros) + scope.reserved_usd_micros
         cap = scope.cap_usd_micros
         if cap is not None and stage_of(committed, cap, least_usd_micros=least) is Stage.STOP:
-            yield SpentScope(name, committed - int(settings.drain_ratio * cap), owns)
+            yield SpentScope(name, committed - int(view.limits.drain_ratio * cap), owns)
 
     def each(label: str, scopes: Mapping[str, ScopeView]) -> Iterator[SpentScope]:
         for name, scope in scopes.items():
@@ -61,22 +62,23 @@ def cancel_at_stop(ledger: Ledger, settings: Settings, *, send: Callable[[Nudge]
 
     Args:
         ledger: the ledger.
-        settings: the caps, the drain priority, and whether this is wanted at all.
+        settings: whether this is wanted at all, and what the cheapest render costs.
         send: sends a nudge for a job that waits again.
     """
-    if not settings.cancel_at_stop:
+    if not settings.budget.cancel_at_stop:
         return 0
-    scopes = list(spent_scopes(ledger.budget.view(settings.limits), settings))
+    view = ledger.money.view()
+    scopes = list(spent_scopes(view, settings))
     if not scopes:
         return 0
-    live, coming_back = ledger.budget.live_calls(limit=settings.sweep_batch)
+    live, coming_back = ledger.money.live_calls(limit=BATCH)
     chosen: dict[str, tuple[LiveCall, str]] = {}
     for scope in scopes:
         # (What is being stopped for another scope's sake may be another tenant's: then less comes back, and the next
         # round takes more.)
         for call in to_cancel(
             filter(scope.owns, live),
-            below_priority=settings.drain_priority,
+            below_priority=view.limits.drain_priority,
             over_usd_micros=scope.over_usd_micros - coming_back,
         ):
             chosen.setdefault(call.job_id, (call, scope.name))
@@ -87,7 +89,7 @@ def cancel_at_stop(ledger: Ledger, settings: Settings, *, send: Callable[[Nudge]
             call.attempt,
             cause=Cause.BUDGET,
             message=f"the budget of {name} is spent, and calls of low priority are cancelled",
-            max_attempts=settings.max_attempts_of(call.kind),
+            max_attempts=settings.attempts.max_attempts_of(call.kind),
             jitter=random.random(),
             call_may_run=True,
         )

@@ -52,7 +52,7 @@ class Completer:
         observed: Observation,
     ) -> Usage:
         """What containers a call is charged for: by its envelope, else by what it announced when it began."""
-        window_s, rate = self._settings.modal_scaledown_window_s, self._settings.price_of(kind, gpu)
+        window_s, rate = self._settings.modal.scaledown_window_s, self._settings.price_of(kind, gpu)
         if outcome.envelope is not None:
             return of_envelope(outcome.envelope, observed=observed, usd_nanos_per_s=rate, idle_window_s=window_s)
         return of_announcement(announced, observed=observed, usd_nanos_per_s=rate, idle_window_s=window_s)
@@ -119,7 +119,7 @@ class Completer:
     def _wanted(self, call: DueCall) -> VideoWanted | None:
         """What a render call was asked for; None: its job is gone, and nothing will be published."""
         try:
-            request = render_request(self._ledger.desk.get(call.job_id), self._settings)
+            request = render_request(self._ledger.jobs.get(call.job_id), self._settings)
         except JobNotFound:
             return None
         return VideoWanted(request.width, request.height, request.seconds, request.fps)
@@ -159,7 +159,7 @@ class Completer:
             call.attempt,
             cause=failed.cause,
             message=failed.message,
-            max_attempts=self._settings.max_attempts_of(call.kind),
+            max_attempts=self._settings.attempts.max_attempts_of(call.kind),
             jitter=random.random(),
             rule=None if failed.retryable else NEVER,
             usage=usage,
@@ -185,7 +185,7 @@ def traced(ledger: Ledger, call: DueCall, outcome: CallSucceeded | CallFailed, o
     word = "succeeded" if isinstance(outcome, CallSucceeded) else str(outcome.cause)
     parent = tracing().past(
         "call on Modal",
-        parent=of_job(call.job_id, ledger.desk.traceparent(call.job_id)),
+        parent=of_job(call.job_id, ledger.jobs.traceparent(call.job_id)),
         began_at=observed.spawned_at,
         ended_at=observed.noticed_at,
         job_id=call.job_id,

@@ -59,10 +59,10 @@ class TopUps:
 
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
         self._ledger = ledger
-        self._limits = settings.limits
-        self._runs_on = settings.at_reservation_end == "run_on"
+        self._runs_on = settings.budget.at_reservation_end == "run_on"
         self.terms = Terms(
-            after_s=settings.modal_scaledown_window_s + settings.stop_margin_s, step_s=settings.top_up_step_s
+            after_s=settings.modal.scaledown_window_s + settings.modal.stop_margin_s,
+            step_s=settings.budget.top_up_step_s,
         )
 
     async def keep_covered(self, call: DueCall) -> Coverage:
@@ -75,7 +75,7 @@ class TopUps:
         if wanted is None:
             return Coverage.COVERED
         outcome = await asyncio.to_thread(
-            self._ledger.calls.top_up, call.job_id, call.attempt, reserve_usd_micros=wanted, limits=self._limits
+            self._ledger.modal_calls.top_up, call.job_id, call.attempt, reserve_usd_micros=wanted
         )
         match outcome:
             case ToppedUp() | Stale():

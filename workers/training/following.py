@@ -39,11 +39,11 @@ class TrainFollowing:
         if call.kind is not Kind.TRAIN:
             return False
         last = self._mirrored_at.get(call.job_id, float("-inf"))
-        return time.monotonic() - last >= self._settings.train_mirror_every_s
+        return time.monotonic() - last >= self._settings.train.mirror_every_s
 
     def next_s(self) -> float:
         """When a running train call must be looked at again at the latest, seconds."""
-        return self._settings.train_mirror_every_s
+        return self._settings.train.mirror_every_s
 
     def tend(self, call: DueCall) -> str | None:
         """Mirror what is new. Returns why the run should come home now, at the checkpoint that it has just left."""
@@ -56,11 +56,11 @@ class TrainFollowing:
         except (VolumeAway, ArtifactStoreUnavailable) as error:
             log.warning("checkpoint.not_mirrored", error=str(error))
             return None
-        if stored is None or not self._settings.train_comes_home:
+        if stored is None or not self._settings.train.comes_home:
             return None
         done_ratio = stored.step / train_config(train_job(record), gpus=1).steps
-        policy = train_policy(self._settings, self._ledger.training.speeds())
-        return policy.goes_home(record, self._ledger.placing.view(), done_ratio=done_ratio)
+        policy = train_policy(self._settings, self._ledger.placement.training_speeds())
+        return policy.goes_home(record, self._ledger.placement.view(), done_ratio=done_ratio)
 
     def may_move(self, call: DueCall) -> bool:
         """Whether another GPU class than the call's would do: not if whoever sent the job named one."""
@@ -99,7 +99,7 @@ class TrainFollowing:
     def _record(self, call: DueCall) -> JobRecord | None:
         """The job, as long as the call's attempt is its newest."""
         try:
-            record = self._ledger.desk.get(call.job_id)
+            record = self._ledger.jobs.get(call.job_id)
         except JobNotFound:
             return None
         return record if record.attempt == call.attempt else None

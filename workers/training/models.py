@@ -30,12 +30,12 @@ def bring_model(resources: Resources, job_id: str) -> None:
         ArtifactStoreUnavailable: S3 did not give it.
     """
     try:
-        record = resources.ledger.desk.get(job_id)
+        record = resources.ledger.jobs.get(job_id)
     except JobNotFound as error:
         raise NoTrainedModel(job_id, "there is no such job") from error
     if record.state is not State.COMPLETED:
         raise NoTrainedModel(job_id, f"it is {record.state}")
-    root = resources.settings.train_folder / "models"
+    root = resources.settings.train.folder / "models"
     os.environ[CHECKPOINTS_VARIABLE] = str(root)
     folder = job_folder(root, DIFFUSION_TRANSFORMER, created_on(record), job_id)
     touch(folder)

@@ -47,9 +47,9 @@ class TrainOnModal:
     def __init__(self, resources: Resources, volume: CheckpointVolume | None = None) -> None:
         self._resources = resources
         self._settings = resources.settings
-        self._training = resources.ledger.training
+        self._ledger = resources.ledger
         self._store = CheckpointStore(resources.artifacts)
-        self._volume = volume or CheckpointVolume(environment=resources.settings.modal_environment)
+        self._volume = volume or CheckpointVolume(environment=resources.settings.modal.environment)
 
     def prepare(self, record: JobRecord) -> TrainRequest:
         """What a record's attempt asks for; the volume has what it needs when this returns.
@@ -63,7 +63,7 @@ class TrainOnModal:
         config = train_config(job, gpus=parse_gpu(record.gpu).count if record.gpu else None)
         folder = folder_on_volume(config, created_on(record), record.id)
         check_bucket(self._settings, config.dataset)
-        data = data_on_modal(config.dataset, self._settings.modal_data_bucket)
+        data = data_on_modal(config.dataset, self._settings.train.modal_data_bucket)
         with self._held(record):
             self._seed(record, folder)
             classifier = self._seed_classifier(job.classifier) if job.classifier else None
@@ -73,9 +73,9 @@ class TrainOnModal:
             folder=folder,
             data=data,
             classifier=classifier,
-            stop_after_s=self._settings.train_segment_s,
-            threads=self._settings.train_threads,
-            git_revision=self._settings.git_revision,
+            stop_after_s=self._settings.train.segment_s,
+            threads=self._settings.train.threads,
+            git_revision=self._settings.train.git_revision,
         )
 
     def mirror(self, record: JobRecord) -> StoredCheckpoint | None:
@@ -131,7 +131,7 @@ class TrainOnModal:
     def _note(self, record: JobRecord, rows: list[dict[str, Any]], speed: tuple[str, float] | None = None) -> None:
         """Rows are for whoever watches: a ledger that is away delays them, and nothing else."""
         try:
-            self._training.note(record.id, record.attempt, rows, speed=speed)
+            self._ledger.attempts.note_training(record.id, record.attempt, rows, speed=speed)
         except LedgerError as error:
             log.warning("training.not_told", error=str(error))
 
@@ -173,7 +173,7 @@ class TrainOnModal:
         def hold() -> None:
             while True:
                 try:
-                    if not self._training.hold_spawn(record.id, record.attempt, lease_s=_HOLD_FOR_S):
+                    if not self._ledger.modal_calls.hold_spawn(record.id, record.attempt, lease_s=_HOLD_FOR_S):
                         lost.set()
                         return
                 except LedgerError as error:

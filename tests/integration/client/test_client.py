@@ -44,7 +44,7 @@ class Recorder:
 
 def settings_on(server: RedisServer) -> overspill.LedgerSettings:
     return overspill.LedgerSettings.model_validate(
-        {"ledger_url": server.url(0), "broker_url": server.url(6), "ledger_prefix": "{c" + uuid4().hex[:8] + "}"}
+        {"url": server.url(0), "broker_url": server.url(6), "prefix": "{c" + uuid4().hex[:8] + "}"}
     )
 
 
@@ -219,9 +219,9 @@ def test_the_functions_use_the_environment_also_after_a_fork(
     # given
     environment = {
         **os.environ,
-        "OVERSPILL_LEDGER_URL": settings.ledger_url.get_secret_value(),
+        "OVERSPILL_LEDGER_URL": settings.url.get_secret_value(),
         "OVERSPILL_BROKER_URL": settings.broker_url.get_secret_value(),
-        "OVERSPILL_LEDGER_PREFIX": settings.ledger_prefix,
+        "OVERSPILL_LEDGER_PREFIX": settings.prefix,
     }
     with redis.Redis.from_url(settings.broker_url.get_secret_value()) as broker:
         broker.flushdb()
@@ -237,7 +237,7 @@ def test_the_functions_use_the_environment_also_after_a_fork(
         # then
         assert (done.returncode, done.stdout, done.stderr) == (0, "cancelled\n", "")
         assert broker.llen("render") == 2
-    assert [str(record.state) for record in ledger.desk.page(Kind.RENDER, newest_first=False).records] == [
+    assert [str(record.state) for record in ledger.jobs.page(Kind.RENDER, newest_first=False).records] == [
         "cancelled",
         "queued",
     ]
@@ -304,4 +304,4 @@ def test_many_threads_share_one_client(settings: overspill.LedgerSettings, ledge
             thread.start()
         for thread in threads:
             thread.join(30)
-    assert len(ledger.desk.page(Kind.RENDER).records) == 16
+    assert len(ledger.jobs.page(Kind.RENDER).records) == 16

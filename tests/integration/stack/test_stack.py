@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from infra.celery_config import queue_names
-from ledger import Kind, LedgerSettings, State
+from ledger import Kind, State
 from ledger.store import Ledger
 from overspill.cli.checks.finding import Health
 from overspill.dev.errors import AlreadyRunning
@@ -22,6 +22,7 @@ from overspill.dev.stack import Stack, StackOptions
 from overspill.dev.state_folder import read_environment
 from tests.support.chromium import page_after_scripts
 from tests.support.otlp_receiver import OtlpReceiver
+from tests.support.settings import ledger_settings_of
 from tests.support.stack import REPOSITORY, overspill_command, processes_of
 from tests.support.waiting import until
 
@@ -118,7 +119,7 @@ def test_the_doctor_is_content_with_the_stack(stack: Stack) -> None:
 def test_a_mistake_is_one_sentence_and_leaves_no_trace(stack: Stack, arguments: list[str], names: str) -> None:
     # given the jobs that there are
     with ledger_of(stack) as ledger:
-        before = len(ledger.desk.page(Kind.RENDER, limit=100).records)
+        before = len(ledger.jobs.page(Kind.RENDER, limit=100).records)
         # when a command is given wrongly
         answer = Answer(stack, *arguments)
         # then one sentence on stderr names what is wrong, and nothing else happens
@@ -127,7 +128,7 @@ def test_a_mistake_is_one_sentence_and_leaves_no_trace(stack: Stack, arguments: 
         assert answer.err.startswith("overspill: ")
         assert names in answer.err
         assert answer.err.count("\n") == 1
-        assert len(ledger.desk.page(Kind.RENDER, limit=100).records) == before
+        assert len(ledger.jobs.page(Kind.RENDER, limit=100).records) == before
 
 
 def asked(stack: Stack, *, prompt: str, burst: str, **headers: str) -> str:
@@ -141,12 +142,12 @@ def asked(stack: Stack, *, prompt: str, burst: str, **headers: str) -> str:
     )
     job_id = str(answer.json()["id"])
     with ledger_of(stack) as ledger:
-        until(lambda: ledger.desk.get(job_id).state, lambda state: state is State.COMPLETED, timeout_s=90)
+        until(lambda: ledger.jobs.get(job_id).state, lambda state: state is State.COMPLETED, timeout_s=90)
     return job_id
 
 
 def ledger_of(stack: Stack) -> Ledger:
-    return Ledger(LedgerSettings.model_validate({"ledger_url": stack.environment["OVERSPILL_LEDGER_URL"]}))
+    return Ledger(ledger_settings_of({"ledger_url": stack.environment["OVERSPILL_LEDGER_URL"]}))
 
 
 def flower_json(stack: Stack, path: str) -> Any:

@@ -19,6 +19,7 @@ from ledger import Kind, Ledger, TrainJob
 from ledger.models import JobRecord
 from ledger.nudges import decide
 from overspill.dev.stack import Stack
+from tests.support.settings import settings_from
 from tests.support.stack import REPOSITORY, running_stack
 from tests.support.waiting import until
 
@@ -57,7 +58,7 @@ class Trainer:
     def submit(self, **fields: Any) -> str:
         """A train job, and its nudge."""
         job = TrainJob.model_validate({**RUN, **fields})
-        job_id = self.ledger.desk.submit(job, source="client").job_id
+        job_id = self.ledger.jobs.submit(job, source="client").job_id
         nudger = CeleryNudger(self.settings)
         nudger.send(decide(Kind.TRAIN))
         nudger.close()
@@ -65,7 +66,7 @@ class Trainer:
 
     def when(self, job_id: str, seen: Callable[[JobRecord], bool], *, timeout_s: float = 60) -> JobRecord:
         """Wait until a job looks so."""
-        return until(lambda: self.ledger.desk.get(job_id), seen, timeout_s=timeout_s)
+        return until(lambda: self.ledger.jobs.get(job_id), seen, timeout_s=timeout_s)
 
     def ended(self, job_id: str, *, timeout_s: float = 150) -> JobRecord:
         """Wait for a job's end."""
@@ -74,7 +75,7 @@ class Trainer:
     def checkpoint_told(self, job_id: str, *, timeout_s: float = 60) -> None:
         """Wait until a run has told of a checkpoint."""
         until(
-            lambda: self.ledger.training.rows(job_id),
+            lambda: self.ledger.attempts.training_rows(job_id),
             lambda rows: any(row["kind"] == "checkpoint" for row in rows),
             timeout_s=timeout_s,
         )
@@ -94,13 +95,8 @@ class Trainer:
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
     folder = tmp_path_factory.mktemp("stack")
     with running_stack(folder, settings=SETTINGS, train=True) as stack:
-        fields = {
-            name.removeprefix("OVERSPILL_").lower(): value
-            for name, value in stack.process_environment.items()
-            if name.startswith("OVERSPILL_")
-        }
-        values = Settings.model_validate(fields)
-        with Ledger(values) as ledger:
+        values = settings_from(stack.process_environment)
+        with Ledger(values.ledger) as ledger:
             yield Trainer(stack, values, ledger, ArtifactStore(values))
 
 

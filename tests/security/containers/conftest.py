@@ -8,10 +8,9 @@ import modal
 import pytest
 
 from ledger import Ledger
-from ledger.following import SpawnRate
 from ledger.outcomes import DueCall
 from tests.integration.workers.conftest import s3
-from tests.support.ledgers import MODAL, fresh_ledger, place, submit
+from tests.support.ledgers import MODAL, claim_spawns, fresh_ledger, place, submit
 from tests.support.modal_command import run_modal
 from tests.support.modal_local import start_modal_local
 from tests.support.overflow import Plane, client_of
@@ -60,8 +59,7 @@ def running_call(ledger: Ledger, **job: object) -> DueCall:
     """A call that is at work, as a follower has it."""
     job_id = submit(ledger, **{"prompt": "a lighthouse", **job})
     place(ledger, MODAL)
-    rate = SpawnRate(per_s=1000, burst=1000)
-    (claimed,) = ledger.following.claim_spawns(worker="t", limit=1, lease_s=60, rate=rate).records
-    assert ledger.calls.record_call(job_id, claimed.attempt, call_id="fc-1", first_check_s=0, deadline_s=600)
-    (due,) = ledger.following.claim_due(limit=1, lease_s=60).calls
+    (claimed,) = claim_spawns(ledger, worker="t", limit=1, lease_s=60)
+    assert ledger.modal_calls.record_call(job_id, claimed.attempt, call_id="fc-1", first_check_s=0, deadline_s=600)
+    (due,) = ledger.modal_calls.claim_due(limit=1, lease_s=60).calls
     return due

@@ -66,7 +66,7 @@ def _complete(completer: Completer, ledger: Ledger, call: Any, value: dict[str, 
     )
     assert completer.complete(call, CallSucceeded(envelope), None, noticed_ms=call.now_ms + 1000)
     assert ledger.audit(ROOMY) == []
-    return ledger.desk.attempt(call.job_id, 1)["outcome"]
+    return ledger.jobs.attempt(call.job_id, 1)["outcome"]
 
 
 def _inline(video: bytes, thumbnail: bytes | None = None, sha256: str = "") -> dict[str, Any]:
@@ -97,7 +97,7 @@ def test_what_is_not_the_video_is_not_published(completer: Completer, ledger: Le
     assert _complete(completer, ledger, straight, said) == "bad_envelope"
     # Then neither is published, and what was put is to be deleted
     for call in (inline, straight):
-        record = ledger.desk.get(call.job_id)
+        record = ledger.jobs.get(call.job_id)
         assert (record.state, record.artifact) == (State.FAILED, None)
     assert ledger.deletions.pending(Store.S3) >= 1
 
@@ -116,7 +116,7 @@ def test_a_good_one_is_published_under_the_hash_of_its_bytes(completer: Complete
     said = _put(completer, straight.job_id, video=GOOD, thumbnail=WEBP)
     assert _complete(completer, ledger, straight, said) == "completed"
     for call in (inline, straight):
-        artifact = ledger.desk.get(call.job_id).artifact
+        artifact = ledger.jobs.get(call.job_id).artifact
         assert artifact is not None
         assert (artifact.sha256, artifact.size_bytes) == (hashlib.sha256(GOOD).hexdigest(), len(GOOD))
 
@@ -134,7 +134,7 @@ def test_what_a_container_says_of_its_bytes_is_not_believed(completer: Completer
     said = _put(completer, again.job_id, video=GOOD)
     said["uploaded"]["video"].update(sha256="0" * 64, was_there=True, bytes=5)
     assert _complete(completer, ledger, again, said) == "completed"
-    artifact = ledger.desk.get(again.job_id).artifact
+    artifact = ledger.jobs.get(again.job_id).artifact
     assert artifact is not None
     assert (artifact.sha256, artifact.size_bytes) == (hashlib.sha256(GOOD).hexdigest(), len(GOOD))
 

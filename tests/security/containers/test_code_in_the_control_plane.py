@@ -51,7 +51,7 @@ def test_nothing_that_a_container_sends_is_run(plane: Plane, tmp_path: Path, way
         plane.attempt_ended(again, timeout_s=40)
     # And nothing was run
     assert not mark.exists()
-    assert plane.ledger.desk.get(again).state is State.FAILED
+    assert plane.ledger.jobs.get(again).state is State.FAILED
 
 
 def test_one_poisoned_item_does_not_take_the_others_of_its_batch(plane: Plane, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_one_poisoned_item_does_not_take_the_others_of_its_batch(plane: Plane, t
     ids = [plane.placed(f"{way} {mark}") for way in ("queue", "dict_value", "dict_key")]
     assert plane.spawn() == {"spawned": 3}
     for job_id in ids:
-        call_id = plane.ledger.desk.attempt(job_id, 1)["call_id"]
+        call_id = plane.ledger.jobs.attempt(job_id, 1)["call_id"]
         with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever it is, it has ended then
             assert modal.FunctionCall.from_id(call_id, client=plane.modal._client).get(timeout=40) is None
     secret = plane.ledger.container_secret()

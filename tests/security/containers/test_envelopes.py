@@ -128,8 +128,8 @@ def test_an_answer_with_an_odd_part_ends_its_attempt_and_settles_it(
     # When it answers so
     _completed(completer, call, BAD[name])
     # Then its attempt has ended by name, nothing is reserved for it, and the books are in order
-    assert ledger.desk.attempt(call.job_id, 1)["outcome"] == "bad_envelope"
-    assert ledger.desk.get(call.job_id).state is State.FAILED
+    assert ledger.jobs.attempt(call.job_id, 1)["outcome"] == "bad_envelope"
+    assert ledger.jobs.get(call.job_id).state is State.FAILED
     assert ledger.audit(ROOMY) == []
 
 
@@ -137,7 +137,7 @@ def test_an_answer_with_an_odd_part_ends_its_attempt_and_settles_it(
 def test_an_odd_text_is_made_valid_and_the_job_completes(ledger: Ledger, completer: Completer, odd: str) -> None:
     call = running_call(ledger)
     _completed(completer, call, _with("value.measurements.note", odd))
-    assert ledger.desk.get(call.job_id).state is State.COMPLETED
+    assert ledger.jobs.get(call.job_id).state is State.COMPLETED
     assert ledger.audit(ROOMY) == []
 
 
@@ -150,7 +150,7 @@ def test_an_odd_error_ends_its_attempt(ledger: Ledger, completer: Completer, odd
     outcome = classify(answer)
     assert isinstance(outcome, CallFailed)
     assert completer.complete(call, outcome, None, noticed_ms=call.now_ms + 1000)
-    assert ledger.desk.attempt(call.job_id, 1)["outcome"] == "error"
+    assert ledger.jobs.attempt(call.job_id, 1)["outcome"] == "error"
     assert ledger.audit(ROOMY) == []
 
 
@@ -180,15 +180,15 @@ def test_what_a_script_cannot_take_leaves_no_half_written_books(ledger: Ledger, 
     ledger.attempts.complete(delivered.job_id, 1, artifact=artifact, measurements={text: [text]}, usage=usage)
     ledger.attempts.fail(failed.job_id, 1, cause=Cause.ERROR, message=text, max_attempts=1, jitter=0)
     # Then they have ended
-    assert ledger.desk.get(delivered.job_id).state is State.COMPLETED
-    assert ledger.desk.get(failed.job_id).state is State.FAILED
+    assert ledger.jobs.get(delivered.job_id).state is State.COMPLETED
+    assert ledger.jobs.get(failed.job_id).state is State.FAILED
     assert ledger.audit(ROOMY) == []
 
 
 def test_measurements_that_are_no_json_are_refused_before_anything_is_written(ledger: Ledger) -> None:
     call = running_call(ledger)
     ledger.attempts.begin_delivery(call.job_id, 1)
-    before = ledger.desk.attempt(call.job_id, 1)
+    before = ledger.jobs.attempt(call.job_id, 1)
     runner = ledger.attempts._runner
     for measurements, artifact in (('{"a": "\\ud800"}', "{}"), ("{}", "no JSON"), ("", "{}")):
         with pytest.raises(Exception, match=r"complete|script|JSON|Expected"):  # Redis's own
@@ -196,5 +196,5 @@ def test_measurements_that_are_no_json_are_refused_before_anything_is_written(le
                 "complete", id=call.job_id, attempt=1, artifact=artifact, measurements=measurements,
                 cost_usd_micros=5, usage=None,
             )  # fmt: skip
-    assert ledger.desk.attempt(call.job_id, 1) == before
+    assert ledger.jobs.attempt(call.job_id, 1) == before
     assert ledger.audit(ROOMY) == []

@@ -11,6 +11,7 @@ from modal_apps import announce
 from modal_apps.announce import Announcement, ContainerStart, entry_of, parse_entry
 from modal_apps.hints import CallHint, parse_hint
 from modal_apps.signing import attempt_key
+from tests.support.ledgers import claim_spawns
 from tests.support.overflow import Plane
 from workers.overflow.orphans import OrphanSweep
 
@@ -106,9 +107,9 @@ def test_a_container_cannot_have_another_call_stopped_or_followed(plane: Plane) 
     # Given a call that is at work, and one that the ledger waits for
     victim = plane.placed("works 0")
     assert plane.spawn() == {"spawned": 1}
-    victims_call = plane.ledger.desk.attempt(victim, 1)["call_id"]
+    victims_call = plane.ledger.jobs.attempt(victim, 1)["call_id"]
     waiting = plane.placed("waits 0")
-    plane.ledger.calls.claim_spawns(worker="t", limit=1, lease_s=60)
+    claim_spawns(plane.ledger, worker="t", limit=1, lease_s=60)
     # When a container that knows only its own key announces in the name of others: of a job that was never, so that the
     # victim's call would be stopped as nobody's; of the waiting attempt, and of the victim's, to be followed instead
     own = attempt_key(plane.ledger.container_secret(), "video_own", 1)
@@ -123,8 +124,8 @@ def test_a_container_cannot_have_another_call_stopped_or_followed(plane: Plane) 
             asyncio.run(OrphanSweep(plane.ledger, plane.modal, plane.settings, owner="test").sweep())
             assert asyncio.run(plane.modal.announcement(forged.job_id, forged.attempt)) is None
     # Then nothing has come of it
-    assert plane.ledger.desk.attempt(victim, 1)["call_id"] == victims_call
-    assert "call_id" not in plane.ledger.desk.attempt(waiting, 1)
-    cancelled = [event.event for event in plane.ledger.desk.history(victim) if event.event.startswith("call.")]
+    assert plane.ledger.jobs.attempt(victim, 1)["call_id"] == victims_call
+    assert "call_id" not in plane.ledger.jobs.attempt(waiting, 1)
+    cancelled = [event.event for event in plane.ledger.jobs.history(victim) if event.event.startswith("call.")]
     assert "call.orphan_found" not in cancelled
     assert plane.admin.call(victims_call)["state"] != "cancelled"

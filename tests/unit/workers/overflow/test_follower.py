@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from infra.settings import Settings
-from ledger.following import Release, Shares, StoredBreaker
 from ledger.models import Kind
 from ledger.outcomes import DueCall, DueCalls
+from ledger.polling import Release, Shares, StoredBreaker
 from modal_apps.announce import Announcement
 from modal_apps.hints import CallHint
-from workers.overflow import follower
+from workers.overflow import follower, poller
 from workers.overflow.breaker import BreakerRules, Gate
 from workers.overflow.follower import Follower
 from workers.overflow.modal_sdk.port import PollResult, StillRunning
@@ -32,7 +32,7 @@ class _Ledger:
     """Hands the calls out once a run, and tells when all were given back."""
 
     def __init__(self) -> None:
-        self.calls = self.sweeps = self.following = self
+        self.modal_calls = self.maintenance = self.modal_calls = self
         self.due = list(CALLS)
         self.released: set[str] = set()
         self.all_back = threading.Event()
@@ -58,7 +58,7 @@ class _Ledger:
     def share_partitions(self, **_: Any) -> Shares:
         return Shares([0], 1)
 
-    def release(self, releases: Sequence[Release]) -> list[str]:
+    def release_claims(self, releases: Sequence[Release]) -> list[str]:
         if self.release_raises and any(one.job_id == "video_3" for one in releases):
             raise ValueError("a release that cannot be written")
         self.released |= {one.job_id for one in releases}
@@ -101,11 +101,11 @@ def _run(ledger: _Ledger) -> _Ledger:
     return ledger
 
 
-def test_it_polls_everything_again_in_a_second_loop() -> None:
+def test_it_polls_everything_again_in_a_second_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a follower that may ask Modal one thing at a time, so that looks queue up
     ledger = _Ledger()
-    values = Settings.model_validate({"follow_concurrency": 1})
-    resources = Resources(values, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
+    monkeypatch.setattr(poller, "CONCURRENCY", 1)
+    resources = Resources(Settings(), ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
     gate = Gate(ledger, BreakerRules())  # type: ignore[arg-type]  # the same
     followed = Follower(resources, _Modal(), gate)  # type: ignore[arg-type]  # only polls are made
 
