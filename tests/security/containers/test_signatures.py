@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from ledger import Ledger
+from ledger import Ledger, LedgerUnavailable
 from modal_apps import announce
 from modal_apps.announce import Announcement, ContainerStart, entry_of, parse_entry
 from modal_apps.hints import CallHint, parse_hint
 from modal_apps.signing import attempt_key
 from tests.support.ledgers import claim_spawns
 from tests.support.overflow import Plane
+from workers.overflow.modal_sdk import client
+from workers.overflow.modal_sdk.client import ModalSdk
 from workers.overflow.orphans import OrphanSweep
 
 SECRET = b"s" * 32
@@ -129,3 +131,26 @@ def test_a_container_cannot_have_another_call_stopped_or_followed(plane: Plane) 
     cancelled = [event.event for event in plane.ledger.jobs.history(victim) if event.event.startswith("call.")]
     assert "call.orphan_found" not in cancelled
     assert plane.admin.call(victims_call)["state"] != "cancelled"
+
+
+def test_a_ledger_that_was_wiped_has_another_secret_and_that_one_is_soon_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a way to Modal that has asked for the secret
+    secrets: list[Any] = [b"a" * 32, LedgerUnavailable("redis", "away"), b"b" * 32]
+
+    def secret() -> bytes:
+        found = secrets.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return bytes(found)
+
+    sdk = ModalSdk(app_name="a", environment=None, max_result_bytes=1, secret=secret)
+
+    def key() -> str | None:
+        return asyncio.run(sdk._key_of())("video_1", 1)
+
+    first = key()
+    assert (first, key()) == (attempt_key(b"a" * 32, "video_1", 1), first)
+    # When it is asked for again while the ledger is away, then the known one is good; and after that, the new one
+    monkeypatch.setattr(client, "SECRET_GOOD_FOR_S", -1.0)
+    assert key() == first
+    assert key() == attempt_key(b"b" * 32, "video_1", 1)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ import structlog
 from modal.exception import Error as ModalError
 from modal.exception import NotFoundError
 
+from ledger import LedgerError
 from ledger.models import Kind
 from modal_apps.announce import ANNOUNCEMENTS_DICT, Announcement, announcement_key, parse_entry
 from modal_apps.gpus import parse as parse_gpu
@@ -39,6 +41,8 @@ log = structlog.get_logger(__name__)
 ANSWER_TIMEOUT_S = 30.0
 #: Before the GPU class, in the key of a training handle.
 _TRAIN = "train "
+#: The secret is asked for again after this, seconds: a ledger that was wiped has another one.
+SECRET_GOOD_FOR_S = 60.0
 #: Beyond the time that a long poll was given, seconds.
 _LONG_POLL_MARGIN_S = 10.0
 
@@ -68,8 +72,8 @@ class ModalSdk:
             max_result_bytes: a larger result is not fetched.
             trainer_app: the trainer's app.
             client: another account's, or another server's; None: the one of the environment.
-            secret: makes the keys with which calls sign what they say of themselves. It is asked for once, and may
-                block. None: nothing is signed, and nothing is checked.
+            secret: makes the keys with which calls sign what they say of themselves. Asked for now and then; may block.
+                None: nothing is signed, and nothing is checked.
         """
         bound_results(max_result_bytes)
         mark_origins()
@@ -77,6 +81,7 @@ class ModalSdk:
         self._client = client
         self._secret = secret
         self._known_secret: bytes | None = None
+        self._asked_at = 0.0
         self._app_name = app_name
         self._trainer_app = trainer_app
         self._environment = environment
@@ -267,8 +272,13 @@ class ModalSdk:
         """The keys of attempts."""
         if self._secret is None:
             return no_key
-        if self._known_secret is None:
-            self._known_secret = await asyncio.to_thread(self._secret)
+        if self._known_secret is None or time.monotonic() - self._asked_at > SECRET_GOOD_FOR_S:
+            try:
+                self._known_secret = await asyncio.to_thread(self._secret)
+            except LedgerError:
+                if self._known_secret is None:
+                    raise
+            self._asked_at = time.monotonic()
         return partial(attempt_key, self._known_secret)
 
     async def _signing(self, attempt_of: tuple[str, int]) -> tuple[str, int] | tuple[str, int, str]:
