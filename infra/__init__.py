@@ -3,7 +3,7 @@
 What lives here
     settings, overflow_settings, training_settings   every setting, declared once
     logs, tracing                                    what a process tells about itself
-    artifacts                                        objects in S3
+    artifacts, mp4                                   objects in S3; whether one is the video that was asked for
     broker, celery_config, nudging, transport        Celery on Redis as we use it
     background, retrying                             a service in a thread; an operation that is tried again
 

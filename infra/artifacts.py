@@ -1,7 +1,8 @@
 """Artifacts in S3, under a key made of job and attempt, so that no two attempts ever write the same object."""
 
+import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,8 @@ import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.mp4 import Mp4Probe, NotTheVideo, VideoWanted
+from infra.mp4 import check as check_video
 from infra.settings import Settings
 from ledger.models import Artifact
 from modal_apps.uploads import UploadAddress
@@ -28,6 +31,8 @@ Variant = Literal["video", "thumbnail"]
 LONGEST_PRESIGN_S = 604_800
 #: What is read of an object at a time, bytes.
 READ_BYTES = 1024 * 1024
+#: A picture of at most 640 pixels is smaller, bytes.
+MOST_THUMBNAIL_BYTES = 16 * 1024**2
 
 
 class ArtifactStoreUnavailable(Exception):
@@ -56,6 +61,14 @@ class UploadNotWhole(Exception):
         self.key = key
         self.found = found
         super().__init__(f"expected {key} as the container said it had put it, found {found}; it is rendered again.")
+
+
+class UploadTooLarge(Exception):
+    """A container has put an object that is larger than any honest one."""
+
+    def __init__(self, key: str, most_bytes: int) -> None:
+        self.key = key
+        super().__init__(f"expected {key} with at most {most_bytes} bytes, found more.")
 
 
 @dataclass(frozen=True)
@@ -156,38 +169,66 @@ class ArtifactStore:
             for file, (name, content_type) in files.items()
         }
 
-    def uploaded_video(self, job_id: str, attempt: int, uploaded: Mapping[str, Mapping[str, Any]]) -> Artifact:
-        """The artifact that a container put itself, checked against what it said of it.
+    def uploaded_video(
+        self, job_id: str, attempt: int, uploaded: Mapping[str, Mapping[str, Any]], wanted: VideoWanted | None = None
+    ) -> Artifact:
+        """The artifact that a container put itself. Its bytes are read here: what the container says is a claim.
 
         Args:
             job_id: the job.
             attempt: its attempt.
             uploaded: file -> `bytes`, `sha256`, `md5`, as `modal_apps.uploads.upload` returns them.
+            wanted: what was asked for; None: any bytes will do.
 
         Raises:
             UploadNotWhole: what lies there is not what was said to be put.
+            UploadTooLarge: it is larger than any honest file of its kind.
+            NotTheVideo: it is no MP4, or not the one that was asked for.
             ArtifactStoreUnavailable: S3 did not answer.
             KeyError: a part is missing.
         """
         folder = f"render/{job_id}/{attempt}"
         key = f"{folder}/video.mp4"
         thumbnail_key = f"{folder}/thumbnail.webp" if "thumbnail" in uploaded else None
-        size_bytes, sha256 = self._checked(key, uploaded["video"])
+        probing = Mp4Probe() if wanted is not None else None
+        most_bytes = wanted.most_bytes if wanted is not None else None
+        size_bytes, sha256 = self._read_back(
+            key, uploaded["video"], most_bytes=most_bytes, on_chunk=probing.feed if probing is not None else _ignored
+        )
+        if probing is not None and wanted is not None:
+            check_video(probing.finish(), wanted)
         if thumbnail_key is not None:
-            self._checked(thumbnail_key, uploaded["thumbnail"])
+            picture = bytearray()
+            self._read_back(
+                thumbnail_key, uploaded["thumbnail"], most_bytes=MOST_THUMBNAIL_BYTES, on_chunk=picture.extend
+            )
+            if wanted is not None:
+                check_picture(picture)
         return Artifact(bucket=self.bucket, key=key, thumbnail_key=thumbnail_key, size_bytes=size_bytes, sha256=sha256)
 
-    def _checked(self, key: str, said: Mapping[str, Any]) -> tuple[int, str]:
-        """Size and SHA-256 of what that somebody else put: by its ETag, or, where that is no MD5, by reading it."""
+    def uploaded_keys(self, job_id: str, attempt: int) -> list[str]:
+        """Where a container may have put an attempt's files."""
+        return [f"render/{job_id}/{attempt}/{name}" for name in ("video.mp4", "thumbnail.webp")]
+
+    def _read_back(
+        self,
+        key: str,
+        said: Mapping[str, Any],
+        *,
+        most_bytes: int | None,
+        on_chunk: Callable[[bytes], object],
+    ) -> tuple[int, str]:
+        """Size and SHA-256 of what somebody else put, by reading it."""
         try:
-            head = self._client.head_object(Bucket=self.bucket, Key=key)
-            if head["ContentLength"] == said["bytes"] and head["ETag"].strip('"') == said["md5"]:
-                return int(said["bytes"]), str(said["sha256"])
             body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
             digest, size_bytes = hashlib.sha256(), 0
-            for chunk in body.iter_chunks(READ_BYTES):
-                digest.update(chunk)
-                size_bytes += len(chunk)
+            with contextlib.closing(body):
+                for chunk in body.iter_chunks(READ_BYTES):
+                    size_bytes += len(chunk)
+                    if most_bytes is not None and size_bytes > most_bytes:
+                        raise UploadTooLarge(key, most_bytes)
+                    digest.update(chunk)
+                    on_chunk(chunk)
         except ClientError as error:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.NOT_FOUND:
                 raise UploadNotWhole(key, "nothing") from error
@@ -306,6 +347,20 @@ class ArtifactStore:
             ),
         )
         return client
+
+
+def check_picture(body: bytes | bytearray) -> None:
+    """That a thumbnail is a WebP, by its own words.
+
+    Raises:
+        NotTheVideo: it is something else.
+    """
+    if body[:4] != b"RIFF" or body[8:12] != b"WEBP" or len(body) > MOST_THUMBNAIL_BYTES:
+        raise NotTheVideo("a thumbnail in WebP", "something else")
+
+
+def _ignored(_: bytes) -> None:
+    """A chunk that nobody probes."""
 
 
 @contextmanager

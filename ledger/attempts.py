@@ -1,6 +1,5 @@
 """What the holder of an attempt does: start, renew, deliver, complete, fail. Every verb carries the fencing token."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from ledger.errors import UnknownOutcome
 from ledger.models import Artifact, JobRecord, Kind, record_from_fields
 from ledger.outcomes import Completed, Delivering, Failed, Lost, Renewed, Requeued, Stale
 from ledger.retries import RULES, Cause, RetryRule, memory_named_in
+from ledger.scripts import as_json
 from ledger.training import TrainingRuns
 
 
@@ -100,8 +100,8 @@ class Attempts(TrainingRuns):
             "complete",
             id=job_id,
             attempt=attempt,
-            artifact=json.dumps(asdict(artifact)),
-            measurements=json.dumps(dict(measurements)),
+            artifact=as_json(asdict(artifact)),
+            measurements=as_json(dict(measurements)),
             cost_usd_micros=cost_usd_micros,
             usage=usage.to_wire() if usage else None,
         )

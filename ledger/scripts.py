@@ -79,6 +79,14 @@ def _as_set(words: Iterable[str]) -> str:
     return "{ " + ", ".join(f"{word} = true" for word in words) + " }"
 
 
+def as_json(value: object) -> str:
+    """JSON that Redis reads: a lone surrogate, which is no text and which Redis's JSON refuses, becomes `?`."""
+    text = json.dumps(value, separators=(",", ":"))
+    if "\\ud" not in text:  # (each surrogate is escaped so, those of a pair too)
+        return text
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace").decode()
+
+
 class ScriptRunner:
     """Calls scripts on one Redis, and turns its errors into ours."""
 
@@ -144,7 +152,7 @@ class ScriptRunner:
         script = self._scripts.get(name)
         if script is None:
             script = self._scripts[name] = self.client.register_script(script_text(name))
-        text = json.dumps(self._constants | arguments, separators=(",", ":"))
+        text = as_json(self._constants | arguments)
         answer = self.guarded(lambda: script(keys=[self._meta_key], args=[text]))
         result: dict[str, Any] = json.loads(answer)
         return result

@@ -1,5 +1,6 @@
 """`Ledger`: all verbs on one connection. Safe to share between threads; made anew after a fork."""
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -94,6 +95,21 @@ class Ledger:
             LedgerUnavailable: none came in time.
         """
         self.runner.guarded(self.client.ping)
+
+    def container_secret(self) -> bytes:
+        """What makes the keys with which Modal calls sign. Random, and made when it is first asked for.
+
+        Raises:
+            LedgerUnavailable: it cannot be read now.
+        """
+
+        def read() -> str:
+            key = f"{self.prefix}:container_secret"
+            self.client.set(key, secrets.token_hex(32), nx=True)
+            found: str = self.client.get(key)  # type: ignore[assignment]  # just set, and never removed
+            return found
+
+        return bytes.fromhex(self.runner.guarded(read))
 
     def refuse_eviction(self) -> None:
         """Raise unless the server keeps every key.

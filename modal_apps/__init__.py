@@ -5,6 +5,8 @@ What lives here
     envelope   the shape in which a remote method answers: a value or a typed error, never a raised exception
     announce   how a call says that it has begun, so that a lost one is found
     hints      what a call says of itself on its way: started, progress, done
+    signing    signatures of what a call says of its attempt; pure
+    wire       checks for what somebody else wrote: types, bounds, valid text; pure
     uploads    how a container puts its files straight into S3, by addresses signed for it
     names      what is deployed under which name
     images     the container images, exactly pinned

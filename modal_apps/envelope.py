@@ -4,10 +4,23 @@ A remote `TimeoutError` would look like "pending" to the caller, a remote `Syste
 unpicklable one would hide what happened. So the method catches everything that it may, and says it in words.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from modal_apps.wire import (
+    LONGEST_S,
+    MOST,
+    WrongPart,
+    fields,
+    flag,
+    moment,
+    name,
+    number,
+    text,
+    whole,
+    whole_or_none,
+)
 
 #: Raised when the shape changes, so that an old container is told from a new one.
 VERSION = 1
@@ -99,37 +112,74 @@ class BadEnvelope(ValueError):
         )
 
 
+#: Containers that died at one call before, at most; Modal starts an input again a few times.
+MOST_EARLIER = 100
+
+
 def parse(wire: object) -> Envelope:
-    """Read an answer.
+    """Read an answer. Its value is of plain types, and is read by whoever knows what was asked for.
 
     Raises:
         BadEnvelope: it is something else.
     """
     if not isinstance(wire, Mapping):
         raise BadEnvelope(f"a value of type {type(wire).__name__}")
-    if wire.get("version") != VERSION:
-        raise BadEnvelope(f"version {wire.get('version')!r}")
+    version = wire.get("version")
+    if isinstance(version, bool) or not isinstance(version, int) or version != VERSION:
+        known = isinstance(version, int) and -MOST <= version <= MOST
+        raise BadEnvelope(f"version {version}" if known else "no version")
     try:
-        error = wire["error"]
-        envelope = Envelope(
-            timings=_timings(wire["timings"]),
-            container_id=str(wire["container_id"]),
-            cold_start=bool(wire["cold_start"]),
-            peak_memory_bytes=int(wire["peak_memory_bytes"]),
-            peak_gpu_memory_bytes=wire["peak_gpu_memory_bytes"],
-            value=wire["value"],
-            error=RemoteError(**error) if error is not None else None,
-            earlier=tuple((str(name), float(at)) for name, at in wire.get("earlier", ())),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as cause:
-        raise BadEnvelope(f"one with a wrong or missing part ({cause!r})") from cause
+        envelope = _parsed(wire)
+    except WrongPart as cause:
+        raise BadEnvelope(f"one with a wrong part ({cause})") from cause
+    except (KeyError, TypeError, ValueError, ArithmeticError) as cause:
+        raise BadEnvelope(f"one with a wrong or missing part ({type(cause).__name__})") from cause
     if (envelope.value is None) == (envelope.error is None):
         raise BadEnvelope("one with not exactly one of value and error")
     return envelope
 
 
+def _parsed(wire: Mapping[str, Any]) -> Envelope:
+    value, error = wire["value"], wire["error"]
+    return Envelope(
+        timings=_timings(fields("timings", wire["timings"])),
+        container_id=name("container_id", wire["container_id"], may_be_empty=True),
+        cold_start=flag("cold_start", wire["cold_start"]),
+        peak_memory_bytes=whole("peak_memory_bytes", wire["peak_memory_bytes"]),
+        peak_gpu_memory_bytes=whole_or_none("peak_gpu_memory_bytes", wire["peak_gpu_memory_bytes"]),
+        value=None if value is None else fields("value", value),
+        error=None if error is None else _error(fields("error", error)),
+        earlier=starts("earlier", wire.get("earlier", [])),
+    )
+
+
+def _error(wire: Mapping[str, Any]) -> RemoteError:
+    return RemoteError(
+        name("cause", wire["cause"]), text("message", wire["message"]), flag("retryable", wire["retryable"])
+    )
+
+
+def starts(part: str, wire: object) -> tuple[tuple[str, float], ...]:
+    """Containers and when each began: (id, seconds since 1970).
+
+    Raises:
+        WrongPart: it is something else.
+    """
+    if not isinstance(wire, list | tuple) or len(wire) > MOST_EARLIER:
+        raise WrongPart(part, f"at most {MOST_EARLIER} containers", wire)
+    found = []
+    for one in wire:
+        if not isinstance(one, list | tuple) or len(one) != 2:  # noqa: PLR2004 - a pair
+            raise WrongPart(part, "pairs of a container and when it began", one)
+        found.append((name(part, one[0], may_be_empty=True), moment(part, one[1])))
+    return tuple(found)
+
+
 def _timings(wire: Mapping[str, Any]) -> Timings:
-    given = {name: float(value) for name, value in wire.items() if value is not None}
-    if not all(math.isfinite(value) for value in given.values()):
-        raise ValueError("a time that is no number")
-    return Timings(**given)
+    return Timings(
+        *(moment(part, wire[part]) for part in ("container_started_at", "started_at", "finished_at")),
+        *(
+            None if wire.get(part) is None else number(part, wire[part], most=LONGEST_S)
+            for part in ("ran_s", "container_age_s")
+        ),
+    )

@@ -16,6 +16,9 @@ from typing import Literal
 
 import modal
 
+from modal_apps.signing import KeyOf, is_signed, no_key, signature
+from modal_apps.wire import name, whole, whole_or_none
+
 #: The Queue of hints, one per Modal environment.
 HINTS_QUEUE = "overspill-hints"
 #: Partitions that the followers share out among them; Modal keeps at most 5,000 items in each.
@@ -27,6 +30,11 @@ PROGRESS_EVERY_S = 2.0
 PROGRESS_STEP_PERCENT = 5
 #: What nobody has taken is dropped by Modal after this, seconds.
 HINT_TTL_S = 3600
+
+#: A longer item is no hint; and no job has so many attempts.
+MOST_CHARS, MOST_ATTEMPTS = 1_000, 999_999
+#: Fields of a hint, without its signature.
+_PARTS = 7
 
 What = Literal["started", "progress", "done"]
 _WHATS: Mapping[object, What] = {"started": "started", "progress": "progress", "done": "done"}
@@ -49,34 +57,44 @@ class CallHint:
     #: How large the result is that is about to come.
     result_bytes: int | None = None
 
-    def to_wire(self) -> str:
-        """As one string: Modal's SDK looks at every part of what it hands on, and a string has none."""
-        return json.dumps(
-            [
-                self.job_id, self.attempt, self.call_id, self.what, self.percent, self.peak_gpu_memory_bytes,
-                self.result_bytes,
-            ]
-        )  # fmt: skip
+    @property
+    def parts(self) -> list[object]:
+        """What is signed."""
+        return [
+            self.job_id, self.attempt, self.call_id, self.what, self.percent, self.peak_gpu_memory_bytes,
+            self.result_bytes,
+        ]  # fmt: skip
+
+    def to_wire(self, key: str = "") -> str:
+        """As one string: Modal's SDK looks at every part of what it hands on, and a string has none.
+
+        Signed with its attempt's key, if there is one.
+        """
+        return json.dumps([*self.parts, signature(key, "hint", self.parts)] if key else self.parts)
 
 
-def parse_hint(wire: object) -> CallHint | None:
-    """Read an item of the queue; None if somebody else put it."""
+def parse_hint(wire: object, key_of: KeyOf = no_key) -> CallHint | None:
+    """Read an item of the queue; None if somebody else put it than the attempt that it names."""
+    if not isinstance(wire, str) or len(wire) > MOST_CHARS:
+        return None
     try:
-        fields = json.loads(wire) if isinstance(wire, str) else None
-    except ValueError:
+        fields = json.loads(wire)
+        if not isinstance(fields, list) or len(fields) not in (_PARTS, _PARTS + 1):
+            return None
+        job_id, attempt, call_id, said, percent, peak, result_bytes, *signed = fields
+        hint = CallHint(
+            name("job_id", job_id),
+            whole("attempt", attempt, most=MOST_ATTEMPTS),
+            name("call_id", call_id),
+            _WHATS[name("what", said)],
+            whole_or_none("percent", percent, most=100),
+            whole_or_none("peak_gpu_memory_bytes", peak),
+            whole_or_none("result_bytes", result_bytes),
+        )
+    except (ValueError, KeyError, RecursionError):
         return None
-    if not isinstance(fields, list) or len(fields) != 7:  # noqa: PLR2004 - the fields of a hint
-        return None
-    job_id, attempt, call_id, said, *numbers = fields
-    what = _WHATS.get(said) if isinstance(said, str) else None
-    plain = isinstance(job_id, str) and isinstance(call_id, str) and _is_whole(attempt)
-    if what is None or not plain or not all(one is None or _is_whole(one) for one in numbers):
-        return None
-    return CallHint(job_id, attempt, call_id, what, *numbers)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    key = key_of(hint.job_id, hint.attempt)
+    return hint if is_signed(key, "hint", hint.parts, signed[0] if signed else None) else None
 
 
 def partition_of(job_id: str) -> int:
@@ -108,11 +126,13 @@ class Hinter:
         attempt: int,
         call_id: str,
         *,
+        key: str = "",
         put: Put = put_into_queue,
         every_s: float = PROGRESS_EVERY_S,
     ) -> None:
         self._job_id, self._attempt, self._call_id = job_id, attempt, call_id
         self._partition = partition_name(partition_of(job_id))
+        self._key = key
         self._put = put
         self._every_s = every_s
         self._news = threading.Condition()
@@ -162,4 +182,4 @@ class Hinter:
 
     def _try(self, hint: CallHint) -> None:
         with contextlib.suppress(Exception):  # a hint may be lost, a render may not
-            self._put(hint.to_wire(), self._partition)
+            self._put(hint.to_wire(self._key), self._partition)

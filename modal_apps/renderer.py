@@ -14,12 +14,13 @@ from engines.memory import peak_memory_bytes
 from engines.render.contract import RenderRequest, RenderResult
 from engines.render.errors import InvalidRenderRequest, RenderCancelled, RenderOutOfMemory, UnknownEngine
 from engines.render.registry import get_engine
-from modal_apps.announce import ContainerStart, announce_or_leave
+from modal_apps.announce import ContainerStart, announce_or_leave, hinter_of
 from modal_apps.container import process_age_s
 from modal_apps.envelope import Envelope, RemoteError, Timings
 from modal_apps.hints import Hinter
 from modal_apps.images import render_image
 from modal_apps.names import RENDERER_APP
+from modal_apps.signing import AttemptOf
 from modal_apps.uploads import UploadAddress, UploadFailed, upload
 
 #: Seconds that an idle container stays. 60 rather than 300 cuts spend by a tenth on short jobs (replayed traces).
@@ -61,22 +62,22 @@ class Renderer:
     def render(
         self,
         request: dict[str, Any],
-        attempt_of: tuple[str, int] | None = None,
+        attempt_of: tuple[str, int] | tuple[str, int, str] | None = None,
         upload_to: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Render one request (`RenderRequest.to_wire()`); the answer is `Envelope.to_wire()`.
 
-        `attempt_of` is the job and the attempt that it is for: the call announces itself under them first, and leaves
-        at once if another call of the same attempt works already. The value holds `mp4`, `thumbnail_webp`, `sha256`
-        and `measurements`; or, with `upload_to` (file -> `UploadAddress.to_wire()`), `uploaded` instead of the files.
+        `attempt_of` is the job and the attempt that it is for, and the key that signs for it: the call announces itself
+        under them first, and leaves at once if another call of the same attempt works already. The value holds `mp4`,
+        `thumbnail_webp`, `sha256` and `measurements`; or, with `upload_to` (file -> `UploadAddress.to_wire()`),
+        `uploaded` instead of the files.
         """
         started_at, began = time.time(), time.monotonic()
         self.inputs_seen += 1
         here = ContainerStart(os.environ.get("MODAL_TASK_ID", ""), self.container_started_at)
-        announced, leaves = announce_or_leave(attempt_of, here)
-        hinter = Hinter(announced.job_id, announced.attempt, announced.call_id) if announced is not None else None
-        if hinter is not None:
-            hinter.start()
+        of = AttemptOf(*attempt_of) if attempt_of is not None else None
+        announced, leaves = announce_or_leave(of, here)
+        hinter = hinter_of(announced, of)
         value, error = _render(request, hinter, upload_to) if leaves is None else (None, leaves)
         peak_gpu_bytes = None if value is None else value["measurements"].get("peak_gpu_memory_bytes")
         if hinter is not None:

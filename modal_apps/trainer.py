@@ -14,13 +14,13 @@ from typing import Any
 import modal
 
 from engines.train.engine import TorchTrainEngine
-from modal_apps.announce import announce_or_leave
+from modal_apps.announce import announce_or_leave, hinter_of
 from modal_apps.container import Container
 from modal_apps.gpu_table import retries_of
 from modal_apps.gpus import GpuClass, parse, parse_resources, training_classes
-from modal_apps.hints import Hinter
 from modal_apps.images import CACHE_PATH, train_image
 from modal_apps.names import CACHE_VOLUME, CHECKPOINTS_VOLUME, TRAINER_APP, TRAINING_CLASS
+from modal_apps.signing import AttemptOf
 from modal_apps.training_run import TrainingRun, evaluate, keep_cache, smoke, unless_open, warm_up
 
 #: Modal's own longest time of one call, seconds. Longer runs are cut into segments that resume.
@@ -100,19 +100,21 @@ class Session:
         warm_up()
 
     @modal.method()
-    def train(self, request: dict[str, Any], attempt_of: tuple[str, int] | None = None) -> dict[str, Any]:
+    def train(
+        self, request: dict[str, Any], attempt_of: tuple[str, int] | tuple[str, int, str] | None = None
+    ) -> dict[str, Any]:
         """Train one segment (`TrainRequest.to_wire()`); the answer is `Envelope.to_wire()`.
 
-        `attempt_of` is the job and the attempt that it is for: the call announces itself under them first, and leaves
-        at once if another call of the same attempt works already. The value is `training_run.segment_value`.
+        `attempt_of` is the job and the attempt that it is for, and the key that signs for it: the call announces itself
+        under them first, and leaves at once if another call of the same attempt works already. The value is
+        `training_run.segment_value`.
         """
         handled = self.container.begin()
-        announced, leaves = announce_or_leave(attempt_of, self.container.here)
+        of = AttemptOf(*attempt_of) if attempt_of is not None else None
+        announced, leaves = announce_or_leave(of, self.container.here)
         if leaves is not None:
             return handled.answer(None, leaves)
-        hinter = Hinter(announced.job_id, announced.attempt, announced.call_id) if announced is not None else None
-        if hinter is not None:
-            hinter.start()
+        hinter = hinter_of(announced, of)
         self.run = TrainingRun(
             self.engine,
             root=Path(CHECKPOINTS_PATH),
@@ -120,7 +122,7 @@ class Session:
             data_root=Path(DATA_PATH),
             volume=checkpoints,
             on_percent=hinter.progress if hinter is not None else lambda _: None,
-            attempt=attempt_of[1] if attempt_of is not None else 0,
+            attempt=of.attempt if of is not None else 0,
         )
         answer = self.run.go(request)
         keep_cache(cache)

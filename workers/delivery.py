@@ -1,11 +1,12 @@
 """Delivery: the result into S3, then the pointer into the ledger. In-house workers and followers deliver alike."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from infra.artifacts import ArtifactStore, Stored, Uploaded, Video
+from infra.artifacts import ArtifactStore, Stored, Uploaded, UploadTooLarge, Video
+from infra.mp4 import NotTheVideo, VideoWanted
 from infra.retrying import retry_while_unavailable
 from infra.tracing import tracing
 from ledger import Ledger, LedgerError
@@ -46,14 +47,16 @@ def deliver(
     result: Video | Uploaded | Stored,
     *,
     measurements: Mapping[str, object],
+    wanted: VideoWanted | None = None,
     cost_usd_micros: int = 0,
     usage: Usage | None = None,
 ) -> Delivered | TooLate:
-    """Publish the result of an attempt, if it is still the newest.
+    """Publish the result of an attempt, if it is still the newest. `wanted`: what `Uploaded` files are checked against.
 
     Raises:
         ArtifactStoreUnavailable: S3 did not take the files.
         UploadNotWhole, KeyError: what the container says that it had put is not there.
+        UploadTooLarge, NotTheVideo: it has put something else; it is deleted.
         LedgerUnavailable: the ledger stayed away; a later attempt or follower does it again.
     """
     begun = retry_while_unavailable(lambda: ledger.attempts.begin_delivery(of.job_id, of.attempt), for_s=PATIENCE_S)
@@ -64,7 +67,7 @@ def deliver(
         case Delivering():
             log.info("job.delivering")
     with tracing().span("put into S3", job_id=of.job_id, attempt=of.attempt):
-        artifact = _stored(artifacts, of, result)
+        artifact = _stored(ledger, artifacts, of, result, wanted)
     published = retry_while_unavailable(
         lambda: ledger.attempts.complete(
             of.job_id,
@@ -89,18 +92,31 @@ def deliver(
 
 def _delete_later(ledger: Ledger, artifact: Artifact) -> None:
     """Nothing points to it. If that cannot be noted, it goes with everything of its job when the job is retired."""
-    keys = filter(None, (artifact.key, artifact.thumbnail_key))
+    _delete_keys_later(ledger, artifact.bucket, list(filter(None, (artifact.key, artifact.thumbnail_key))))
+
+
+def _delete_keys_later(ledger: Ledger, bucket: str, keys: Sequence[str]) -> None:
     try:
-        ledger.deletions.add(Store.S3, [DeleteObject(artifact.bucket, key) for key in keys])
+        ledger.deletions.add(Store.S3, [DeleteObject(bucket, key) for key in keys])
     except LedgerError as error:
-        log.warning("artifact.deletion_not_noted", key=artifact.key, error=str(error))
+        log.warning("artifact.deletion_not_noted", key=keys[0], error=str(error))
 
 
-def _stored(artifacts: ArtifactStore, of: AttemptOf, result: Video | Uploaded | Stored) -> Artifact:
+def _stored(
+    ledger: Ledger,
+    artifacts: ArtifactStore,
+    of: AttemptOf,
+    result: Video | Uploaded | Stored,
+    wanted: VideoWanted | None,
+) -> Artifact:
     match result:
         case Video():
             return artifacts.put_video(of.job_id, of.attempt, result)
         case Uploaded(files):
-            return artifacts.uploaded_video(of.job_id, of.attempt, files)
+            try:
+                return artifacts.uploaded_video(of.job_id, of.attempt, files, wanted)
+            except (NotTheVideo, UploadTooLarge):
+                _delete_keys_later(ledger, artifacts.bucket, artifacts.uploaded_keys(of.job_id, of.attempt))
+                raise
         case Stored(artifact):
             return artifact

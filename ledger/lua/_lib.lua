@@ -33,6 +33,7 @@ Key map (P is the prefix, e.g. {overspill}; times are milliseconds by Redis's TI
   P:slots:<kind>            zset    in-house slots, score = lease_until
   P:spill:<kind>            hash    active (0|1), since_ms: the watermark policy's memory
   P:override                hash    the operator's hand on spilling: mode (auto|on|off), who, why, at_ms, until_ms?
+  P:container_secret        string  makes the keys with which Modal calls sign (ledger/store.py)
   P:quarantine              hash    id -> why its record cannot be read; it is a member of nothing else
   P:counters                hash    "<metric>|<label>=<value>|..." -> whole number; see ledger/metrics.py
   P:gauges                  hash    "<metric>|<labels>" -> "<value> <at_ms>", see ledger/metrics.py

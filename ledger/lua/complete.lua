@@ -24,6 +24,7 @@ end
 if job.state == 'completed' then return reply({ outcome = 'already' }) end
 if job.state ~= 'delivering' then return reply({ outcome = 'stale', state = job.state, attempt = tonumber(job.attempt) }) end
 local measured = cjson.decode(a.measurements)
+cjson.decode(a.artifact)
 must_be_usage(a)
 must_be_legal(job, 'completed')
 redis.call('HSET', attempt_key(a.id, job.attempt), 'measurements', a.measurements)

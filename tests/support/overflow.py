@@ -99,7 +99,11 @@ class Plane:
         )
         resources = Resources(settings, ledger, artifacts or NoStore(settings), NoNudger(settings))
         renderer = ModalSdk(
-            app_name=app, environment=None, max_result_bytes=settings.modal.max_result_bytes, client=client
+            app_name=app,
+            environment=None,
+            max_result_bytes=settings.modal.max_result_bytes,
+            client=client,
+            secret=ledger.container_secret,
         )
         gate = Gate(ledger, rules or BreakerRules())
         return cls(settings, ledger, resources, renderer, gate, AdminClient(environment["MODAL_LOCAL_ADMIN_URL"]))

@@ -13,13 +13,14 @@ containers live inside the server, so what they do costs the server, and nothing
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from modal._serialization import serialize
 from modal.exception import AuthError
 from modal_proto import api_pb2
 
-from modal_apps.announce import ANNOUNCEMENTS_DICT, SUPERSEDED, announcement_key
+from modal_apps.announce import ANNOUNCEMENTS_DICT, SUPERSEDED, Announcement, ContainerStart, entry_of
 from modal_apps.envelope import Envelope, RemoteError, Timings
 from modal_apps.hints import (
     HINTS_QUEUE,
@@ -38,17 +39,21 @@ from modal_apps.hints import (
     partition_name,
     partition_of,
 )
+from modal_apps.signing import AttemptOf
 from modal_local.server import ModalLocal
 from modal_local.services.dicts import DictService
 from modal_local.services.queues import QueueService
 from modal_local.settings import Settings, parse_gpus
 from modal_local.simulate import SimulatedCall
+from tests.support.mp4 import mp4
 
 ROOT = Path(__file__).parents[2]
 #: Progress of a call is hinted at most so many times, as a container does.
 PROGRESS_HINTS = 100 // PROGRESS_STEP_PERCENT
 _CREATE = api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING
 _STOP_TIMEOUT_S = 30.0
+#: What is asked for where a request does not say.
+_USUAL = {"width": 720, "height": 1280, "seconds": 4, "fps": 24}
 
 
 @contextmanager
@@ -114,42 +119,45 @@ class Renderers:
     async def render(self, call: SimulatedCall) -> Any:
         """What `modal_apps.renderer.Renderer.render` does, without the work."""
         args, _ = call.arguments()
-        request, (job_id, attempt) = args[0], args[1]
+        request, (job_id, attempt, key) = args[0], AttemptOf(*args[1])
         script = Script(str(request["prompt"]))
         began = time.time()
         if not script.silent:
-            if not await self._announce(job_id, attempt, call, began + script.clock_s):
+            if not await self._announce(AttemptOf(job_id, attempt, key), call, began + script.clock_s):
                 return _envelope(call, began + script.clock_s, time.time() + script.clock_s, error=SUPERSEDED)
-            await self._hint(CallHint(job_id, attempt, call.call_id, "started"))
+            await self._hint(CallHint(job_id, attempt, call.call_id, "started"), key)
         steps = min(PROGRESS_HINTS, int(script.seconds / PROGRESS_EVERY_S))
         for step in range(1, steps):
             await asyncio.sleep(max(0.0, began + script.seconds * step / steps - time.time()))
             if not script.silent:
-                await self._hint(CallHint(job_id, attempt, call.call_id, "progress", round(100 * step / steps)))
+                await self._hint(CallHint(job_id, attempt, call.call_id, "progress", round(100 * step / steps)), key)
         await asyncio.sleep(max(0.0, began + script.seconds - time.time()))
         if not script.silent:
-            await self._hint(CallHint(job_id, attempt, call.call_id, "done", 100, 30 * 2**30, script.result_bytes))
-        return _answer(script, call, began + script.clock_s, time.time() + script.clock_s)
+            await self._hint(CallHint(job_id, attempt, call.call_id, "done", 100, 30 * 2**30, script.result_bytes), key)
+        return _answer(script, request, call, began + script.clock_s, time.time() + script.clock_s)
 
-    async def _announce(self, job_id: str, attempt: int, call: SimulatedCall, at: float) -> bool:
+    async def _announce(self, of: AttemptOf, call: SimulatedCall, at: float) -> bool:
         """False: another call of the same attempt works already."""
-        entry = {"call_id": call.call_id, "announced_at": at, "containers": [(call.task_id, at)]}
-        update = api_pb2.DictEntry(key=serialize(announcement_key(job_id, attempt)), value=serialize(entry))
+        mine = Announcement(of.job_id, of.attempt, call.call_id, at, (ContainerStart(call.task_id, at),))
+        update = api_pb2.DictEntry(key=serialize(mine.key), value=serialize(entry_of(mine, of.key)))
         request = api_pb2.DictUpdateRequest(dict_id=self._dict_id, updates=[update], if_not_exists=True)
         return bool((await self.dicts.DictUpdate(request, None)).created)
 
-    async def _hint(self, hint: CallHint) -> None:
+    async def _hint(self, hint: CallHint, key: str) -> None:
         if self._random.random() < self._lost:
             return
-        key = partition_name(partition_of(hint.job_id)).encode()
+        partition = partition_name(partition_of(hint.job_id)).encode()
         request = api_pb2.QueuePutRequest(
-            queue_id=self._queue_id, partition_key=key, values=[serialize(hint.to_wire())], partition_ttl_seconds=3600
+            queue_id=self._queue_id,
+            partition_key=partition,
+            values=[serialize(hint.to_wire(key))],
+            partition_ttl_seconds=3600,
         )
         with contextlib.suppress(Exception):  # full: lost, as in the deployed renderer
             await self.queues.QueuePut(request, None)
 
 
-def _answer(script: Script, call: SimulatedCall, began: float, ended: float) -> Any:
+def _answer(script: Script, request: Mapping[str, Any], call: SimulatedCall, began: float, ended: float) -> Any:
     match script.raises:
         case "timeout":
             raise TimeoutError("the method's own")
@@ -163,9 +171,14 @@ def _answer(script: Script, call: SimulatedCall, began: float, ended: float) -> 
         "oom": RemoteError("out_of_memory", "CUDA out of memory", retryable=True),
         "too_large": RemoteError("result_too_large", "too large", retryable=False),
     }
+    wanted = {name: request.get(name, usual) for name, usual in _USUAL.items()}
+    video = mp4(**wanted, size_bytes=script.result_bytes)
     value = {
-        "mp4": b"\0" * script.result_bytes, "thumbnail_webp": None, "sha256": "0" * 64, "measurements": {"frames": 96},
-    }  # fmt: skip
+        "mp4": video,
+        "thumbnail_webp": None,
+        "sha256": hashlib.sha256(video).hexdigest(),
+        "measurements": {"frames": 96},
+    }
     if script.answer == "value_lacks":
         del value["mp4"]
     envelope = _envelope(call, began, ended, value=value, error=errors.get(script.answer))

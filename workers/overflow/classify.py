@@ -8,6 +8,7 @@
 | a result: `FunctionTimeoutError` | timeout | a few times |
 | a result: `InternalFailure`, `ExecutionError`, `RemoteError` | crash; out of memory for exit code 137 | a few times |
 | a result: `RemoteError` that speaks of a cancellation | cancelled, by us (the ledger knows) or the platform | often |
+| a result that this process does not unpickle (`modal_sdk/unpickling`) | bad envelope | never |
 | a result: any other exception, whatever its type | user error | twice |
 | the poll raised `OutputExpiredError`, `NotFoundError` | expired, lost | a few times |
 | a result beyond our bound | too large | never |
@@ -19,7 +20,6 @@ or was raised by the poll, its origin tells (`modal_sdk/patches`): the types are
 """
 
 import errno
-import math
 import re
 from dataclasses import dataclass
 
@@ -27,6 +27,7 @@ from aiohttp import ClientError
 from modal.exception import (
     AuthError,
     ConflictError,
+    DeserializationError,
     ExecutionError,
     FunctionTimeoutError,
     InternalFailure,
@@ -45,6 +46,7 @@ from modal.exception import Error as ModalError
 from ledger.retries import Cause
 from modal_apps.announce import SUPERSEDED
 from modal_apps.envelope import BadEnvelope, Envelope, parse
+from modal_apps.wire import scrubbed
 from workers.causes import cause_of
 from workers.overflow.breaker import FailureReason
 from workers.overflow.modal_sdk.port import (
@@ -121,12 +123,8 @@ def classify(result: PollResult) -> CallOutcome:
 def _of_answer(wire: object) -> CallOutcome:
     try:
         envelope = parse(wire)
-        if not all(math.isfinite(at) for _, at in envelope.earlier):
-            raise ValueError("a container that began at no time")  # noqa: TRY301 - it is one more wrong part
     except BadEnvelope as error:
         return CallFailed(Cause.BAD_ENVELOPE, str(error))
-    except (ArithmeticError, TypeError, ValueError) as error:
-        return CallFailed(Cause.BAD_ENVELOPE, f"an envelope with a part that cannot be read ({error!r})")
     if envelope.error is not None:
         cause = cause_of(envelope.error.cause)
         superseded = envelope.error.cause == SUPERSEDED.cause
@@ -146,10 +144,20 @@ _RESULTS: tuple[tuple[type[BaseException], Cause], ...] = (
 
 
 def _of_result(error: BaseException) -> CallFailed:
-    text = f"{type(error).__name__}: {error}"
+    text = _in_words(error)
+    if isinstance(error, DeserializationError):
+        return CallFailed(Cause.BAD_ENVELOPE, _in_words(error.__cause__ or error))
     if isinstance(error, RemoteError | InternalFailure):
         return CallFailed(_cause_of_a_dead_container(error), text)
     return CallFailed(next((cause for kind, cause in _RESULTS if isinstance(error, kind)), Cause.ERROR), text)
+
+
+def _in_words(error: BaseException) -> str:
+    """An exception of somebody else's: what it holds may be too deep or too large to be said."""
+    try:
+        return scrubbed(f"{type(error).__name__}: {error}")
+    except Exception as another:  # noqa: BLE001 - its arguments may be any
+        return f"{type(error).__name__}, which cannot be shown ({type(another).__name__})"
 
 
 def _of_poll_error(error: BaseException, *, has_result: bool) -> CallOutcome:
@@ -168,9 +176,9 @@ def _of_poll_error(error: BaseException, *, has_result: bool) -> CallOutcome:
 
 def _cause_of_a_dead_container(error: RemoteError | InternalFailure) -> Cause:
     """The SDK has one type for a container that died and one for a call that was cancelled; the text tells which."""
-    if _HOST_OUT_OF_MEMORY.search(str(error)):
+    if _HOST_OUT_OF_MEMORY.search(_in_words(error)):
         return Cause.OUT_OF_MEMORY
-    if isinstance(error, RemoteError) and _CANCELLED.search(str(error)):
+    if isinstance(error, RemoteError) and _CANCELLED.search(_in_words(error)):
         # For our cancels and for the platform's own the text is the same; ours are in the ledger, and end there.
         return Cause.CANCELLED_REMOTELY
     return Cause.CRASH

@@ -6,21 +6,24 @@ from contextlib import contextmanager
 
 import structlog
 
-from infra.artifacts import ArtifactStoreUnavailable, Uploaded, UploadNotWhole, Video
+from infra.artifacts import ArtifactStoreUnavailable, UploadNotWhole, UploadTooLarge, Video
+from infra.mp4 import NotTheVideo, VideoWanted
 from infra.tracing import inside, of_job, tracing
-from ledger import Ledger
+from ledger import JobNotFound, Ledger
 from ledger.containers import Usage
 from ledger.models import Kind
 from ledger.outcomes import DueCall
 from ledger.retries import NEVER, Cause
 from modal_apps.announce import Announcement
-from modal_apps.envelope import Envelope
+from modal_apps.envelope import BadEnvelope, Envelope
 from modal_apps.gpus import parse as parse_gpu
 from workers.attempt.ending import after_failure
 from workers.delivery import AttemptOf, deliver
+from workers.overflow.answers import check_video, render_answer, segment_answer
 from workers.overflow.classify import CallFailed, CallSucceeded
 from workers.overflow.orphans import adopt_or_stop
 from workers.overflow.usage import Observation, ended_at, of_announcement, of_envelope
+from workers.requests import render_request
 from workers.resources import Resources
 from workers.training.following import TrainFollowing
 from workers.training.onmodal import SEGMENT_OVER
@@ -73,9 +76,15 @@ class Completer:
                 except ArtifactStoreUnavailable as error:
                     log.warning("delivery.failed", error=str(error))
                     return False
-                except (KeyError, TypeError) as error:
-                    message = f"the value lacks a part: {error!r}"
+                except BadEnvelope as error:
+                    self.fail(call, CallFailed(Cause.BAD_ENVELOPE, str(error), envelope=envelope), usage)
+                except KeyError as error:
+                    message = f"the value names what is not there: {error!r}"
                     self.fail(call, CallFailed(Cause.BAD_ENVELOPE, message, envelope=envelope), usage)
+                except NotTheVideo as error:
+                    self.fail(call, CallFailed(Cause.BAD_ENVELOPE, str(error), envelope=envelope), usage)
+                except UploadTooLarge as error:
+                    self.fail(call, CallFailed(Cause.RESULT_TOO_LARGE, str(error), envelope=envelope), usage)
                 except UploadNotWhole as error:
                     self.fail(call, CallFailed(Cause.DELIVERY, str(error), envelope=envelope), usage)
             case CallFailed():
@@ -83,34 +92,41 @@ class Completer:
         return True
 
     def _deliver(self, call: DueCall, envelope: Envelope, usage: Usage, observed: Observation) -> None:
-        value = envelope.value or {}
         if call.kind is Kind.TRAIN:
             self._deliver_checkpoint(call, envelope, usage)
             return
+        answer, wanted = render_answer(envelope), self._wanted(call)
+        if wanted is not None and isinstance(answer.result, Video):
+            check_video(answer.result, wanted)
         measurements = {
-            **value["measurements"],
+            **answer.measurements,
             "seconds": envelope.timings.execution_s,
             "startup_s": envelope.timings.startup_s if envelope.cold_start else 0.0,
             "container_id": envelope.container_id,
             "follow_lag_s": round(observed.noticed_at - ended_at(envelope, observed), 3),
             **_peak_gpu_memory(envelope.peak_gpu_memory_bytes, call.gpu),
         }
-        if "uploaded" in value:
-            result: Video | Uploaded = Uploaded(value["uploaded"])
-        else:
-            result = Video(value["mp4"], value["thumbnail_webp"], value["sha256"])
         deliver(
             self._ledger,
             self._resources.artifacts,
             AttemptOf(call.job_id, call.attempt),
-            result,
+            answer.result,
             measurements=measurements,
+            wanted=wanted,
             usage=usage,
         )
 
+    def _wanted(self, call: DueCall) -> VideoWanted | None:
+        """What a render call was asked for; None: its job is gone, and nothing will be published."""
+        try:
+            request = render_request(self._ledger.jobs.get(call.job_id), self._settings)
+        except JobNotFound:
+            return None
+        return VideoWanted(request.width, request.height, request.seconds, request.fps)
+
     def _deliver_checkpoint(self, call: DueCall, envelope: Envelope, usage: Usage) -> None:
         """A training call answered: its last checkpoint is the result, or its segment is over and another follows."""
-        value = envelope.value or {}
+        value = segment_answer(envelope).value
         result = self.train.finish(call, value)
         if result is None:
             self.fail(call, CallFailed(Cause.SEGMENT_ENDED, SEGMENT_OVER, envelope=envelope), usage)

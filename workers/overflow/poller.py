@@ -33,6 +33,10 @@ log = structlog.get_logger(__name__)
 #: A call that has ended, and whose result cannot be fetched, is polled for this long beyond its deadline, seconds: it
 #: works no more, and its result is paid for.
 FETCH_GRACE_S = 600.0
+#: An answer is tried to be delivered so many times; what fails then is taken to be the answer's own fault.
+COMPLETIONS = 5
+#: Calls that have ended and are not completed, of which a follower remembers so many.
+_ENDED_KEPT = 10_000
 #: After this many polls in a row without an answer, Modal is away, and one poll at a time finds out when it is back.
 #: Each may take half a minute then, and delays the top-ups of all calls behind it.
 AWAY_AFTER = 10
@@ -69,6 +73,8 @@ class Poller:
         self._at_once = asyncio.Semaphore(CONCURRENCY)
         self._polling = 0
         self._unanswered_in_a_row = 0
+        #: Calls that have ended and are not completed yet -> completions that an error of ours, or of theirs, ended.
+        self._ended: dict[str, int] = {}
 
     async def poll(self, call: DueCall) -> None:
         """Poll once: complete the call if it has ended, else reschedule it.
@@ -76,8 +82,9 @@ class Poller:
         Its reservation comes first: a poll may take long, and when Modal does not answer its calls run on all the same.
         """
         claimed_at = time.monotonic()
-        coverage = await self._coverage(call)
-        if coverage is Coverage.COVERED and self._needs_no_poll(call):
+        # (Nothing is set aside for a call that has ended: its result is tried again, and costs nothing.)
+        coverage = Coverage.COVERED if call.call_id in self._ended else await self._coverage(call)
+        if coverage is Coverage.COVERED and call.call_id not in self._ended and self._needs_no_poll(call):
             self._schedule.reschedule(call, no_later_s=self._next_s(call))
             return
         with self._schedule.kept(call):
@@ -188,6 +195,7 @@ class Poller:
         await self._end(call, CallFailed(Cause.MOVED_HOME, message))
 
     async def _complete(self, call: DueCall, outcome: CallSucceeded | CallFailed, *, noticed_ms: float) -> None:
+        self._has_ended(call)
         announced = None
         if isinstance(outcome, CallFailed) and outcome.envelope is None:
             announced, is_known = await self._announcement(call)
@@ -206,18 +214,31 @@ class Poller:
             raise
         except Exception as error:
             log.exception("call.not_completed")
-            await self._not_completed(call, error)
+            await self._not_completed(call, error, noticed_ms=noticed_ms)
             return
         if not is_complete:
             self._schedule.reschedule_in(call, self._settings.poll.max_s)
-
-    async def _not_completed(self, call: DueCall, error: Exception) -> None:
-        """An error of ours about one result: tried again until its time is over, so that the job ends some day."""
-        if (call.now_ms - call.call_deadline_ms) / 1000 < FETCH_GRACE_S:
-            self._schedule.reschedule_in(call, self._settings.poll.max_s)
             return
+        self._ended.pop(call.call_id, None)
+
+    def _has_ended(self, call: DueCall) -> None:
+        self._ended.setdefault(call.call_id, 0)
+        if len(self._ended) > _ENDED_KEPT:  # others follow those by now
+            del self._ended[next(iter(self._ended))]
+
+    async def _not_completed(self, call: DueCall, error: Exception, *, noticed_ms: float) -> None:
+        """An error about one result: tried again a few times, within its time, so that the job ends some day."""
+        failures = self._ended[call.call_id] = self._ended.get(call.call_id, 0) + 1
         message = f"its result could not be delivered: {type(error).__name__}: {error}"
-        await self._end(call, CallFailed(Cause.RESULT_LOST, message))
+        if failures == COMPLETIONS:
+            # Its answer is of no use, and is not looked at any more; what it announced says what it costs.
+            await self._complete(call, CallFailed(Cause.BAD_ENVELOPE, message), noticed_ms=noticed_ms)
+        elif failures > COMPLETIONS:
+            await self._end(call, CallFailed(Cause.BAD_ENVELOPE, message))
+        elif (call.now_ms - call.call_deadline_ms) / 1000 >= FETCH_GRACE_S:
+            await self._end(call, CallFailed(Cause.RESULT_LOST, message))
+        else:
+            self._schedule.reschedule_in(call, self._settings.poll.max_s)
 
     async def _overdue(self, call: DueCall) -> None:
         log.warning("call.overdue")

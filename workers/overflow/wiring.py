@@ -39,6 +39,7 @@ def modal_calls() -> ModalCalls:
         environment=values.modal.environment,
         max_result_bytes=values.modal.max_result_bytes,
         trainer_app=values.train.modal_app,
+        secret=shared_resources().ledger.container_secret,
     )
 
 

@@ -87,8 +87,7 @@ class TrainOnModal:
         Raises:
             ArtifactStoreUnavailable, VolumeAway: S3 or Modal did not answer.
         """
-        config = train_config(train_job(record), gpus=parse_gpu(record.gpu).count if record.gpu else None)
-        folder = folder_on_volume(config, created_on(record), record.id)
+        folder = self._folder(record)
         self._tell(record, folder)
         newest = max((one.step for one in self._store.whole(record.id)), default=-1)
         for step in self._volume.steps(folder):
@@ -109,6 +108,9 @@ class TrainOnModal:
             KeyError: a part of the answer is missing.
         """
         folder, _, name = str(value["checkpoint"]).rpartition("/")
+        if folder != self._folder(record):
+            # (The volume is shared: a container may see other jobs' checkpoints, and name one.)
+            raise KeyError("a checkpoint in its own folder")
         step = int(name.rpartition("-")[2])
         self._tell(record, folder)
         if float(value["examples_per_s"]) > 0:
@@ -123,6 +125,11 @@ class TrainOnModal:
             return None
         self._store.prune(record.id)
         return Stored(self._store.artifact(stored))
+
+    def _folder(self, record: JobRecord) -> str:
+        """Where a job's checkpoints lie on the volume."""
+        config = train_config(train_job(record), gpus=parse_gpu(record.gpu).count if record.gpu else None)
+        return folder_on_volume(config, created_on(record), record.id)
 
     def _tell(self, record: JobRecord, folder: str) -> None:
         rows = self._volume.rows(folder, record.attempt)

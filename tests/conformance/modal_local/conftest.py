@@ -8,6 +8,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import modal
@@ -17,6 +18,25 @@ from tests.support.modal_command import run_modal
 from tests.support.modal_local import ModalLocalProcess, start_modal_local
 
 PROJECTS = Path(__file__).parent / "projects"
+
+
+#: The SDK's own readers, as they are before anything of ours has replaced them in this process.
+_MODULES = [
+    import_module(f"modal.{name}")
+    for name in ("_serialization", "_utils.function_utils", "_utils.blob_utils", "_functions", "queue", "dict")
+]
+_REPLACED = (
+    *("Unpickler", "append_modal_tb", "deserialize"),
+    *("_process_result", "blob_download", "_download_from_url"),
+)
+_OWN = [(module, name, getattr(module, name)) for module in _MODULES for name in _REPLACED if hasattr(module, name)]
+
+
+@pytest.fixture(autouse=True)
+def sdk_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's own readers, whatever tests of the control plane have run in this process before."""
+    for module, name, own in _OWN:
+        monkeypatch.setattr(module, name, own)
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,10 @@ def test_a_call_that_nobody_recorded_is_found_and_stopped(whole: Whole) -> None:
         f"""
         import asyncio
         from workers.overflow.modal_sdk.client import ModalSdk
-        calls = ModalSdk(app_name="overspill-renderer", environment=None, max_result_bytes=2**30)
+        secret = {whole.ledger.container_secret()!r}
+        calls = ModalSdk(
+            app_name="overspill-renderer", environment=None, max_result_bytes=2**30, secret=lambda: secret
+        )
         request = dict(prompt="an orphan", width=1792, height=1024, seconds=20, fps=24, seed=0)
         attempt_of = ({record.id!r}, {record.attempt})
         print(asyncio.run(calls.spawn(request, attempt_of=attempt_of, gpu="H100", timeout_s=20)))

@@ -9,6 +9,7 @@ from modal_apps import announce, renderer, trainer
 from modal_apps.announce import SUPERSEDED, Announcement, ContainerStart, announce_or_leave
 from modal_apps.container import Container
 from modal_apps.envelope import Envelope, parse
+from modal_apps.signing import AttemptOf
 from workers.overflow.classify import CallFailed, classify
 from workers.overflow.modal_sdk.port import Returned
 
@@ -24,7 +25,7 @@ def test_one_that_cannot_announce_itself_says_so_and_may_be_tried_again(
         raise error
 
     monkeypatch.setattr(announce, "announce", away)
-    announced, leaves = announce_or_leave(("video_1", 1), HERE)
+    announced, leaves = announce_or_leave(AttemptOf("video_1", 1), HERE)
     assert announced is None
     assert leaves is not None
     assert (leaves.cause, leaves.retryable) == ("not_announced", True)
@@ -33,9 +34,9 @@ def test_one_that_cannot_announce_itself_says_so_and_may_be_tried_again(
 
 def test_one_that_is_first_works_and_a_second_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announce, "announce", lambda *_: ANNOUNCED)
-    assert announce_or_leave(("video_1", 1), HERE) == (ANNOUNCED, None)
+    assert announce_or_leave(AttemptOf("video_1", 1), HERE) == (ANNOUNCED, None)
     monkeypatch.setattr(announce, "announce", lambda *_: None)
-    assert announce_or_leave(("video_1", 1), HERE) == (None, SUPERSEDED)
+    assert announce_or_leave(AttemptOf("video_1", 1), HERE) == (None, SUPERSEDED)
 
 
 def test_one_that_runs_by_hand_announces_nothing() -> None:

@@ -4,18 +4,23 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import modal
+import structlog
 from modal.exception import Error as ModalError
 from modal.exception import NotFoundError
 
+from ledger import LedgerError
 from ledger.models import Kind
 from modal_apps.announce import ANNOUNCEMENTS_DICT, Announcement, announcement_key, parse_entry
 from modal_apps.gpus import parse as parse_gpu
 from modal_apps.hints import HINTS_QUEUE, CallHint, parse_hint, partition_name
 from modal_apps.names import RENDERER_CLASS, TRAINER_APP
+from modal_apps.signing import KeyOf, attempt_key, no_key
 from modal_apps.uploads import UploadAddress
 from workers.overflow.modal_sdk.patches import Origin, bound_results, mark_origins, on_bytes, origin_of
 from workers.overflow.modal_sdk.port import (
@@ -28,11 +33,16 @@ from workers.overflow.modal_sdk.port import (
     SpawnTimedOut,
     StillRunning,
 )
+from workers.overflow.modal_sdk.unpickling import restrict_unpickling
+
+log = structlog.get_logger(__name__)
 
 #: Longest wait for one answer about a call, or for the next bytes of a large result, seconds.
 ANSWER_TIMEOUT_S = 30.0
 #: Before the GPU class, in the key of a training handle.
 _TRAIN = "train "
+#: The secret is asked for again after this, seconds: a ledger that was wiped has another one.
+SECRET_GOOD_FOR_S = 60.0
 #: Beyond the time that a long poll was given, seconds.
 _LONG_POLL_MARGIN_S = 10.0
 
@@ -52,11 +62,26 @@ class ModalSdk:
         max_result_bytes: int,
         trainer_app: str = TRAINER_APP,
         client: modal.Client | None = None,
+        secret: Callable[[], bytes] | None = None,
     ) -> None:
-        """`client`: another account's, or another server's; None: the one of the environment."""
+        """The deployed apps.
+
+        Args:
+            app_name: the renderer's app.
+            environment: Modal's environment; None: the token's own.
+            max_result_bytes: a larger result is not fetched.
+            trainer_app: the trainer's app.
+            client: another account's, or another server's; None: the one of the environment.
+            secret: makes the keys with which calls sign what they say of themselves. Asked for now and then; may block.
+                None: nothing is signed, and nothing is checked.
+        """
         bound_results(max_result_bytes)
         mark_origins()
+        restrict_unpickling()
         self._client = client
+        self._secret = secret
+        self._known_secret: bytes | None = None
+        self._asked_at = 0.0
         self._app_name = app_name
         self._trainer_app = trainer_app
         self._environment = environment
@@ -81,7 +106,7 @@ class ModalSdk:
             Exception: what the SDK raises; `classify.classify_spawn_error` knows them.
         """
         method = self._method(gpu)
-        arguments: list[Any] = [dict(request), attempt_of]
+        arguments: list[Any] = [dict(request), await self._signing(attempt_of)]
         if upload_to is not None:
             arguments.append({name: address.to_wire() for name, address in upload_to.items()})
         try:
@@ -106,7 +131,8 @@ class ModalSdk:
         """
         method = self._train_method(gpu)
         try:
-            call = await asyncio.wait_for(method.spawn.aio(dict(request), attempt_of), timeout_s)
+            signing = await self._signing(attempt_of)
+            call = await asyncio.wait_for(method.spawn.aio(dict(request), signing), timeout_s)
         except TimeoutError as error:
             if error.args:
                 raise
@@ -166,7 +192,11 @@ class ModalSdk:
             with self._lock:
                 self._queue = None
             raise
-        return [hint for item in taken if (hint := parse_hint(item)) is not None]
+        key_of = await self._key_of()
+        hints = [hint for item in taken if (hint := parse_hint(item, key_of)) is not None]
+        if len(hints) < len(taken):
+            log.warning("hints.unreadable", partition=partition, number=len(taken) - len(hints))
+        return hints
 
     async def announced(self, *, page: int) -> AsyncIterator[Sequence[Announcement]]:
         """Announcements of calls that began, in pages.
@@ -175,11 +205,14 @@ class ModalSdk:
             Exception: what the SDK raises when Modal cannot be asked.
         """
         found: list[Announcement] = []
+        unreadable, key_of = 0, await self._key_of()
         try:
             async for key, entry in self._announcements().items.aio():
-                announcement = parse_entry(key, entry)
+                announcement = parse_entry(key, entry, key_of)
                 if announcement is not None:
                     found.append(announcement)
+                else:
+                    unreadable += 1
                 if len(found) >= page:
                     yield found
                     found = []
@@ -188,6 +221,8 @@ class ModalSdk:
             with self._lock:
                 self._dict = None
             raise
+        if unreadable:
+            log.warning("announcements.unreadable", number=unreadable)
         if found:
             yield found
 
@@ -200,7 +235,7 @@ class ModalSdk:
         key = announcement_key(job_id, attempt)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                return parse_entry(key, await self._announcements().get.aio(key))
+                return parse_entry(key, await self._announcements().get.aio(key), await self._key_of())
         except NotFoundError:
             # The dict was removed; the next call makes it anew.
             with self._lock:
@@ -232,6 +267,24 @@ class ModalSdk:
             await self._method(gpu).autoscaler.update.aio(
                 min_containers=min_containers, buffer_containers=buffer_containers, **window
             )
+
+    async def _key_of(self) -> KeyOf:
+        """The keys of attempts."""
+        if self._secret is None:
+            return no_key
+        if self._known_secret is None or time.monotonic() - self._asked_at > SECRET_GOOD_FOR_S:
+            try:
+                self._known_secret = await asyncio.to_thread(self._secret)
+            except LedgerError:
+                if self._known_secret is None:
+                    raise
+            self._asked_at = time.monotonic()
+        return partial(attempt_key, self._known_secret)
+
+    async def _signing(self, attempt_of: tuple[str, int]) -> tuple[str, int] | tuple[str, int, str]:
+        """Whom a call works for, and the key that signs for it, as it is given with its input."""
+        key = (await self._key_of())(*attempt_of)
+        return attempt_of if key is None else (*attempt_of, key)
 
     def _announcements(self) -> Any:
         with self._lock:

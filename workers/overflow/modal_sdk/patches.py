@@ -27,7 +27,7 @@ from modal._utils.async_utils import retry
 from modal._utils.http_utils import ClientSessionRegistry
 from modal.exception import ExecutionError, RemoteError
 
-from workers.overflow.modal_sdk.port import ResultTooLarge
+from workers.overflow.modal_sdk.port import RaisedByMethod, ResultTooLarge
 
 
 class Origin(Enum):
@@ -71,13 +71,21 @@ def mark_origins() -> None:
         except BaseException as error:
             if origin_of(error) is Origin.FETCHING:
                 raise
-            # (One that a method raised would look as if the poll had been cancelled, and would lose its mark.)
-            raised = RemoteError("the method was cancelled") if isinstance(error, asyncio.CancelledError) else error
+            raised = _raisable(error)
             vars(raised)[_MARK] = Origin.RESULT
             raise raised from raised.__cause__
 
     setattr(marked_read, _MARK, True)
     sdk._process_result, utils.blob_download = marked_read, marked_fetch
+
+
+def _raisable(error: BaseException) -> BaseException:
+    """The same, unless raising it here would mean something: those end the SDK's event loop, or a task."""
+    if isinstance(error, asyncio.CancelledError):
+        return RemoteError("the method was cancelled")
+    if isinstance(error, Exception):
+        return error
+    return RaisedByMethod(type(error).__name__)
 
 
 _CHUNK_BYTES = 1024 * 1024

@@ -128,3 +128,14 @@ class ResultTooLarge(Exception):
             f"expected a result of at most {limit_bytes} bytes (OVERSPILL_MAX_RESULT_BYTES), got one {size}; it was "
             "not fetched. OVERSPILL_RESULT_TRANSPORT=presigned sends large videos straight to S3."
         )
+
+
+class RaisedByMethod(Exception):
+    """The remote method raised something that would end or confuse whoever raises it again, such as `SystemExit`."""
+
+
+class ForbiddenPickle(Exception):
+    """A container sent a pickle with something else in it than plain values and known exceptions. Nothing of it ran."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"expected plain values or an exception of Python's or Modal's own, got {what}.")

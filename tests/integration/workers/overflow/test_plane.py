@@ -152,7 +152,7 @@ def test_a_call_whose_spawner_died_is_adopted_while_its_attempt_waits_for_it(pla
     # Given a call whose spawner died before it wrote the id
     job_id = plane.placed("simulated 3")
     (record,) = claim_spawns(plane.ledger, worker="dies", limit=1, lease_s=60)
-    request = {"prompt": "simulated 3", "width": 320, "height": 180, "seconds": 4, "fps": 24, "seed": 0}
+    request = {"prompt": "simulated 3", "width": 720, "height": 1280, "seconds": 4, "fps": 24, "seed": 0}
     spawn = plane.modal.spawn(request, attempt_of=(record.id, 1), gpu="H100", timeout_s=10)
     call_id = asyncio.run(spawn)
     # When it is followed: its hint tells of it
@@ -168,7 +168,7 @@ def test_of_two_calls_of_one_attempt_the_one_that_works_is_followed(plane: Plane
     # Given an attempt whose spawn was answered twice: the first call works, and the second one was recorded
     job_id = plane.placed("simulated 1.5")
     claim_spawns(plane.ledger, worker="twice", limit=1, lease_s=60)
-    request = {"prompt": "simulated 1.5", "width": 320, "height": 180, "seconds": 4, "fps": 24, "seed": 0}
+    request = {"prompt": "simulated 1.5", "width": 720, "height": 1280, "seconds": 4, "fps": 24, "seed": 0}
 
     def spawned() -> str:
         return asyncio.run(plane.modal.spawn(request, attempt_of=(job_id, 1), gpu="H100", timeout_s=10))

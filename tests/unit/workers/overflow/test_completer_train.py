@@ -16,7 +16,10 @@ from workers.overflow.completer import Completer
 CALL = DueCall(
     "ftjob_" + "0" * 32, 3, Kind.TRAIN, "L4", "fc-1", now_ms=10_000, spawned_ms=1_000, call_deadline_ms=99_000
 )
-VALUE = {"outcome": "preempted", "checkpoint": "image_classifier/2026-11-22/x/step-7"}
+VALUE = {
+    "outcome": "preempted", "checkpoint": "image_classifier/2026-11-22/x/step-7", "step": 7, "steps_run": 7,
+    "metrics": {}, "examples_per_s": 1.0, "seconds": 2.0, "peak_gpu_memory_bytes": None,
+}  # fmt: skip
 
 
 def test_a_segment_that_is_over_is_followed_by_another() -> None:

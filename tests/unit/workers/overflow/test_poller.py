@@ -16,9 +16,10 @@ from ledger.outcomes import DueCall, Refused, ToppedUp
 from modal_apps.announce import SUPERSEDED, Announcement, ContainerStart
 from modal_apps.envelope import Envelope, Timings
 from workers.overflow.breaker import FailureReason
+from workers.overflow.classify import CallSucceeded
 from workers.overflow.completer import Completer
 from workers.overflow.modal_sdk.port import PollFailed, PollResult, Raised, Returned, StillRunning
-from workers.overflow.poller import CONCURRENCY, FETCH_GRACE_S, Poller
+from workers.overflow.poller import COMPLETIONS, CONCURRENCY, FETCH_GRACE_S, Poller
 from workers.overflow.reservations import TopUps
 from workers.overflow.schedule import Pace, Schedule
 from workers.resources import Resources
@@ -144,6 +145,66 @@ def test_a_result_that_an_error_of_ours_keeps_from_delivery_is_tried_again_until
     # When it falls due / then it is tried again; long after its deadline its attempt ends
     ledger, _, again = _polled(silent, ToppedUp(0), _Modal(Raised(ValueError("its own")), "fc-1"))
     assert (ledger.failed, len(again)) == (failed, rescheduled)
+
+
+class _Odd(Completer):
+    """Cannot complete what was answered; a failure it can, unless it is told otherwise."""
+
+    fails_too = False
+
+    def complete(self, call: DueCall, outcome: Any, announced: Any, *, noticed_ms: float) -> bool:
+        if isinstance(outcome, CallSucceeded) or self.fails_too:
+            raise ValueError("odd")
+        return super().complete(call, outcome, announced, noticed_ms=noticed_ms)
+
+
+@pytest.mark.parametrize(("fails_too", "polls"), [(False, COMPLETIONS), (True, COMPLETIONS)])
+def test_an_answer_that_cannot_be_completed_ends_as_a_bad_envelope_after_a_few_tries_and_costs_nothing_more(
+    *, fails_too: bool, polls: int
+) -> None:
+    # Given a call whose reservation is nearly used up, and whose answer raises whatever completes it
+    ledger, settings = _Ledger(ToppedUp(0)), Settings()
+    schedule: Any = Schedule(ledger, Pace(0.5, 5, 30, 100))  # type: ignore[arg-type]  # nothing is claimed
+    resources: Any = Resources(settings, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
+    good = Envelope(Timings(1, 2, 3), "ta-1", cold_start=True, peak_memory_bytes=1, value={})
+    port: Any = _Modal(Returned(good.to_wire()), "fc-1")
+    completer = _Odd(resources)
+    completer.fails_too = fails_too
+
+    async def poll() -> None:
+        with ThreadPoolExecutor(1) as threads:
+            top_ups: Any = TopUps(ledger, settings)  # type: ignore[arg-type]  # the same
+            gate: Any = _Gate()
+            poller = Poller(port, schedule, completer, gate, top_ups, settings, threads)
+            for number in range(polls):
+                await poller.poll(replace(USED_UP, hinted_ms=None, now_ms=USED_UP.now_ms + 60_000 * number))
+
+    # When it falls due again and again
+    asyncio.run(poll())
+    # Then it ends by name, and money was set aside for it at most while nobody knew that it had ended
+    assert ledger.failed == ["bad_envelope"]
+    assert ledger.call_may_run == [fails_too]  # (where nothing else helps, its books are closed by the canceller)
+    assert len(ledger.asked) == 1
+
+
+def test_a_call_that_has_ended_while_the_store_is_away_costs_nothing_more() -> None:
+    ledger, settings = _Ledger(ToppedUp(0)), Settings()
+    schedule: Any = Schedule(ledger, Pace(0.5, 5, 30, 100))  # type: ignore[arg-type]  # nothing is claimed
+    resources: Any = Resources(settings, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
+    completer: Any = Completer(resources)
+    completer.complete = lambda *_, **__: False
+    port: Any = _Modal(Raised(ValueError("its own")), "fc-1")
+
+    async def poll() -> None:
+        with ThreadPoolExecutor(1) as threads:
+            top_ups: Any = TopUps(ledger, settings)  # type: ignore[arg-type]  # the same
+            gate: Any = _Gate()
+            poller = Poller(port, schedule, completer, gate, top_ups, settings, threads)
+            for _ in range(10):
+                await poller.poll(replace(USED_UP, hinted_ms=None))
+
+    asyncio.run(poll())
+    assert (len(ledger.asked), ledger.failed) == (1, [])
 
 
 def test_a_call_whose_hints_come_is_given_back_without_asking_modal() -> None:

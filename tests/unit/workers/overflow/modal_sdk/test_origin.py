@@ -15,7 +15,15 @@ from modal_proto import api_pb2
 
 from workers.overflow.modal_sdk.client import ModalSdk
 from workers.overflow.modal_sdk.patches import Origin, mark_origins, origin_of
-from workers.overflow.modal_sdk.port import PollFailed, PollTimedOut, Raised, ResultTooLarge, Returned, StillRunning
+from workers.overflow.modal_sdk.port import (
+    PollFailed,
+    PollTimedOut,
+    Raised,
+    RaisedByMethod,
+    ResultTooLarge,
+    Returned,
+    StillRunning,
+)
 
 _FAILED = api_pb2.GenericResult.GENERIC_STATUS_FAILURE
 
@@ -41,7 +49,6 @@ def _of(error: BaseException) -> api_pb2.GenericResult:
     [
         modal_errors.ServiceError("s"), modal_errors.AuthError("a"), modal_errors.ConnectionError("c"),
         modal_errors.ResourceExhaustedError("r"), FileNotFoundError("f"), OSError(5, "o"), TimeoutError(),
-        SystemExit(3),
     ],
 )  # fmt: skip
 def test_what_the_method_raised_is_a_result_whatever_its_type(error: BaseException) -> None:
@@ -55,6 +62,13 @@ def test_what_the_method_raised_is_a_result_whatever_its_type(error: BaseExcepti
 def test_a_method_that_was_cancelled_does_not_cancel_who_asks() -> None:
     raised = _raised_by_a_result(_of(asyncio.CancelledError()))
     assert type(raised) is modal_errors.RemoteError
+    assert origin_of(raised) is Origin.RESULT
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_what_would_mean_something_if_it_were_raised_here_is_raised_as_another(error: BaseException) -> None:
+    raised = _raised_by_a_result(_of(error))
+    assert (type(raised), str(raised)) == (RaisedByMethod, type(error).__name__)
     assert origin_of(raised) is Origin.RESULT
 
 
