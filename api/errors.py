@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 
-from ledger.errors import IdempotencyConflict, JobNotFound, LedgerFull, LedgerUnavailable
+from ledger.errors import IdempotencyConflict, JobNotFound, LedgerFull, LedgerUnavailable, ModelNotFound
 
 log = structlog.get_logger(__name__)
 
@@ -173,6 +173,12 @@ def translate(error: Exception) -> ApiError:
             answer = video_not_found()
         case IdempotencyConflict():
             answer = Conflict(str(error), code="idempotency_key_reused", param="Idempotency-Key")
+        case ModelNotFound():
+            answer = BadRequest(
+                "model: expected `dit:` and the id of one of your training jobs; there is none with this id.",
+                code="model_not_found",
+                param="model",
+            )
         case RequestValidationError():
             answer = from_validation(error.errors()[0])
         case HTTPException():
@@ -221,6 +227,7 @@ def install(app: FastAPI) -> None:
         LedgerFull,
         JobNotFound,
         IdempotencyConflict,
+        ModelNotFound,
         RequestValidationError,
         HTTPException,
     ):

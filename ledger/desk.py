@@ -10,7 +10,7 @@ from typing import Any, Literal
 import redis
 
 from ledger import nudges
-from ledger.errors import IdempotencyConflict, JobNotFound, RecordUnreadable, UnknownOutcome
+from ledger.errors import IdempotencyConflict, JobNotFound, ModelNotFound, RecordUnreadable, UnknownOutcome
 from ledger.models import Job, JobRecord, Kind, new_job_id, record_from_fields
 from ledger.outcomes import AlreadyEnded, Cancelled, Submitted
 from ledger.scripts import ScriptRunner
@@ -71,6 +71,7 @@ class Desk:
 
         Raises:
             IdempotencyConflict: the key stands for another request.
+            ModelNotFound: the job uses the model of a train job that its tenant does not have.
             LedgerUnavailable, LedgerFull: the job was not accepted (or, if the answer was lost, was accepted whole).
         """
         job_id = new_job_id(job.kind, int(time.time() * 1000), secrets.token_bytes(10))
@@ -86,6 +87,7 @@ class Desk:
             first_digest=job.first_digest(),
             source=source,
             deadline_s=job.deadline_s,
+            uses=job.uses,
             idempotency_key=idempotency_key,
             idempotency_ttl_s=self._idempotency_ttl_s,
             is_retry=is_retry,
@@ -97,6 +99,8 @@ class Desk:
                 return Submitted(answer["id"], outcome == "created", nudges.decide(job.kind))
             case "conflict":
                 raise IdempotencyConflict(idempotency_key or "", answer["id"])
+            case "model_not_found":
+                raise ModelNotFound(job.uses or "")
             case other:
                 raise UnknownOutcome("submit", other)
 

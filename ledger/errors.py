@@ -62,6 +62,14 @@ class IdempotencyConflict(LedgerError):
         )
 
 
+class ModelNotFound(LedgerError):
+    """A job wants to use a train job's result, and its tenant has no such job. Another tenant's counts as none."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"expected the id of one of the tenant's train jobs, got {job_id[:80]!r}: there is none.")
+
+
 class IllegalTransition(LedgerError):
     """A script was about to change a job's state against the table in ledger/states.py: a bug of ours."""
 

@@ -142,6 +142,11 @@ class RenderJob(_Job):
     model: str = Field(default="procedural", min_length=1, max_length=128, description="The engine's name, as asked.")
 
     @property
+    def uses(self) -> str | None:
+        """The train job whose model it renders with; None: an engine of ours."""
+        return self.model.removeprefix(TRAINED_MODEL) if self.model.startswith(TRAINED_MODEL) else None
+
+    @property
     def width(self) -> int:
         """Width in pixels."""
         return int(self.size.split("x")[0])
@@ -199,6 +204,11 @@ class TrainJob(_Job):
     label_dropout: FiniteNumber | None = Field(default=None, ge=0, le=0.9, description="Share of hidden classes.")
     guidance: FiniteNumber | None = Field(default=None, ge=0, le=100, description="Classifier-free guidance.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] | None = Field(default=None, description="Of the arithmetic.")
+
+    @property
+    def uses(self) -> str | None:
+        """The train job whose classifier judges its samples; None: none does."""
+        return self.classifier
 
 
 #: Fields of a train job that are not the engine's config.

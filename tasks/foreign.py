@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from infra.logs import bound
 from infra.retrying import retry_while_unavailable
 from ledger import IdempotencyConflict, Kind, LedgerUnavailable
+from ledger.errors import ModelNotFound
 from ledger.models import parse_job
 from ledger.outcomes import Submitted
 from workers.dispatch import Dispatcher
@@ -47,6 +48,9 @@ def record_and_dispatch(
     except IdempotencyConflict as error:
         message_dropped("task_id_reused", task=name, detail=str(error))
         return {"dropped": "task_id_reused"}
+    except ModelNotFound as error:
+        message_dropped("model_not_found", task=name, detail=str(error))
+        return {"dropped": "model_not_found", "why": str(error)}
     except LedgerUnavailable as error:
         message_dropped("ledger_away", task=name, detail=str(error))
         return {"dropped": "ledger_away"}

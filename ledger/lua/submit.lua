@@ -2,9 +2,9 @@
 Without a key, a request that says that it was sent before (is_retry) gets the job of its first try: the tenant's newest
 with this digest, within the window. One that does not say so is always a new job, so two equal wishes are two jobs.
 a: id, kind, tenant, priority, burst, spec (JSON text), digest, source, first_digest (by the rule of older records),
-   deadline_s?, idempotency_key?, idempotency_ttl_s,
+   deadline_s?, idempotency_key?, idempotency_ttl_s, uses? (a train job whose model it uses: one of the same tenant),
    is_retry, retry_window_s, traceparent? (where the caller's trace goes on)
--> created | existing | conflict, id ]]
+-> created | existing | conflict, id; model_not_found (the same for another tenant's as for none) ]]
 local idem = not is_null(a.idempotency_key) and K('idempotency:' .. a.tenant .. ':' .. a.idempotency_key) or nil
 local again = not idem and a.retry_window_s > 0 and K('retry:' .. a.tenant .. ':' .. a.digest) or nil
 -- (A job that an older version accepted is found by the digest of that version.)
@@ -17,6 +17,10 @@ if known then
   if digest then
     return reply({ outcome = (digest == a.digest or digest == a.first_digest) and 'existing' or 'conflict', id = known })
   end
+end
+if not is_null(a.uses) then
+  local used = redis.pcall('HMGET', job_key(a.uses), 'tenant', 'kind')
+  if used.err or used[1] ~= a.tenant or used[2] ~= 'train' then return reply({ outcome = 'model_not_found' }) end
 end
 local job = { id = a.id, kind = a.kind, tenant = a.tenant, priority = whole(a.priority), burst = a.burst, spec = a.spec,
   digest = a.digest, source = a.source, schema = whole(SCHEMA), state = 'queued', attempt = '0', claim = '0', progress = '0',
