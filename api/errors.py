@@ -205,7 +205,7 @@ def _from_framework(error: HTTPException) -> ApiError:
                 headers=error.headers,
             )
         case status if 400 <= status < 500:  # noqa: PLR2004 - the classes of HTTP
-            return BadRequest(str(error.detail), code="bad_request")
+            return BadRequest("The request cannot be read as HTTP.", code="bad_request")
         case _:
             return internal_error()
 

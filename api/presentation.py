@@ -8,6 +8,7 @@ every client understands.
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from api.messages import public_error
 from ledger.errors import RecordUnreadable
 from ledger.models import JobRecord, RenderJob
 from ledger.states import State
@@ -116,10 +117,7 @@ def _status(record: JobRecord) -> str:
 def _error(record: JobRecord) -> dict[str, str] | None:
     if record.state not in (State.FAILED, State.CANCELLED):
         return None
-    return {
-        "code": record.error_code or "unknown",
-        "message": record.error_message or "The job ended without a video, and no reason was recorded.",
-    }
+    return public_error(record.error_code)
 
 
 def _seconds(ms: int | None) -> int | None:

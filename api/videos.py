@@ -18,6 +18,7 @@ from structlog.contextvars import bound_contextvars
 from api import creation, presentation
 from api.bodies import read_fields
 from api.errors import Conflict, NotFound, video_not_found
+from api.messages import public_error
 from api.ports import Variant
 from api.state import AppState, CurrentState, Tenant
 from api.submission import Accepted, submit_once
@@ -123,9 +124,10 @@ async def content(
             headers=_poll_header(record),
         )
     if artifact is None:
+        code = public_error(record.error_code)["code"]
         raise NotFound(
-            f"There is no video: its job ended as {record.status} ({record.error_code}).",
-            code=record.error_code or "no_video",
+            f"There is no video: its job ended as {record.status} ({code}).",
+            code=code,
             param="video_id",
         )
     if variant == "thumbnail" and artifact.thumbnail_key is None:

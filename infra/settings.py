@@ -6,9 +6,10 @@ Modal's own variables (`MODAL_TOKEN_ID`, `MODAL_TOKEN_SECRET`, `MODAL_SERVER_URL
 from functools import cache
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import SettingsError
 
+from infra.api_keys import parse_api_keys
 from infra.overflow_settings import OverflowSettings
 from ledger.decisions import Limits
 from ledger.models import Kind
@@ -44,7 +45,8 @@ class Settings(OverflowSettings):
 
     # --- API
     api_keys: SecretStr = Field(
-        default=SecretStr(""), description="`key` or `tenant=key`, comma separated; a bare key is the tenant `default`."
+        default=SecretStr(""),
+        description="`key` or `tenant=key`, comma separated, keys of 16 characters at least; bare: tenant `default`.",
     )
     api_auth: Literal["required", "off"] = Field(
         default="required", description="`off`: whoever reaches the port may use it, as the tenant `default`."
@@ -139,6 +141,12 @@ class Settings(OverflowSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
 
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_can_be_told_apart(cls, value: SecretStr) -> SecretStr:
+        parse_api_keys(value.get_secret_value())
+        return value
+
     @model_validator(mode="after")
     def _watermarks_in_order(self) -> Self:
         if self.low_watermark > self.high_watermark:
@@ -204,10 +212,7 @@ class Settings(OverflowSettings):
     @property
     def tenants_by_key(self) -> dict[str, str]:
         """API key -> tenant."""
-        pairs = [
-            entry.strip().rpartition("=") for entry in self.api_keys.get_secret_value().split(",") if entry.strip()
-        ]
-        return {key: tenant or "default" for tenant, _, key in pairs}
+        return parse_api_keys(self.api_keys.get_secret_value())
 
 
 def _micros(usd: float) -> int:

@@ -9,7 +9,7 @@ from ledger.nudges import NUDGE_KEY_MIN_CHARS
 class LedgerSettings(BaseSettings):
     """Settings that the ledger and the client need; the workers' settings add to them."""
 
-    model_config = SettingsConfigDict(env_prefix="OVERSPILL_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="OVERSPILL_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     ledger_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),

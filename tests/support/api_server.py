@@ -21,7 +21,7 @@ from ledger.models import Artifact
 from ledger.nudges import Nudge
 from tests.support.redis_server import RedisServer
 
-KEY, OTHER_KEY = "test-key", "acme-key"
+KEY, OTHER_KEY = "the-key-of-tests-default", "the-key-of-tests-acme"
 VIDEO = Artifact(
     bucket="videos",
     key="render/a/1/video.mp4",
