@@ -56,6 +56,15 @@ class Settings(OverflowSettings):
     )
     api_max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Longest request body, bytes.")
 
+    api_header_timeout_s: float = Field(
+        default=10.0, gt=0, le=600, description="Longest time for the head of a request to come, seconds."
+    )
+    api_max_connections: int = Field(
+        default=512,
+        ge=1,
+        description="Most connections at once; fewer if the process may open fewer files. One that waits makes room.",
+    )
+
     # --- Placement
     policy: Literal["watermark"] = Field(default="watermark", description="Which policy places jobs.")
     high_watermark: int = Field(default=8, ge=0, description="Spill while at least so many jobs wait in-house.")

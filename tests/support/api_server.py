@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.connections import StrictProtocol
 from api.ports import NudgeSender, Signer, Variant
 from infra.settings import Settings
 from ledger import Ledger
@@ -78,7 +79,7 @@ def serving(app: FastAPI) -> Iterator[str]:
     # Naming TCP matters: asyncio turns Nagle off only then, and with it each answer would take 40 ms longer.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="on")
+        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="on", http=StrictProtocol)
         server = _Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), name="api", daemon=True)
         thread.start()

@@ -22,7 +22,7 @@ from tests.support.redis_server import RedisServer
 PADDED_KEY = "q8b0Yx3WcQ0l5O0oZ1m2n3b4v5c6x7z8a9s0d1f2g3E="
 COMMAND = [
     sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app", "--host", "127.0.0.1", "--port", "0",
-    "--no-access-log",
+    "--http", "api.connections:StrictProtocol", "--no-access-log",
 ]  # fmt: skip
 
 
