@@ -3,20 +3,19 @@
 A job that only Modal can run (it asks for that, or no in-house slot lives) and that a cap, the breaker or an operator
 keeps off Modal is held or shed at once, depending on the hold time of its tenant and kind. A job that would be shed is
 rejected here: 429 where a budget is spent, 503 where there is no room or Modal is unavailable, each with a Retry-After.
-This module asks what a dispatcher would ask. The ledger's script re-checks every limit for the jobs that pass.
+This module asks what a dispatcher would ask, of the same limits by the same script library. The script that places
+re-checks every limit for the jobs that pass.
 """
 
 from api.errors import ApiError, Overloaded, QuotaExhausted
 from api.submission import as_submitted
 from infra.settings import Settings
 from ledger import Ledger
-from ledger.budget import BudgetView, ScopeView
-from ledger.decisions import Limits, RunOnModal
+from ledger.decisions import RunOnModal
 from ledger.models import JobRecord, RenderJob
 from ledger.refusals import Refusal, is_about_dollars, public_code
-from ledger.stages import Stage
 from workers.dispatch import policy_from
-from workers.overflow.breaker import Breaker, Phase, breaker_from_json
+from workers.overflow.breaker import Phase, breaker_from_json
 
 #: Messages for the caller. Only the caller's own budget is named; which other cap applied stays internal.
 _WORDS = {
@@ -50,88 +49,18 @@ class Admission:
         """
         if self._settings.hold_timeout_of(job.kind, job.tenant) > 0:
             return  # it would be held: it is accepted, and its record names the reason
-        view = ledger.placing.view()
+        view = ledger.placement.view()
         decision = self._policy.decide(_imagined(job, view.now_ms), view).decision
         if not isinstance(decision, RunOnModal):
             return
-        breaker = breaker_from_json(ledger.following.breaker().memory)
-        reason = refusal(
-            decision,
-            ledger.budget.view(self._settings.limits),
-            self._settings.limits,
-            tenant=job.tenant,
-            kind=str(job.kind),
-            priority=job.priority,
-            override=view.override,
-            breaker=breaker,
-        )
-        if reason is None or ledger.desk.was_accepted(job, idempotency_key=idempotency_key, is_retry=is_retry):
+        reason = ledger.placement.would_refuse(decision, tenant=job.tenant, kind=job.kind, priority=job.priority)
+        if reason is None or ledger.jobs.was_accepted(job, idempotency_key=idempotency_key, is_retry=is_retry):
             return
         ledger.tally("rejected_total", f"kind={job.kind}|reason={reason}")
+        breaker = breaker_from_json(ledger.modal_calls.breaker().memory)
         probe_in_s = max(0, breaker.probe_at_ms - view.now_ms) / 1000 if breaker.phase is Phase.OPEN else None
-        retry_after_s = ledger.budget.retry_after_s(
-            reason, tenant=job.tenant, kind=str(job.kind), probe_in_s=probe_in_s
-        )
+        retry_after_s = ledger.money.retry_after_s(reason, tenant=job.tenant, kind=str(job.kind), probe_in_s=probe_in_s)
         raise rejection(reason, retry_after_s)
-
-
-def refusal(
-    decision: RunOnModal,
-    budget: BudgetView,
-    limits: Limits,
-    *,
-    tenant: str,
-    kind: str,
-    priority: int,
-    override: str,
-    breaker: Breaker,
-) -> Refusal | None:
-    """The limit that would refuse this placement now, in the order of the ledger's script; None: no limit would."""
-    if override == "off":
-        return Refusal.SPILL_OFF
-    if breaker.phase is Phase.OPEN:
-        return Refusal.BREAKER_OPEN
-    return _dollars(decision, budget, limits, tenant=tenant, kind=kind, priority=priority) or _room(decision, budget)
-
-
-def _dollars(
-    decision: RunOnModal, budget: BudgetView, limits: Limits, *, tenant: str, kind: str, priority: int
-) -> Refusal | None:
-    nothing = ScopeView(None, 0, 0, Stage.OK)
-    # A tenant of whom nothing was ever booked is not in the view, but has a cap nevertheless.
-    fresh = ScopeView(limits.tenant_cap(tenant), 0, 0, Stage.OK)
-    scopes = (
-        (budget.month, Refusal.MONTH_BUDGET, Refusal.MONTH_DRAIN),
-        (budget.day, Refusal.DAY_BUDGET, Refusal.DAY_DRAIN),
-        (budget.tenants.get(tenant, fresh), Refusal.TENANT_BUDGET, Refusal.TENANT_DRAIN),
-        (budget.kinds.get(kind, nothing), Refusal.KIND_BUDGET, Refusal.KIND_DRAIN),
-    )
-    for scope, spent, _ in scopes:
-        left = scope.left_usd_micros
-        if left is not None and decision.reserve_usd_micros > left:
-            return spent
-    if priority < limits.drain_priority:
-        for scope, _, drains in scopes:
-            if scope.stage >= Stage.DRAIN:
-                return drains
-    return None
-
-
-def _room(decision: RunOnModal, budget: BudgetView) -> Refusal | None:
-    """Caps on what is alive at once. While a container idles, which the job might take, they are left to the script."""
-    if budget.calls.cap is not None and budget.calls.used >= budget.calls.cap:
-        return Refusal.MODAL_CALLS_AT_CAP
-    if budget.containers.used > budget.calls.used:
-        return None
-    rate = budget.hour_rate.used + decision.usd_nanos_per_s * 3600 // 1000
-    for used, cap, reason in (
-        (rate, budget.hour_rate.cap, Refusal.HOUR_RATE),
-        (budget.gpus.used + decision.gpus, budget.gpus.cap, Refusal.GPUS_AT_CAP),
-        (budget.containers.used + 1, budget.containers.cap, Refusal.CONTAINERS_AT_CAP),
-    ):
-        if cap is not None and used > cap:
-            return reason
-    return None
 
 
 def rejection(reason: Refusal, retry_after_s: int) -> ApiError:

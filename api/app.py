@@ -16,12 +16,12 @@ from api.outbox import Outbox
 from api.ports import NudgeSender, Signer
 from api.state import AppState
 from infra.artifacts import ArtifactStore
+from infra.limits import open_ledger
 from infra.logs import configure_logging
 from infra.nudging import CeleryNudger
 from infra.settings import Settings
 from infra.settings import settings as settings_from_environment
 from infra.tracing import tracing
-from ledger.store import Ledger
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ def create_app(
     parts = AppState(
         settings=settings,
         keys=keys,
-        ledger=LedgerThreads(Ledger(settings)),
+        ledger=LedgerThreads(open_ledger(settings)),
         outbox=Outbox(nudger or CeleryNudger(settings)),
         signer=signer or ArtifactStore(settings),
         admission=Admission(settings),

@@ -8,8 +8,8 @@ a request that does not is always a new job. Two equal requests on purpose are t
 
 from dataclasses import dataclass
 
-from ledger.desk import Desk
 from ledger.errors import LedgerUnavailable
+from ledger.jobs import Jobs
 from ledger.models import JobRecord, Kind, RenderJob
 from ledger.nudges import Nudge
 from ledger.states import State
@@ -29,7 +29,7 @@ class Accepted:
 
 
 def submit_once(
-    desk: Desk,
+    jobs: Jobs,
     job: RenderJob,
     *,
     idempotency_key: str | None,
@@ -40,7 +40,7 @@ def submit_once(
     """Submit a job.
 
     Args:
-        desk: the ledger's.
+        jobs: the ledger's.
         job: what is asked for.
         idempotency_key: the caller's, if there is one.
         is_retry: the caller says that it has sent this request before.
@@ -51,7 +51,7 @@ def submit_once(
         IdempotencyConflict: the key stands for another request.
         LedgerUnavailable, LedgerFull: the job was not accepted (or, if Redis's answer was lost, was accepted whole).
     """
-    submitted = desk.submit(
+    submitted = jobs.submit(
         job,
         source="api",
         idempotency_key=idempotency_key,
@@ -60,7 +60,7 @@ def submit_once(
         traceparent=traceparent,
     )
     try:
-        record = desk.get(submitted.job_id)
+        record = jobs.get(submitted.job_id)
     except LedgerUnavailable:
         # The job is accepted, so the answer must be a yes, with what we know of the job ourselves.
         record = as_submitted(submitted.job_id, job, now_ms)

@@ -23,8 +23,8 @@ from api.ports import Variant
 from api.state import AppState, CurrentState, Tenant
 from api.submission import Accepted, submit_once
 from infra.tracing import tracing, valid
-from ledger.desk import Page
 from ledger.errors import JobNotFound
+from ledger.jobs import Page
 from ledger.models import JobRecord, Kind
 from ledger.outcomes import AlreadyEnded, Cancelled
 from ledger.states import State
@@ -51,7 +51,7 @@ async def create(request: Request, app: CurrentState, tenant: Tenant) -> Respons
     def accept(ledger: Ledger) -> Accepted:
         app.admission.check(ledger, job, idempotency_key=key, is_retry=is_retry)
         return submit_once(
-            ledger.desk, job, idempotency_key=key, is_retry=is_retry, now_ms=_now_ms(), traceparent=span.traceparent
+            ledger.jobs, job, idempotency_key=key, is_retry=is_retry, now_ms=_now_ms(), traceparent=span.traceparent
         )
 
     asked = request.headers.get("traceparent")
@@ -78,7 +78,7 @@ async def index(
     def read(ledger: Ledger) -> Page:
         if after is not None:
             _own(ledger, after, tenant, param="after")
-        return ledger.desk.page(Kind.RENDER, tenant=tenant, after=after, limit=limit, newest_first=order == "desc")
+        return ledger.jobs.page(Kind.RENDER, tenant=tenant, after=after, limit=limit, newest_first=order == "desc")
 
     page = await app.ledger.call(read)
     return JSONResponse(presentation.video_list(page.records, has_more=page.has_more))
@@ -97,7 +97,7 @@ async def delete(video_id: str, app: CurrentState, tenant: Tenant) -> Response:
 
     def cancel(ledger: Ledger) -> tuple[JobRecord, State]:
         record = _own(ledger, video_id, tenant)
-        match ledger.desk.cancel(video_id, reason="cancelled by request"):
+        match ledger.jobs.cancel(video_id, reason="cancelled by request"):
             case Cancelled():
                 return record, State.CANCELLED
             case AlreadyEnded(state):
@@ -155,7 +155,7 @@ def _own(ledger: Ledger, video_id: str, tenant: str, *, param: str = "video_id")
     if not _ID.fullmatch(video_id):
         raise video_not_found(param)
     try:
-        record = ledger.desk.get(video_id)
+        record = ledger.jobs.get(video_id)
     except JobNotFound:
         raise video_not_found(param) from None
     if record.tenant != tenant or record.kind is not Kind.RENDER:

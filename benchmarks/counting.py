@@ -98,7 +98,7 @@ def _retried_inhouse(ledger: Ledger, kind: Kind) -> str:
     job_id = submit(ledger, kind)
     decide(ledger, kind, RunInhouse())
     fail(ledger, job_id, start_inhouse(ledger, kind).attempt, Cause.LEASE_LOST)
-    ledger.desk.cancel(job_id)
+    ledger.jobs.cancel(job_id)
     return job_id
 
 
@@ -106,7 +106,7 @@ def _held_and_cancelled(ledger: Ledger, kind: Kind) -> str:
     """A job that was held and is not wanted any more."""
     job_id = submit(ledger, kind)
     decide(ledger, kind, Hold("month_budget", again_in_s=60, timeout_s=600))
-    ledger.desk.cancel(job_id)
+    ledger.jobs.cancel(job_id)
     return job_id
 
 

@@ -169,7 +169,7 @@ def redis_ms(ledger: Ledger) -> float:
     """How long Redis works for the exporter's script: while it does, it does nothing else."""
     ledger.client.config_resetstat()
     for _ in range(20):
-        ledger.measuring.read()
+        ledger.stats.read()
     usage: dict[str, float] = ledger.client.info("commandstats")["cmdstat_evalsha"]
     return round(usage["usec_per_call"] / 1000, 2)
 

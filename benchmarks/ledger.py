@@ -12,11 +12,10 @@ import time
 from pathlib import Path
 
 from ledger import Kind, Ledger, LedgerSettings, RenderJob
-from ledger.decisions import Limits, Receipt, RunInhouse
+from ledger.decisions import Receipt, RunInhouse
 from ledger.models import Artifact
 from tests.support.redis_server import running_redis
 
-LIMITS = Limits(month_cap_usd_micros=10**12, max_modal_attempts=10)
 RECEIPT = Receipt("watermark", "below_watermark", "RunInhouse", {"waiting_inhouse": 3, "live_slots": 2})
 
 
@@ -33,7 +32,7 @@ def main() -> None:
             started = time.perf_counter()
             for number in range(jobs):
                 prompt = f"a lighthouse in a storm at night, seen from the sea, number {number}"
-                ledger.desk.submit(RenderJob(prompt=prompt), source="api", idempotency_key=f"key-{number}")
+                ledger.jobs.submit(RenderJob(prompt=prompt), source="api", idempotency_key=f"key-{number}")
             submitted = time.perf_counter()
             _live_through(ledger)
             ended = time.perf_counter()
@@ -54,9 +53,9 @@ def main() -> None:
 
 
 def _live_through(ledger: Ledger) -> None:
-    while claims := ledger.placing.claim_queued(Kind.RENDER, limit=100, lease_s=60):
+    while claims := ledger.placement.claim_queued(Kind.RENDER, limit=100, lease_s=60):
         for claimed in claims:
-            ledger.placing.place(claimed, RunInhouse(), receipt=RECEIPT, limits=LIMITS)
+            ledger.placement.place(claimed, RunInhouse(), receipt=RECEIPT)
         while record := ledger.attempts.start_inhouse(Kind.RENDER, worker="gpu-1@host", lease_s=60):
             ledger.attempts.begin_delivery(record.id, record.attempt)
             artifact = Artifact(

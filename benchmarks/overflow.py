@@ -135,7 +135,7 @@ class Run:
         self.wait_for_the_ends()
         cost = meter.read()
         # (Some had ended by themselves when it came to them.)
-        cancelled = [one for one in cancelled if self.ledger.desk.get(one).state is State.CANCELLED]
+        cancelled = [one for one in cancelled if self.ledger.jobs.get(one).state is State.CANCELLED]
         polls = _count(self.admin.rpcs(), "FunctionGetOutputs")
         asyncio.run(self.leave_orphans_and_sweep())
         watch.over.set()
@@ -166,7 +166,7 @@ class Run:
             "cancelled": len(cancelled),
             "cpu_ms_per_call": round(1000 * cost.cpu_s / max(1, calls), 2),
             "polls_per_call": round(polls / max(1, calls), 2),
-            "violations": len(self.ledger.audit(self.settings.limits)),
+            "violations": len(self.ledger.audit(self.ledger.money.limits())),
             "machine_cores": os.cpu_count(),
             "machine_busy_ratio": round(cost.machine_busy_ratio, 2),
             "cpu_cores_beside": dict(cost.cores_beside),
@@ -177,7 +177,7 @@ class Run:
         lives = [self.load.works_s(n, self.random) for n in range(round(self.load.calls * (1 + SURPLUS_RATIO)))]
         for seconds in lives:
             job = RenderJob(prompt=f"simulated {seconds:.2f}", burst=BurstMode.ALWAYS)
-            self.ids.append(self.ledger.desk.submit(job, source="client").job_id)
+            self.ids.append(self.ledger.jobs.submit(job, source="client").job_id)
 
     def place(self) -> int:
         """Dispatchers race for the cap."""
@@ -203,17 +203,17 @@ class Run:
         """Cancel a share of the calls in flight, all at once."""
         number = min(CANCELLED_MOST, round(self.load.calls * CANCELLED_RATIO))
         drawn = self.random.sample(self.ids[: self.load.calls], min(2 * number, self.load.calls))
-        chosen = [one for one in drawn if self.ledger.desk.get(one).state is State.RUNNING][:number]
+        chosen = [one for one in drawn if self.ledger.jobs.get(one).state is State.RUNNING][:number]
         for job_id in chosen:
-            self.ledger.desk.cancel(job_id)
+            self.ledger.jobs.cancel(job_id)
         return chosen
 
     def wait_for_the_ends(self) -> None:
         """Until no attempt is alive any more."""
         until = time.monotonic() + self.load.last_end_s + PATIENCE_S
-        while self.ledger.placing.view().modal_attempts:
+        while self.ledger.placement.view().modal_attempts:
             if time.monotonic() > until:
-                raise SystemExit(f"calls are still alive: {self.ledger.placing.view()}")
+                raise SystemExit(f"calls are still alive: {self.ledger.placement.view()}")
             time.sleep(0.25)
 
     async def leave_orphans_and_sweep(self) -> None:
@@ -239,7 +239,7 @@ class Run:
         """From each cancellation to the settlement of its call, which has ended then."""
         times = []
         for job_id in cancelled:
-            record, attempt = self.ledger.desk.get(job_id), self.ledger.desk.attempt(job_id, 1)
+            record, attempt = self.ledger.jobs.get(job_id), self.ledger.jobs.attempt(job_id, 1)
             times.append((int(attempt["settled_ms"]) - (record.finished_ms or 0)) / 1000)
         return sorted(times)
 

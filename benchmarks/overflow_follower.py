@@ -8,10 +8,10 @@ import contextlib
 import signal
 
 from infra.artifacts import ArtifactStore, Video
+from infra.limits import open_ledger
 from infra.logs import configure_logging
 from infra.nudging import CeleryNudger
 from infra.settings import Settings
-from ledger import Ledger
 from ledger.models import Artifact
 from ledger.nudges import Nudge
 from workers.overflow.breaker import Gate
@@ -39,7 +39,7 @@ class NoNudger(CeleryNudger):
 
 def resources_of(settings: Settings) -> Resources:
     """The open ends of a process of the benchmark."""
-    return Resources(settings, Ledger(settings), NoStore(settings), NoNudger(settings))
+    return Resources(settings, open_ledger(settings), NoStore(settings), NoNudger(settings))
 
 
 def modal_of(settings: Settings) -> ModalSdk:

@@ -31,9 +31,9 @@ class Watch:
 
     def run(self) -> None:
         """Watch until it is over."""
-        cap = self.settings.limits.month_cap_usd_micros
+        cap = self.ledger.money.limits().month_cap_usd_micros
         while not self.over.wait(EVERY_S):
-            money = self.ledger.placing.view().money
+            money = self.ledger.placement.view().money
             committed = money.spent_usd_micros + money.reserved_usd_micros
             self.overshoot_usd_micros = max(self.overshoot_usd_micros, committed - cap, 0)
             self.in_flight.append(self._in_flight_now())

@@ -11,7 +11,6 @@ from pydantic_settings import SettingsError
 
 from infra.api_keys import parse_api_keys
 from infra.overflow_settings import OverflowSettings
-from ledger.decisions import Limits
 from ledger.models import Kind
 from modal_apps.gpus import Profile, parse_resources
 from modal_apps.gpus import parse as parse_gpu
@@ -171,23 +170,6 @@ class Settings(OverflowSettings):
         return self
 
     @property
-    def limits(self) -> Limits:
-        """The hard limits, as the ledger's script wants them."""
-        return Limits(
-            month_cap_usd_micros=_micros(self.month_cap_usd),
-            max_modal_attempts=self.max_modal_attempts,
-            day_cap_usd_micros=_micros_or_none(self.day_cap_usd),
-            hour_rate_cap_usd_micros=_micros_or_none(self.hour_rate_cap_usd),
-            tenant_cap_usd_micros=_micros_or_none(self.tenant_month_cap_usd),
-            tenant_caps_usd_micros={name: _micros(usd) for name, usd in self.tenant_month_caps_usd.items()},
-            kind_caps_usd_micros={str(kind): _micros(usd) for kind, usd in self.kind_month_caps_usd.items()},
-            max_gpus=self.max_modal_gpus,
-            max_containers=self.max_modal_containers,
-            drain_ratio=self.drain_ratio,
-            drain_priority=self.drain_priority,
-        )
-
-    @property
     def inhouse_usd_nanos_per_s(self) -> int:
         """What an in-house GPU costs each second, nano-dollars."""
         return round(self.inhouse_usd_per_hour * NANOS_PER_USD / SECONDS_PER_HOUR)
@@ -222,14 +204,6 @@ class Settings(OverflowSettings):
     def tenants_by_key(self) -> dict[str, str]:
         """API key -> tenant."""
         return parse_api_keys(self.api_keys.get_secret_value())
-
-
-def _micros(usd: float) -> int:
-    return round(usd * MICROS_PER_USD)
-
-
-def _micros_or_none(usd: float | None) -> int | None:
-    return None if usd is None else _micros(usd)
 
 
 @cache

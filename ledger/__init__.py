@@ -9,8 +9,9 @@ What lives here
     containers                        how Modal containers come to dollars
     metrics                           the histograms' bounds, and how labels are written
     scripts, lua/                     where it is kept, and the scripts that change it (each opens with its key map)
-    desk, placing, attempts, calls, sweeps, looking, measuring   the verbs, grouped by who uses them
-    training                          the same, of training runs: how they go, how fast they are, their moves
+    jobs, placement, attempts, modal_calls, money, maintenance, stats   the verbs, by subject
+    calls, polling, training, budget, warming, activity, measuring      parts of these
+    limits, refusals, stages          pure: the hard limits, and why they say no
     store                             `Ledger`: all verbs on one connection
 
 What must hold

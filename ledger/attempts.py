@@ -11,15 +11,11 @@ from ledger.errors import UnknownOutcome
 from ledger.models import Artifact, JobRecord, Kind, record_from_fields
 from ledger.outcomes import Completed, Delivering, Failed, Lost, Renewed, Requeued, Stale
 from ledger.retries import RULES, Cause, RetryRule, memory_named_in
-from ledger.scripts import ScriptRunner
+from ledger.training import TrainingRuns
 
 
-class Attempts:
+class Attempts(TrainingRuns):
     """The verbs of GPU workers, and of followers when a call has ended."""
-
-    def __init__(self, runner: ScriptRunner, *, prefix: str) -> None:
-        self._runner = runner
-        self._prefix = prefix
 
     def start_inhouse(
         self, kind: Kind, *, worker: str, lease_s: float, usd_nanos_per_s: int = 0, holder: str = ""

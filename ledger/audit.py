@@ -7,7 +7,7 @@ of jobs is one script, so what is compared is of one instant, and an audit may r
 
 from dataclasses import dataclass
 
-from ledger.decisions import Limits
+from ledger.limits import Limits
 from ledger.models import Kind
 from ledger.scripts import ScriptRunner
 
@@ -40,7 +40,7 @@ def audit(runner: ScriptRunner, *, prefix: str, limits: Limits | None = None) ->
         runner.call(
             "audit_totals",
             kinds=[str(kind) for kind in Kind],
-            limits=limits.to_wire_whole() if limits else None,
+            limits=limits.to_wire() if limits else None,
         )
     )
     return found

@@ -4,13 +4,14 @@ Placements and settlements move the money (placing, calls, attempts); here it is
 and steered. What is read is of one instant.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from ledger.decisions import Limits
 from ledger.errors import UnknownOutcome
+from ledger.limits import Limits, Value, text_when_unset, to_text
 from ledger.models import Kind
 from ledger.outcomes import LiveCall, Superseded, TooEarly, TruedUp
 from ledger.periods import month_end_ms, month_of, month_start_ms
@@ -26,6 +27,8 @@ Mode = Literal["auto", "on", "off"]
 HOUR_MS = 3_600_000
 #: The recent rate of spending is that of so many hours.
 RECENT_HOURS = 24
+#: Beside the limits in P:limits: when an environment filled them.
+FILLED = "filled_ms"
 #: Of the oldest live calls, and of the newest, so many are looked at for when one ends.
 CALLS_LOOKED_AT = 50
 
@@ -75,6 +78,8 @@ class BudgetView:
     projected_usd_micros: int
     #: What in-house GPUs cost this month, micro-dollars. In no cap.
     inhouse_usd_micros: int
+    #: The limits in force.
+    limits: Limits
 
 
 @dataclass(frozen=True)
@@ -113,15 +118,94 @@ class MonthBook:
     true_up: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class LimitChange:
+    """One change of a limit, as the ledger keeps its values: a number, `none`, or `default` (of one tenant).
+
+    Attributes:
+        name: the limit.
+        was: what it was; None: the ledger had no value of it.
+        now: what it is from then on.
+        who: who changed it.
+        why: their reason.
+        at_ms: when, milliseconds by Redis's clock.
+    """
+
+    name: str
+    was: str | None
+    now: str
+    who: str
+    why: str
+    at_ms: int
+
+
 class Budget:
-    """The verbs of operators, of the cost report, and of whoever compares the bill."""
+    """The verbs of operators, of the cost report, and of whoever compares the bill; part of `Money`."""
 
-    def __init__(self, runner: ScriptRunner) -> None:
+    def __init__(self, runner: ScriptRunner, *, prefix: str) -> None:
         self._runner = runner
+        self._prefix = prefix
 
-    def view(self, limits: Limits) -> BudgetView:
+    def view(self) -> BudgetView:
         """How every cap stands."""
-        return _view(self._runner.call("budget"), limits)
+        return _view(self._runner.call("budget"))
+
+    def limits(self) -> Limits:
+        """The limits in force."""
+        return Limits.from_texts(self.stored_limits())
+
+    def stored_limits(self) -> dict[str, str]:
+        """The limits as the ledger keeps them, by name (see `LimitChange`); empty until a process fills them."""
+        found: dict[str, str] = self._runner.guarded(lambda: self._runner.client.hgetall(f"{self._prefix}:limits"))
+        return {name: text for name, text in found.items() if name != FILLED}
+
+    def set_limits(self, values: Mapping[str, Value], *, who: str, why: str) -> list[LimitChange]:
+        """Change limits, all of them at once; they hold from the next script on, for every process.
+
+        Args:
+            values: by name (ledger/limits.py `RULES`, `tenant:<name>`, `kind:<kind>`); None: no such limit.
+            who: who says so; kept, and told in an event for each.
+            why: their reason.
+
+        Returns:
+            What has changed; what had that value already has not.
+
+        Raises:
+            LimitRefused: a name or a value is wrong; nothing was changed.
+        """
+        return self._change({name: to_text(name, value) for name, value in values.items()}, who=who, why=why)
+
+    def unset_limits(self, names: Iterable[str], *, who: str, why: str) -> list[LimitChange]:
+        """Take limits back: there is no such limit from now on, or its default holds; of a tenant, every tenant's cap.
+
+        The environment does not fill them again.
+
+        Raises:
+            LimitRefused: a name is wrong; nothing was changed.
+        """
+        return self._change({name: text_when_unset(name) for name in names}, who=who, why=why)
+
+    def fill_limits(self, given: Mapping[str, int | float], *, who: str) -> dict[str, str]:
+        """Fill those limits that the ledger does not have yet, each on its own; all as they are stored then.
+
+        Args:
+            given: what the environment of a process says, by name.
+            who: the process; kept with what it fills.
+        """
+        texts = {name: to_text(name, value) for name, value in given.items()}
+        answer = self._runner.call("limits", given=texts, who=who[:200], why="the environment of a process")
+        return {name: text for name, text in answer["limits"].items() if name != FILLED}
+
+    def limits_history(self, *, limit: int = 100) -> list[LimitChange]:
+        """The newest changes of limits, oldest first."""
+        key = f"{self._prefix}:limits:history"
+        rows: list[str] = self._runner.guarded(lambda: self._runner.client.lrange(key, -limit, -1))
+        return [LimitChange(**json.loads(row)) for row in rows]
+
+    def _change(self, texts: Mapping[str, str], *, who: str, why: str) -> list[LimitChange]:
+        answer = self._runner.call("limits", change=texts, who=who[:200], why=why[:500])
+        now_ms = int(answer["now_ms"])
+        return [LimitChange(**row, who=who, why=why, at_ms=now_ms) for row in answer["changes"] or []]
 
     def book(self, month: str, *, by: Cut) -> MonthBook:
         """What a month ("YYYY-MM") cost, cut one way. Months are kept for fourteen months."""
@@ -260,8 +344,10 @@ class Budget:
                 raise UnknownOutcome("true_up", other)
 
 
-def _view(answer: Mapping[str, Any], limits: Limits) -> BudgetView:
+def _view(answer: Mapping[str, Any]) -> BudgetView:
     now_ms, month = int(answer["now_ms"]), str(answer["month"])
+    texts: Mapping[str, str] = answer["limits"] or {}
+    limits = Limits.from_texts({name: text for name, text in texts.items() if name != FILLED})
     money, spend = _numbers(answer["money"]), _numbers(answer["spend"])
     reserved = money.get("reserved_usd_micros", 0)
     spent = money.get(f"spent:modal:{month}", 0)
@@ -272,7 +358,7 @@ def _view(answer: Mapping[str, Any], limits: Limits) -> BudgetView:
         return ScopeView(cap, spent_usd_micros, reserved_usd_micros, stage)
 
     def scopes(
-        word: str, capped: Sequence[str], cap_of: Mapping[str, int], default: int | None
+        word: str, capped: Sequence[str], cap_of: Mapping[str, int | None], default: int | None
     ) -> dict[str, ScopeView]:
         spent_by, reserved_by = _labelled(spend, f"modal:{word}:"), _labelled(money, f"reserved:{word}:")
         names = sorted({*spent_by, *reserved_by, *capped} - {"-"})
@@ -302,6 +388,7 @@ def _view(answer: Mapping[str, Any], limits: Limits) -> BudgetView:
             left_ms=month_end_ms(month) - now_ms,
         ),
         inhouse_usd_micros=money.get(f"spent:inhouse:{month}", 0),
+        limits=limits,
     )
 
 

@@ -4,24 +4,17 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ledger.containers import Usage
-from ledger.decisions import Limits
 from ledger.errors import UnknownOutcome
-from ledger.models import JobRecord, Kind, record_from_fields
+from ledger.models import Kind
 from ledger.outcomes import DueCancel, EndedEarly, Refused, Stale, ToppedUp
 from ledger.scripts import ScriptRunner
 
 
 class Calls:
-    """The verbs of spawners and followers."""
+    """The verbs about one call: recorded, topped up, stopped, settled; part of `ModalCalls`."""
 
-    def __init__(self, runner: ScriptRunner, *, prefix: str) -> None:
+    def __init__(self, runner: ScriptRunner) -> None:
         self._runner = runner
-        self._prefix = prefix
-
-    def claim_spawns(self, *, worker: str, limit: int, lease_s: float) -> list[JobRecord]:
-        """Take Modal attempts to spawn. The intent is written here, before any call exists."""
-        answer = self._runner.call("claim_spawns", worker=worker, limit=limit, lease_ms=int(lease_s * 1000))
-        return [record_from_fields(row) for row in answer["jobs"] or []]
 
     def record_call(self, job_id: str, attempt: int, *, call_id: str, first_check_s: float, deadline_s: float) -> bool:
         """Record a spawned call. False: the attempt is not wanted any more, and the call is marked to be stopped.
@@ -118,9 +111,7 @@ class Calls:
             usage=usage.to_wire() if usage else None,
         )
 
-    def top_up(
-        self, job_id: str, attempt: int, *, reserve_usd_micros: int, limits: Limits
-    ) -> ToppedUp | Refused | Stale:
+    def top_up(self, job_id: str, attempt: int, *, reserve_usd_micros: int) -> ToppedUp | Refused | Stale:
         """Set aside at least so much for a live attempt in all, if every dollar cap allows it; never less than it has.
 
         A refusal changes nothing; the caller decides whether the call goes on (workers/placement/stages.py).
@@ -130,7 +121,6 @@ class Calls:
             id=job_id,
             attempt=attempt,
             reserve_usd_micros=reserve_usd_micros,
-            limits=limits.to_wire_whole(),
         )
         match answer["outcome"]:
             case "topped_up":

@@ -68,8 +68,7 @@ class ScopeMeasure:
 
     spent_usd_micros: int
     reserved_usd_micros: int
-    #: Whether anything was placed on Modal (or topped up) under it, and the cap that the last one asked; None: no cap.
-    placed_under: bool = False
+    #: The cap in force; None: there is none.
     cap_usd_micros: int | None = None
 
 
@@ -143,22 +142,18 @@ class Measurement:
 
 
 class Measuring:
-    """The exporter's one verb."""
+    """The exporter's one verb; part of `Stats`."""
 
-    def __init__(self, runner: ScriptRunner) -> None:
-        self._runner = runner
+    _runner: ScriptRunner
 
-    def read(self, *, tenants: Sequence[str] = ()) -> Measurement:
+    def read(self) -> Measurement:
         """Read everything that is shown, at one instant.
-
-        Args:
-            tenants: whose budgets are shown beside the others'; a bounded number.
 
         Raises:
             LedgerUnavailable: Redis did not answer in time.
         """
         queues = sorted({nudge.queue for nudge in all_nudges()})
-        answer = self._runner.call("measure", kinds=[str(kind) for kind in Kind], queues=queues, tenants=list(tenants))
+        answer = self._runner.call("measure", kinds=[str(kind) for kind in Kind], queues=queues)
         counters = apart(_pairs(answer["counters"]))
         return Measurement(
             now_ms=int(answer["now_ms"]),
@@ -189,7 +184,6 @@ def _scope(row: Mapping[str, Any]) -> ScopeMeasure:
     return ScopeMeasure(
         spent_usd_micros=row["spent_usd_micros"],
         reserved_usd_micros=row["reserved_usd_micros"],
-        placed_under=row["placed_under"],
         cap_usd_micros=None if cap is None else int(cap),
     )
 

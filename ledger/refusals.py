@@ -29,11 +29,20 @@ class Refusal(StrEnum):
 AT_ONCE = frozenset({Refusal.HOUR_RATE, Refusal.GPUS_AT_CAP, Refusal.CONTAINERS_AT_CAP, Refusal.MODAL_CALLS_AT_CAP})
 
 
+#: Dollar budgets: what is refused waits for the next period, or for a call that gives something back.
+ABOUT_DOLLARS = frozenset(reason for reason in Refusal if reason.endswith(("_budget", "_drain")))
+
+
 def is_about_dollars(reason: str) -> bool:
-    """Whether a budget spoke. ledger/lua/due_held.lua asks the same."""
-    return reason.endswith(("_budget", "_drain"))
+    """Whether a budget spoke."""
+    return reason in ABOUT_DOLLARS
 
 
 def public_code(reason: str) -> str:
     """The error code of a job that is shed for this reason: the outside is told what it was about, not which cap."""
     return "budget_exhausted" if is_about_dollars(reason) else "overloaded"
+
+
+def as_lua() -> str:
+    """The refusals that are about dollars as Lua source, to stand before the scripts that tell the outside so."""
+    return "local ABOUT_DOLLARS = { " + ", ".join(f"{reason} = true" for reason in sorted(ABOUT_DOLLARS)) + " }"

@@ -71,11 +71,6 @@ PUBLIC_STATUS: Mapping[State, str] = {
 }
 
 
-def is_legal(before: State, after: State) -> bool:
-    """Whether a job may go from `before` to `after`."""
-    return after in TRANSITIONS[before]
-
-
 #: The shape of a job's record. A record with another number was written by another version.
 SCHEMA = 1
 

@@ -1,47 +1,63 @@
 """`Ledger`: all verbs on one connection. Safe to share between threads; made anew after a fork."""
 
-import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 from ledger.attempts import Attempts
 from ledger.audit import Violation, audit
-from ledger.budget import Budget
-from ledger.calls import Calls
-from ledger.decisions import Limits
 from ledger.deletions import Deletions
-from ledger.desk import Desk
-from ledger.following import Following
-from ledger.looking import Looking
-from ledger.measuring import Measuring
+from ledger.jobs import Jobs
+from ledger.limits import Difference, Limits, differences
+from ledger.maintenance import Maintenance
 from ledger.metrics import apart, is_of_histogram
-from ledger.placing import Placing
+from ledger.modal_calls import ModalCalls
+from ledger.money import Money
+from ledger.placement import Placement
 from ledger.scripts import ScriptRunner
 from ledger.server import address_of, connect, refuse_eviction
 from ledger.settings import LedgerSettings
-from ledger.sweeps import Sweeps
-from ledger.training import Training
-from ledger.warming import Warming
+from ledger.stats import Stats
+
+
+@dataclass(frozen=True)
+class GivenLimits:
+    """What the environment of a process says about limits.
+
+    Attributes:
+        values: by name (ledger/limits.py).
+        who: the process, kept with what it fills.
+        on_difference: told where the ledger holds another value; that one is in force.
+    """
+
+    values: Mapping[str, int | float]
+    who: str
+    on_difference: Callable[[Sequence[Difference]], None]
 
 
 class Ledger:
     """The durable record, by who uses it.
 
     Attributes:
-        desk: submit, get, list, cancel.
-        placing: claim queued jobs, see the cluster, commit decisions.
-        attempts: run, renew, deliver, complete and fail attempts; in-house slots.
-        calls: record, stop and settle Modal calls.
-        following: what spawners and followers share: calls that are due, hints, the breaker, the rate of spawns.
-        sweeps: what maintenance does again and again.
-        deletions: objects that nothing points to any more, until their store has confirmed their deletion.
-        looking: what people watch: calls in flight, the newest events.
-        budget: how the caps stand, the month's book, the operator's hand, the true-up.
-        measuring: everything that is shown about it, for the exporter.
-        training: how training runs go, how fast they are, and their moves between pools.
+        jobs: submit, status, list, cancel.
+        placement: claim queued jobs, see the cluster, commit decisions, recall what waits for own GPUs.
+        attempts: run, renew, deliver, complete and fail attempts; in-house slots; how training runs go.
+        modal_calls: spawn, record, poll, stop and settle Modal calls; hints, the breaker, the rate of spawns.
+        money: limits, budgets, the month's book, the operator's hand, the true-up, warm containers.
+        maintenance: what is done again and again, so that nothing is forgotten.
+        stats: everything that is shown, for the exporter and for people.
     """
 
-    def __init__(self, settings: LedgerSettings | None = None) -> None:
+    def __init__(self, settings: LedgerSettings | None = None, *, given: GivenLimits | None = None) -> None:
+        """A ledger; nothing is asked yet.
+
+        Args:
+            settings: where it is; None: as the environment says.
+            given: the limits that this process's environment names, for those that the ledger does not have yet; None:
+                this process has nothing to say about limits.
+        """
         self.settings = settings or LedgerSettings()
+        self._given = given
         self.prefix = self.settings.ledger_prefix
         self.address = address_of(self.settings.ledger_url.get_secret_value())
         self.client = connect(self.settings)
@@ -53,19 +69,23 @@ class Ledger:
                 "nudge_again_ms": int(self.settings.nudge_again_s * 1000),
                 "events_kept": self.settings.events_kept,
             },
+            fill=None if given is None else self._fill_limits,
         )
-        self.desk = Desk(self.runner, prefix=self.prefix, idempotency_ttl_s=self.settings.idempotency_ttl_s)
-        self.placing = Placing(self.runner)
+        self.jobs = Jobs(self.runner, prefix=self.prefix, idempotency_ttl_s=self.settings.idempotency_ttl_s)
+        self.placement = Placement(self.runner, prefix=self.prefix)
         self.attempts = Attempts(self.runner, prefix=self.prefix)
-        self.calls = Calls(self.runner, prefix=self.prefix)
-        self.following = Following(self.runner)
-        self.sweeps = Sweeps(self.runner)
+        self.modal_calls = ModalCalls(self.runner)
+        self.money = Money(self.runner, prefix=self.prefix)
+        self.maintenance = Maintenance(self.runner)
         self.deletions = Deletions(self.runner, prefix=self.prefix)
-        self.warming = Warming(self.runner)
-        self.budget = Budget(self.runner)
-        self.looking = Looking(self.runner, prefix=self.prefix)
-        self.measuring = Measuring(self.runner)
-        self.training = Training(self.runner, prefix=self.prefix)
+        self.stats = Stats(self.runner, prefix=self.prefix)
+
+    def _fill_limits(self) -> None:
+        if self._given is None:
+            return
+        stored = self.money.fill_limits(self._given.values, who=self._given.who)
+        if found := differences(self._given.values, stored):
+            self._given.on_difference(found)
 
     def ping(self) -> None:
         """Ask Redis for a sign of life.
@@ -85,33 +105,13 @@ class Ledger:
         self.runner.guarded(lambda: refuse_eviction(self.client, address=self.address))
 
     def counters(self) -> dict[str, int]:
-        """All counters: `"metric|label=value|..."` -> number; what histograms hold is in `measuring.read`."""
+        """All counters: `"metric|label=value|..."` -> number; what histograms hold is in `stats.read`."""
         raw: dict[str, str] = self.runner.guarded(lambda: self.client.hgetall(f"{self.prefix}:counters"))
         return {name: int(value) for name, value in apart(raw.items()).items() if not is_of_histogram(name)}
 
     def tally(self, metric: str, labels: str, by: int = 1) -> None:
         """Raise a counter for something that is no transition. `labels`: `"reason=garbage|queue=render"`, sorted."""
         self.runner.call("tally", metric=metric, labels=labels, by=by)
-
-    def observe(self, metric: str, labels: str, value: float) -> None:
-        """Put one value into a histogram. `labels` as `metrics.label_text` writes them; bounds in ledger/metrics.py.
-
-        Raises:
-            ValueError: the value is not finite or is negative.
-        """
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"expected a finite {metric} of at least 0, got {value!r}")
-        self.runner.call("observe", metric=metric, labels=labels, value=value)
-
-    def gauge(self, metric: str, labels: str, value: float) -> None:
-        """Note the present value of something; whoever reads it sees how old it is. `labels` as in `observe`.
-
-        Raises:
-            ValueError: the value is not finite.
-        """
-        if not math.isfinite(value):
-            raise ValueError(f"expected a finite {metric}, got {value!r}")
-        self.runner.call("gauge", metric=metric, labels=labels, value=value)
 
     def audit(self, limits: Limits | None = None) -> list[Violation]:
         """Every violation of what must always hold (see ledger/audit.py); with `limits`, of the caps too."""

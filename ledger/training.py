@@ -1,12 +1,10 @@
-"""What training adds to the ledger: how runs go, how fast they are, and moves between pools."""
+"""How training runs go: what they tell of themselves, kept bounded for each job."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ledger.decisions import Limits, RunOnModal
 from ledger.errors import UnknownOutcome
-from ledger.models import JobRecord, Kind, record_from_fields
 from ledger.retries import Cause
 from ledger.scripts import ScriptRunner
 
@@ -20,14 +18,14 @@ OUTER_CAUSES = (
 )  # fmt: skip
 
 
-class Training:
-    """The verbs of whoever trains, and of whoever watches it."""
+class TrainingRuns:
+    """The verbs of whoever trains, and of whoever watches it; part of `Attempts`."""
 
     def __init__(self, runner: ScriptRunner, *, prefix: str) -> None:
         self._runner = runner
         self._prefix = prefix
 
-    def note(
+    def note_training(
         self,
         job_id: str,
         attempt: int,
@@ -71,56 +69,7 @@ class Training:
             case other:
                 raise UnknownOutcome("note_train", other)
 
-    def rows(self, job_id: str) -> list[dict[str, Any]]:
+    def training_rows(self, job_id: str) -> list[dict[str, Any]]:
         """What a run has told, oldest first: `attempt`, `n`, `at` (its own clock, seconds since 1970), `kind`, ..."""
         texts = self._runner.guarded(lambda: self._runner.client.lrange(f"{self._prefix}:train:{job_id}", 0, -1))
         return [json.loads(text) for text in texts]
-
-    def speeds(self) -> dict[str, float]:
-        """What has been learnt of speeds: `speed_key` -> seconds per training example."""
-        raw = self._runner.guarded(lambda: self._runner.client.hgetall(f"{self._prefix}:train:speeds"))
-        return {key: float(value) for key, value in raw.items()}
-
-    def waiting_inhouse(self, kind: Kind, *, limit: int) -> list[JobRecord]:
-        """Jobs that are placed in-house and wait for a slot, the next one first. Unreadable ones are left out."""
-        client = self._runner.client
-
-        def read() -> list[Any]:
-            ids: Any = client.zrange(f"{self._prefix}:waiting:inhouse:{kind}", 0, limit - 1)
-            pipe = client.pipeline(transaction=False)
-            for job_id in ids:
-                pipe.hgetall(f"{self._prefix}:job:{job_id}")
-            return pipe.execute(raise_on_error=False)
-
-        return [record for row in self._runner.guarded(read) if (record := _readable(row)) is not None]
-
-    def recall(self, record: JobRecord, decision: RunOnModal, *, limits: Limits, reason: str) -> bool:
-        """Have a job that waits for an in-house slot decided about again, because Modal should have it.
-
-        Returns:
-            Whether it was; not if it has begun or moved on, nor if a limit keeps it off Modal now.
-        """
-        answer = self._runner.call(
-            "recall",
-            id=record.id,
-            attempt=record.attempt,
-            reason=reason,
-            decision=vars(decision),
-            limits=limits.to_wire(tenant=record.tenant, kind=record.kind),
-        )
-        return bool(answer["outcome"] == "recalled")
-
-    def hold_spawn(self, job_id: str, attempt: int, *, lease_s: float) -> bool:
-        """Keep the claim on an attempt that is being prepared for its spawn. False: it is not ours any more."""
-        answer = self._runner.call("hold_spawn", id=job_id, attempt=attempt, lease_ms=int(lease_s * 1000))
-        return bool(answer["outcome"] == "held")
-
-
-def _readable(row: object) -> JobRecord | None:
-    """None: there is no record, or whoever loads it next puts it into quarantine."""
-    if not isinstance(row, dict) or not row:
-        return None
-    try:
-        return record_from_fields(row)
-    except (KeyError, ValueError, TypeError):
-        return None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ledger.decisions import SpillState
 from ledger.models import Kind
+from ledger.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,17 @@ class KindView:
 
 @dataclass(frozen=True)
 class MoneyView:
-    """Dollars on Modal, micro-dollars: spent this month (UTC), set aside now, and spent today."""
+    """Dollars on Modal, micro-dollars: spent this month (UTC), set aside now, and spent today; and what limits say."""
 
     spent_usd_micros: int = 0
     reserved_usd_micros: int = 0
     day_spent_usd_micros: int = 0
+    #: The nearer stage of the month's and the day's budgets.
+    stage: Stage = Stage.OK
+    #: The least priority that still spills while a budget drains.
+    drain_priority: int = 0
+    #: Modal attempts that may be alive at once; 0: nothing may go there.
+    max_modal_attempts: int = 1
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.decisions import Limits
 from ledger.errors import UnknownOutcome
 from ledger.models import Kind
 from ledger.outcomes import Refused
@@ -45,7 +44,6 @@ class WarmTerms:
 
     #: How long they are paid for at a time, seconds from now.
     round_s: float
-    limits: Limits
     #: What forecasts may cost in a day (UTC) in all, micro-dollars; None: an operator wished for them.
     ceiling_usd_micros: int | None = None
 
@@ -60,11 +58,10 @@ class WarmHeld:
     cut_by: str | None = None
 
 
-class Warming:
-    """The warm keeper's verbs."""
+class WarmContainers:
+    """The warm keeper's verbs; part of `Money`."""
 
-    def __init__(self, runner: ScriptRunner) -> None:
-        self._runner = runner
+    _runner: ScriptRunner
 
     def arrivals(self, kind: Kind, *, keep_ratio: float) -> Arrivals:
         """Fold the hours that are over into the week's picture, and return it.
@@ -82,7 +79,7 @@ class Warming:
             now_ms=int(answer["now_ms"]),
         )
 
-    def hold(self, pool: WarmPool, terms: WarmTerms) -> WarmHeld | Refused:
+    def hold_warm(self, pool: WarmPool, terms: WarmTerms) -> WarmHeld | Refused:
         """Before Modal is told: count them under the caps on what is alive, as many as fit.
 
         Live attempts of the class have some of them, and some idle after a call: those count already. A refusal (none
@@ -97,7 +94,7 @@ class Warming:
             case other:
                 raise UnknownOutcome("warm_pay", other)
 
-    def pay(self, pool: WarmPool, terms: WarmTerms) -> Refused | None:
+    def pay_warm(self, pool: WarmPool, terms: WarmTerms) -> Refused | None:
         """Count what Modal keeps now, and book what its next round costs, before it is spent.
 
         Those that idle after a call are left out: their tail is set aside already. What is paid here for a container is
@@ -118,15 +115,14 @@ class Warming:
             **vars(pool),
             hold=hold,
             round_ms=round(terms.round_s * 1000),
-            limits=terms.limits.to_wire_whole(),
             ceiling_usd_micros=terms.ceiling_usd_micros,
         )
 
-    def kept(self) -> dict[tuple[Kind, str], int]:
+    def kept_warm(self) -> dict[tuple[Kind, str], int]:
         """How many containers of each kind and class Modal was told to keep; 0: it is counted, and was never told."""
         return _kept(self._runner.call("warm_kept")["kept"])
 
-    def note_kept(self, kind: Kind, gpu: str, number: int, *, why: str) -> None:
+    def note_kept_warm(self, kind: Kind, gpu: str, number: int, *, why: str) -> None:
         """So many are kept from now on; told in an event."""
         self._runner.call("warm_kept", kind=kind, gpu=gpu, number=number, why=why)
 

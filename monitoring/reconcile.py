@@ -79,7 +79,7 @@ def differences(ledger: Ledger) -> list[Difference]:
         recorded.update(_counts_of(job))
         for key, times_ms in _times_of(job):
             recorded[key] += times_ms * 1000
-    measured = ledger.measuring.read()
+    measured = ledger.stats.read()
     counted = _counted(measured)
     forgotten = measured.quarantined + sum(n for (name, _), n in measured.counters.items() if name == "retired_total")
     found = [

@@ -189,7 +189,7 @@ class Client:
             LedgerUnavailable, LedgerFull: the job was not accepted. (If only Redis's answer was lost, it was accepted
                 whole: send it again with the same idempotency key.)
         """
-        submitted = self._ledger.desk.submit(
+        submitted = self._ledger.jobs.submit(
             _job_of(job, kind, fields),
             source="client",
             idempotency_key=idempotency_key,
@@ -205,7 +205,7 @@ class Client:
             JobNotFound: no job has this id.
             LedgerUnavailable: the ledger did not answer.
         """
-        return self._ledger.desk.get(job_id)
+        return self._ledger.jobs.get(job_id)
 
     def wait(self, job_id: str, *, timeout_s: float | None = None) -> JobRecord:
         """Wait until a job has completed. An unavailable ledger is waited for, too.
@@ -236,7 +236,7 @@ class Client:
             JobNotFound: no job has this id.
             LedgerUnavailable: the ledger did not answer.
         """
-        return self._ledger.desk.cancel(job_id)
+        return self._ledger.jobs.cancel(job_id)
 
     def close(self) -> None:
         """Close the connections to Redis and the broker. May be called twice."""

@@ -41,7 +41,7 @@ def record_and_dispatch(
     resources = shared_resources()
 
     def submit() -> Submitted:
-        return resources.ledger.desk.submit(job, source="celery", idempotency_key=f"celery:{task_id}")
+        return resources.ledger.jobs.submit(job, source="celery", idempotency_key=f"celery:{task_id}")
 
     try:
         submitted = retry_while_unavailable(submit, for_s=resources.settings.foreign_record_timeout_s)

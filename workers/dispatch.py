@@ -29,7 +29,7 @@ def policy_from(settings: Settings, speeds: Mapping[str, float] | None = None) -
 
     Args:
         settings: the settings.
-        speeds: what the ledger has learnt of training (`ledger.training.speeds()`); None: nothing.
+        speeds: what the ledger has learnt of training (`ledger.placement.training_speeds()`); None: nothing.
     """
     return PolicyByKind(_usual_policy(settings), {Kind.TRAIN: train_policy(settings, speeds or {})})
 
@@ -55,7 +55,6 @@ def _usual_policy(settings: Settings) -> Policy:
                 high=settings.high_watermark,
                 low=settings.low_watermark,
                 min_dwell_s=settings.min_dwell_s,
-                limits=settings.limits,
                 needs={Kind.RENDER: render_need(settings)},
             )
 
@@ -73,8 +72,8 @@ class Dispatcher:
         """Decide about everything that is queued of a kind. Returns how often each decision was taken."""
         tally: Counter[str] = Counter()
         if kind is Kind.TRAIN:
-            self._policy = policy_from(self._settings, self._ledger.training.speeds())
-        while claimed := self._ledger.placing.claim_queued(
+            self._policy = policy_from(self._settings, self._ledger.placement.training_speeds())
+        while claimed := self._ledger.placement.claim_queued(
             kind, limit=self._settings.dispatch_batch, lease_s=self._settings.dispatch_claim_s
         ):
             for job in claimed:
@@ -86,7 +85,7 @@ class Dispatcher:
         return dict(tally)
 
     def _decide(self, claimed: ClaimedJob) -> str:
-        verdict = self._policy.decide(claimed.record, self._ledger.placing.view())
+        verdict = self._policy.decide(claimed.record, self._ledger.placement.view())
         outcome = self._commit(claimed, verdict)
         if isinstance(outcome, Refused):
             # The policy wanted Modal and a hard limit said no: the job waits, for our own GPUs or in the control plane.
@@ -110,11 +109,10 @@ class Dispatcher:
                 return "stale"
 
     def _commit(self, claimed: ClaimedJob, verdict: Verdict) -> PlaceOutcome:
-        return self._ledger.placing.place(
+        return self._ledger.placement.place(
             claimed,
             verdict.decision,
             receipt=verdict.receipt,
-            limits=self._settings.limits,
             spill=verdict.spill,
         )
 

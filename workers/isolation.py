@@ -36,7 +36,7 @@ def isolated(ledger: Ledger, record: JobRecord, decide: Callable[[], T]) -> T | 
             return decide()
         except RecordUnreadable as error:
             log.error("job.quarantined", reason=error.reason)  # noqa: TRY400 - the sentence says it all
-            ledger.placing.quarantine(record.id, reason=error.reason)
+            ledger.placement.quarantine(record.id, reason=error.reason)
             return Skipped.QUARANTINED
         except (LedgerUnavailable, LedgerFull):
             raise

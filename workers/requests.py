@@ -29,7 +29,7 @@ def check_used_model(ledger: Ledger, record: JobRecord) -> None:
     if used_id is None:
         return
     try:
-        used = ledger.desk.get(used_id)
+        used = ledger.jobs.get(used_id)
     except (JobNotFound, RecordUnreadable):
         raise ModelNotFound(used_id) from None
     if used.tenant != record.tenant or used.kind is not Kind.TRAIN:

@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass
 
 from infra.artifacts import ArtifactStore
+from infra.limits import open_ledger
 from infra.nudging import CeleryNudger
 from infra.settings import Settings, settings
 from ledger import Ledger
@@ -35,7 +36,7 @@ def shared_resources() -> Resources:
             values = settings()
             found = _by_process[process_id] = Resources(
                 settings=values,
-                ledger=Ledger(values),
+                ledger=open_ledger(values),
                 artifacts=ArtifactStore(values),
                 nudger=CeleryNudger(values),
             )

@@ -300,12 +300,23 @@ local function count_change(job, from, to, started_before)
   end
 end
 
+-- Redis takes nothing back of what a script has written: whoever writes anything before a transition asks this first.
+local function must_be_legal(job, to)
+  if LEGAL[job.state] and LEGAL[job.state][to] then return end
+  error({ err = 'ILLEGAL transition ' .. job.state .. ' -> ' .. to .. ' of job ' .. job.id }, 0)
+end
+
+-- Arguments that are to be numbers are numbers; asked before the first write.
+local function must_be_numbers(of, names)
+  for _, name in ipairs(names) do
+    if type(of) ~= 'table' or type(of[name]) ~= 'number' then error({ err = 'WRONG argument: ' .. name .. ' is no number' }, 0) end
+  end
+end
+
 -- The only place where a job's state changes: table checked, memberships moved, event and counter written.
 local function transition(job, to, fields, detail)
   local from = job.state
-  if not LEGAL[from] or not LEGAL[from][to] then
-    return redis.error_reply('ILLEGAL transition ' .. from .. ' -> ' .. to .. ' of job ' .. job.id)
-  end
+  must_be_legal(job, to)
   leave(job)
   local started_before = job.started_ms
   local flat = { 'state', to, 'changed_ms', whole(now_ms) }
@@ -329,7 +340,6 @@ local function transition(job, to, fields, detail)
   enter(job)
   record_event(job, 'job.' .. to, detail)
   count_change(job, from, to, started_before)
-  return nil
 end
 
 local function end_attempt(job, outcome)
@@ -350,15 +360,17 @@ end
 -- An attempt ended without a result: back into the queue after a pause while its cause is forgiven, else failed.
 -- rule (ledger/retries.py): retries, first_ms, longest_ms; a.jitter is a random share, a.max_attempts the bound in all.
 local function fail_attempt(job, cause, message, rule)
+  must_be_legal(job, 'queued')
+  must_be_legal(job, 'failed')
   end_attempt(job, cause)
   redis.call('HSET', attempt_key(job.id, job.attempt), 'message', message)
   local nth = redis.call('HINCRBY', job_key(job.id), 'tries:' .. cause, 1)
   if nth <= rule.retries and tonumber(job.attempt) < a.max_attempts then
     local pause_ms = math.min(rule.longest_ms, rule.first_ms * 2 ^ math.min(nth - 1, 30)) * (0.5 + a.jitter / 2)
-    local err = transition(job, 'queued', { pool = cjson.null, gpu = cjson.null, worker = cjson.null,
-      call_id = cjson.null, progress = 0, not_before_ms = math.floor(now_ms + pause_ms) }, cause)
-    return err or 'requeued'
+    transition(job, 'queued', { pool = cjson.null, gpu = cjson.null, worker = cjson.null, call_id = cjson.null,
+      progress = 0, not_before_ms = math.floor(now_ms + pause_ms) }, cause)
+    return 'requeued'
   end
-  local err = transition(job, 'failed', { error_code = cause, error_message = message }, cause)
-  return err or 'failed'
+  transition(job, 'failed', { error_code = cause, error_message = message }, cause)
+  return 'failed'
 end

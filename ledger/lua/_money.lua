@@ -1,5 +1,6 @@
 --[[ Money: what is set aside, what is spent, what burns at this moment, and the caps over all of it.
-A script says what moves (reserve, book, burn); the sums are raised once, when it replies, so they change together.
+A script says what moves (reserve, book, burn); the sums are raised once, when it ends, so they change together.
+ledger/scripts.py sees to that, whatever the script's end is.
 Dollars are micro-dollars, rates nano-dollars a second; months and days are UTC. A `who` is {tenant, kind}.
 
 Key map
@@ -12,7 +13,11 @@ Key map
   P:reservations     zset    what is set aside, score = micro-dollars: "<id>:<n>" for an attempt that is not settled,
                              "container:<id>" for the idle tail of a container
   P:reservations:check  zset "<id>:<n>" of P:reservations, score = when to check again that somebody will settle it
-  P:caps             hash    <scope> -> the cap that the last placement was made under, 'none' if there was none
+  P:limits           hash    the limits in force, by name (ledger/limits.py): <scope>, hour_rate, tenant (of every tenant),
+                             attempts, gpus, containers, drain_ratio, drain_priority -> a number, 'none' (no limit) or
+                             'default' (of one tenant: what holds for every tenant). What is absent has its default.
+                             filled_ms: when the environment of a process filled it last
+  P:limits:history   list    every change of a limit, JSON: at_ms, name, was, now, who, why; oldest first, bounded
   P:stages           hash    <scope> -> "<period> <n>": the highest stage (ledger/stages.py) that a period has reached
   P:journal          stream  every movement of Modal's dollars: of, tenant, kind, reserved, spent (changes), at_ms;
                              a script's last line also rate, gpus, calls, idle (changes)
@@ -99,6 +104,40 @@ local function burn(rate, gpus, calls, idle)
   m.rate, m.gpus, m.calls, m.idle = m.rate + rate, m.gpus + gpus, m.calls + calls, m.idle + idle
 end
 
+-- A limit from its text; nil: there is none.
+local function limit_of(name, text)
+  if text == 'none' then return nil end
+  return tonumber(text or nil) or LIMIT_DEFAULTS[name]
+end
+
+-- Limits by name, several in one read.
+local function limits_of(names)
+  local got, limits = redis.call('HMGET', K('limits'), unpack(names)), {}
+  for i, name in ipairs(names) do limits[name] = limit_of(name, got[i]) end
+  return limits
+end
+
+-- Nothing is placed before the environment has filled what the ledger does not say: an empty ledger (a new one, or one
+-- whose Redis was emptied under a running process) would place under the defaults. The caller fills, and asks again.
+local function limits_are_filled()
+  if redis.call('HEXISTS', K('limits'), 'filled_ms') == 0 then error({ err = 'LIMITS are not filled yet' }, 0) end
+end
+
+-- Each scope learns its cap; returns from which share of a cap on it drains, and below which priority.
+local function add_caps(scopes)
+  local names = { 'tenant', 'drain_ratio', 'drain_priority' }
+  for _, scope in ipairs(scopes) do names[#names + 1] = scope.name end
+  local got = redis.call('HMGET', K('limits'), unpack(names))
+  for i, scope in ipairs(scopes) do
+    local text = got[i + 3]
+    if scope.label == 'tenant' and (not text or text == 'default') then text = got[1] end
+    -- (What a true-up books is no tenant's and of no kind.)
+    if scope.name ~= 'tenant:-' then scope.cap = limit_of(scope.name, text) end
+  end
+  return limit_of('drain_ratio', got[2]), limit_of('drain_priority', got[3])
+end
+
+-- The dollar budgets that tenants and kinds are in, with what is spent and reserved, and their caps.
 local function scopes_of(tenants, kinds)
   local month, day = month_of(now_ms), date_of(now_ms)
   local scopes = {
@@ -126,7 +165,7 @@ local function scopes_of(tenants, kinds)
     scope.spent = tonumber((scope.label == 'month' and money[1] or spend[i]) or '0')
     scope.committed = math.max(0, scope.spent) + scope.reserved
   end
-  return scopes
+  return scopes, add_caps(scopes)
 end
 
 local function money_event(event, scope, detail)
@@ -144,52 +183,27 @@ local function reach(scope, stage, known)
   money_event('money.stage', scope.name, STAGES[stage] .. ' in ' .. scope.period)
 end
 
--- Why so much more may not be set aside for a job, or nil. Below the drain priority less than the whole cap is there.
-local function dollar_refusal(who, caps, more, priority)
-  local scopes = scopes_of({ [who.tenant] = true }, { [who.kind] = true })
+-- Why so much more may not be set aside for somebody, or nil; and the scope that has ended with it, if it has. Reads only.
+-- Below the drain priority less than the whole cap is there.
+local function dollar_refusal(who, more, priority)
+  local scopes, drain_ratio, drain_priority = scopes_of({ [who.tenant] = true }, { [who.kind] = true })
   for _, scope in ipairs(scopes) do
-    local cap = caps[scope.label]
-    if not is_null(cap) and scope.committed + more > cap then
+    if scope.cap and scope.committed + more > scope.cap then
       -- So near the cap, what does not fit is the end of it; far below, it was a large wish.
-      if stage_of(scope.committed, cap, DRAIN_RATIO) >= STAGE_DRAIN then reach(scope, STAGE_STOP) end
-      return scope.label .. '_budget'
+      local ended = stage_of(scope.committed, scope.cap, DRAIN_RATIO) >= STAGE_DRAIN
+      return scope.label .. '_budget', ended and scope or nil
     end
   end
-  if not priority or priority >= caps.drain_priority then return nil end
+  if not priority or priority >= drain_priority then return nil end
   for _, scope in ipairs(scopes) do
-    local cap = caps[scope.label]
-    if not is_null(cap) and stage_of(scope.committed, cap, caps.drain_ratio) >= STAGE_DRAIN then
-      return scope.label .. '_drain'
-    end
+    if scope.cap and stage_of(scope.committed, scope.cap, drain_ratio) >= STAGE_DRAIN then return scope.label .. '_drain' end
   end
   return nil
 end
 
--- The caps that apply to a job, of limits that name all tenants and kinds (ledger/decisions.py Limits.to_wire_whole).
-local function caps_for(who, limits)
-  local caps = {}
-  for name, cap in pairs(limits) do caps[name] = cap end
-  caps.tenant, caps.kind = limits.tenants[who.tenant] or limits.tenant_default, limits.kinds[who.kind]
-  return caps
-end
-
--- The caps in force are kept, so that what passes one later (a settlement above its reservation) is seen and said.
-local function note_caps(who, caps)
-  local now = { month = caps.month, day = caps.day, ['tenant:' .. who.tenant] = caps.tenant, ['kind:' .. who.kind] = caps.kind,
-    hour_rate = caps.hour_rate, gpus = caps.gpus, containers = caps.containers, calls = caps.calls,
-    drain_ratio = caps.drain_ratio }
-  local names, flat = {}, {}
-  for _, name in ipairs({ 'month', 'day', 'tenant:' .. who.tenant, 'kind:' .. who.kind, 'hour_rate', 'gpus', 'containers',
-    'calls', 'drain_ratio' }) do names[#names + 1] = name end
-  local was = redis.call('HMGET', K('caps'), unpack(names))
-  for i, name in ipairs(names) do
-    local text = is_null(now[name]) and 'none' or string.format('%.15g', now[name])
-    if was[i] ~= text then
-      flat[#flat + 1] = name
-      flat[#flat + 1] = text
-    end
-  end
-  if #flat > 0 then redis.call('HSET', K('caps'), unpack(flat)) end
+-- Somebody was refused: if a budget has ended with it, that is said.
+local function say_ended(scope)
+  if scope then reach(scope, STAGE_STOP) end
 end
 
 -- After a movement: which caps it passed, and which stages were reached. before = committed - what moved.
@@ -203,13 +217,12 @@ local function watch_caps(m)
       change[name].spent = change[name].spent + (name == 'day' and mine.spent_today or mine.spent_this_month)
     end
   end
-  local scopes, names = scopes_of(tenants, kinds), { 'drain_ratio' }
-  for i, scope in ipairs(scopes) do names[i + 1] = scope.name end
-  local caps = redis.call('HMGET', K('caps'), unpack(names))
-  names[1] = 'none'
+  local scopes, drain_ratio = scopes_of(tenants, kinds)
+  local names = {}
+  for i, scope in ipairs(scopes) do names[i] = scope.name end
   local stages = redis.call('HMGET', K('stages'), unpack(names))
   for i, scope in ipairs(scopes) do
-    local cap = tonumber(caps[i + 1] or nil)
+    local cap = scope.cap
     if cap then
       local was = change[scope.name]
       local before = math.max(0, scope.spent - was.spent) + scope.reserved - was.reserved
@@ -218,7 +231,7 @@ local function watch_caps(m)
         count('overshoot_usd_micros_total', 'scope=' .. scope.label, over)
         money_event('money.overshoot', scope.name, 'passed by ' .. whole(over) .. ' micro-dollars more')
       end
-      reach(scope, stage_of(scope.committed, cap, tonumber(caps[1] or nil) or 1), stages[i + 1] or '')
+      reach(scope, stage_of(scope.committed, cap, drain_ratio), stages[i] or '')
     end
   end
 end
@@ -267,10 +280,4 @@ local function flush_money()
   for hour, by in pairs(m.hours) do raise(K('hours:' .. string.sub(hour, 1, 7)), { [hour] = by }) end
   if next(m.who) then watch_caps(m) end
   if next(m.who) or m.rate ~= 0 or m.calls ~= 0 or m.idle ~= 0 then write_journal(m) end
-end
-
-local plain_reply = reply
-reply = function(t)
-  flush_money()
-  return plain_reply(t)
 end

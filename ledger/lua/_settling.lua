@@ -210,6 +210,16 @@ local function charge_containers(job, gpu, usage)
   return parts
 end
 
+-- Before the first write: what a caller says of a call's usage is whole.
+local function must_be_usage(says)
+  if is_null(says.usage) then return end
+  must_be_numbers(says.usage, { 'usd_nanos_per_s', 'idle_window_ms' })
+  for _, use in ipairs(says.usage.containers) do
+    must_be_numbers(use, { 'started_ms', 'finished_ms' })
+    if type(use.container_id) ~= 'string' then error({ err = 'WRONG argument: a container has no id' }, 0) end
+  end
+end
+
 -- What an attempt that has ended cost, by component: its containers' seconds (says.usage), or what the caller says, or,
 -- in-house, where nobody says it, its seconds so far at the price that it was started with.
 local function parts_of_end(job, pool, gpu, says, started_ms, usd_nanos_per_s)

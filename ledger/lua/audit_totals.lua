@@ -1,6 +1,6 @@
 --[[ Compare the sums with their parts: dollars, reservations, indexes, counters. Reads only.
 needs: settling
-a: kinds, limits? (Limits.to_wire_whole)
+a: kinds, limits? (ledger/limits.py Limits.to_wire)
 -> audited, violations = [{invariant, id, what}] ]]
 local violations = {}
 local function say(invariant, id, what) violations[#violations + 1] = { invariant = invariant, id = id, what = what } end
@@ -117,7 +117,7 @@ if not is_null(a.limits) then
   within('the rate in micro-dollars an hour', (money.rate_nanos_per_s or 0) * 3.6, caps.hour_rate)
   within('the number of GPUs', money.gpus or 0, caps.gpus)
   within('the number of containers', alive + (money.idle_free or 0), caps.containers)
-  within('the number of live Modal attempts', alive, caps.calls)
+  within('the number of live Modal attempts', alive, caps.attempts)
 end
 for _, name in ipairs(working_indexes()) do
   for _, id in ipairs(redis.call('ZRANGE', K(name), 0, 9999)) do

@@ -11,8 +11,7 @@ if job.state ~= 'running' then return reply({ outcome = 'stale', state = job.sta
 local lease = redis.call('ZSCORE', K('leases'), a.id)
 local due = redis.call('ZSCORE', K('calls:due'), a.id)
 local claimed = redis.call('ZSCORE', K('calls:claimed'), a.id)
-local err = transition(job, 'delivering', { progress = 99 }, nil)
-if err then return err end
+transition(job, 'delivering', { progress = 99 }, nil)
 -- Whoever holds the attempt goes on holding it while it delivers.
 if lease then redis.call('ZADD', K('leases'), lease, a.id) end
 if due then redis.call('ZADD', K('calls:due'), due, a.id) end

@@ -3,8 +3,7 @@ needs: settling
 a: id, attempt, artifact (JSON text), measurements (JSON text), cost_usd_micros, usage?
 -> completed | already | stale (state, attempt) ]]
 -- What was measured of the attempt, for those who watch.
-local function observe_end(job)
-  local measured = cjson.decode(a.measurements)
+local function observe_end(job, measured)
   local gpu = 'gpu=' .. (job.gpu or 'inhouse') .. '|kind=' .. job.kind
   if job.pool == 'modal' and (tonumber(measured.startup_s) or 0) > 0 then
     observe('cold_start_seconds', gpu, tonumber(measured.startup_s))
@@ -24,9 +23,12 @@ if not job or job.attempt ~= whole(a.attempt) then
 end
 if job.state == 'completed' then return reply({ outcome = 'already' }) end
 if job.state ~= 'delivering' then return reply({ outcome = 'stale', state = job.state, attempt = tonumber(job.attempt) }) end
+local measured = cjson.decode(a.measurements)
+must_be_usage(a)
+must_be_legal(job, 'completed')
 redis.call('HSET', attempt_key(a.id, job.attempt), 'measurements', a.measurements)
 end_attempt(job, 'completed')
 settle(job, job.attempt, a)
-observe_end(job)
-local err = transition(job, 'completed', { artifact = a.artifact, progress = 100 }, nil)
-return err or reply({ outcome = 'completed' })
+observe_end(job, measured)
+transition(job, 'completed', { artifact = a.artifact, progress = 100 }, nil)
+return reply({ outcome = 'completed' })

@@ -1,4 +1,5 @@
 --[[ Held jobs whose time has come: back to the dispatchers, or shed when they were held for too long.
+needs: refusals
 a: limit
 -> swept, requeued = [{id, kind}], shed = [{id, kind, reason}], errors = [{id, error}] (jobs that could not change their
    state) ]]
@@ -11,9 +12,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K('held'), '-inf', whole(now_ms)
     quarantine(id, 'the field hold_until_ms or held_reason of a held job is missing or wrong')
   elseif tonumber(job.hold_until_ms) <= now_ms then
     -- Which cap spoke is in the message and the receipts; the outside is told that it was about dollars.
-    local about_dollars = string.find(job.held_reason, '_budget$') or string.find(job.held_reason, '_drain$')
-      or job.held_reason == 'budget_exhausted'
-    local reason = about_dollars and 'budget_exhausted' or 'overloaded'
+    local reason = ABOUT_DOLLARS[job.held_reason] and 'budget_exhausted' or 'overloaded'
     if job.deadline_ms and tonumber(job.deadline_ms) <= now_ms then reason = 'deadline_impossible' end
     local err = transition(job, 'failed', { error_code = reason,
       error_message = 'held until the end of its hold time: ' .. job.held_reason }, reason)

@@ -10,6 +10,9 @@ local live = job and job.attempt == whole(a.attempt)
 if not live then
   return reply({ outcome = 'stale', state = job and job.state or 'unknown', attempt = job and tonumber(job.attempt) or 0 })
 end
+must_be_numbers(a, { 'jitter', 'max_attempts' })
+must_be_numbers(a.rule, { 'retries', 'first_ms', 'longest_ms' })
+must_be_usage(a)
 local n = job.attempt
 if a.must_stop then must_stop(job, n) else settle(job, n, a) end
 -- What the next attempt's choice of a place and a GPU class should know.
@@ -20,6 +23,4 @@ elseif job.pool == 'modal' and job.gpu and a.cause == 'out_of_memory' then
 elseif job.pool == 'modal' and job.gpu and a.cause == 'gpu_exhausted' then
   redis.call('HSET', job_key(job.id), 'exhausted_gpus', (job.exhausted_gpus and job.exhausted_gpus .. ' ' or '') .. job.gpu)
 end
-local outcome = fail_attempt(job, a.cause, a.message, a.rule)
-if type(outcome) == 'table' then return outcome end
-return reply({ outcome = outcome, kind = job.kind })
+return reply({ outcome = fail_attempt(job, a.cause, a.message, a.rule), kind = job.kind })

@@ -1,7 +1,7 @@
 --[[ Everything that is shown about the ledger, of one instant. Reads only, and never more than a bounded number of
 entries of anything: as fast with a million jobs as with none.
 needs: money
-a: kinds, queues, tenants (whose budgets are shown)
+a: kinds, queues
 -> measured ]]
 local function size(name) return redis.call('ZCARD', K(name)) end
 local function upto_now(name) return redis.call('ZCOUNT', K(name), '-inf', whole(now_ms)) end
@@ -52,15 +52,15 @@ for _, kind in ipairs(a.kinds) do
   }
 end
 -- Money under each cap, and what burns at this moment.
-local tenants, of_kinds = {}, {}
-for _, tenant in ipairs(a.tenants) do tenants[tenant] = true end
+-- Tenants become labels only where an operator gave them a cap of their own: so there is a bounded number of them.
+local tenants, of_kinds, measured = {}, {}, {}
+for _, name in ipairs(redis.call('HKEYS', K('limits'))) do
+  local tenant = string.match(name, '^tenant:(.*)$')
+  if tenant then tenants[tenant] = true end
+end
 for _, kind in ipairs(a.kinds) do of_kinds[kind] = true end
-local scopes, names = scopes_of(tenants, of_kinds), {}
-for i, scope in ipairs(scopes) do names[i] = scope.name end
-local caps, measured = redis.call('HMGET', K('caps'), unpack(names)), {}
-for i, scope in ipairs(scopes) do
-  measured[scope.name] = { spent_usd_micros = scope.spent, reserved_usd_micros = scope.reserved,
-    placed_under = caps[i] and true or false, cap_usd_micros = tonumber(caps[i] or nil) }
+for _, scope in ipairs((scopes_of(tenants, of_kinds))) do
+  measured[scope.name] = { spent_usd_micros = scope.spent, reserved_usd_micros = scope.reserved, cap_usd_micros = scope.cap }
 end
 local burns = redis.call('HMGET', K('money'), 'rate_nanos_per_s', 'gpus', 'idle_free')
 

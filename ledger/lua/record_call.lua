@@ -2,6 +2,7 @@
 a: id, attempt, call_id, first_check_ms, deadline_ms (the call's own wall clock, from now)
 -> recorded | unwanted (state, attempt) ]]
 work_may_end()
+must_be_numbers(a, { 'first_check_ms', 'deadline_ms' })
 local n = whole(a.attempt)
 local job = load(a.id)
 local function answer(outcome)
@@ -27,7 +28,6 @@ if not job or job.attempt ~= n or job.state ~= 'placed' then
 end
 local intent_ms = tonumber(redis.call('HGET', attempt, 'spawn_intent_ms') or nil)
 if intent_ms then observe('spawn_seconds', 'gpu=' .. (job.gpu or 'none') .. '|kind=' .. job.kind, (now_ms - intent_ms) / 1000) end
-local err = transition(job, 'running', { call_id = a.call_id, started_ms = now_ms }, a.call_id)
-if err then return err end
+transition(job, 'running', { call_id = a.call_id, started_ms = now_ms }, a.call_id)
 redis.call('ZADD', K('calls:due'), whole(now_ms + a.first_check_ms), a.id)
 return answer('recorded')

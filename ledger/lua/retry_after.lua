@@ -4,7 +4,7 @@ beside a training run that was placed long before them, and before one that was 
 needs: money
 a: tenant, kind (of who was refused; '' if that is not known), looked_at (of each end)
 -> facts (calls = [{placed_ms, reserved_usd_micros, rate, tenant, kind}], stopping, idle_until_ms?, override_until_ms?,
-   budgets = {scope label: {spent_usd_micros, cap_usd_micros?}}, drain_ratio?) ]]
+   budgets = {scope label: {spent_usd_micros, cap_usd_micros?}}, drain_ratio) ]]
 local calls, seen = {}, {}
 local function look_at(found)
   for i = 1, #found, 2 do
@@ -19,13 +19,12 @@ end
 look_at(redis.call('ZRANGE', K('modal'), 0, a.looked_at - 1, 'WITHSCORES'))
 look_at(redis.call('ZREVRANGE', K('modal'), 0, a.looked_at - 1, 'WITHSCORES'))
 
-local scopes, names, budgets = scopes_of({ [a.tenant] = true }, { [a.kind] = true }), { 'drain_ratio' }, {}
-for i, scope in ipairs(scopes) do names[i + 1] = scope.name end
-local caps = redis.call('HMGET', K('caps'), unpack(names))
-for i, scope in ipairs(scopes) do
-  budgets[scope.label] = { spent_usd_micros = scope.spent, cap_usd_micros = tonumber(caps[i + 1] or nil) }
+local scopes, drain_ratio = scopes_of({ [a.tenant] = true }, { [a.kind] = true })
+local budgets = {}
+for _, scope in ipairs(scopes) do
+  budgets[scope.label] = { spent_usd_micros = scope.spent, cap_usd_micros = scope.cap }
 end
 return reply({ outcome = 'facts', calls = calls, stopping = redis.call('ZCARD', K('cancels')),
   idle_until_ms = tonumber(redis.call('ZRANGE', K('containers:idle'), 0, 0, 'WITHSCORES')[2] or nil),
   override_until_ms = tonumber(redis.call('HGET', K('override'), 'until_ms') or nil),
-  budgets = budgets, drain_ratio = tonumber(caps[1] or nil) })
+  budgets = budgets, drain_ratio = drain_ratio })

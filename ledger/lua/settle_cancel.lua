@@ -4,6 +4,7 @@ needs: settling
 a: id, attempt, cost_usd_micros, usage?
 -> settled | unknown ]]
 work_may_end()
+must_be_usage(a)
 local n = whole(a.attempt)
 local job = load(a.id)
 redis.call('ZREM', K('cancels'), a.id .. ':' .. n)

@@ -4,6 +4,7 @@ a: id, attempt, call_id, announced_ms (by the container's clock), first_check_ms
 -> adopted | stopping | known (it is the attempt's own call; settled: its books are closed) |
    unknown (no such job or attempt) ]]
 work_may_end()
+must_be_numbers(a, { 'announced_ms', 'first_check_ms', 'deadline_ms' })
 local n = whole(a.attempt)
 local job = load(a.id)
 local attempt = attempt_key(a.id, n)
@@ -17,8 +18,7 @@ if job and job.attempt == n and job.state == 'placed' and job.pool == 'modal' an
   redis.call('HSET', attempt, 'call_id', a.call_id, 'spawned_ms', whole(earliest_ms), 'begun_ms', whole(began_ms),
     'call_deadline_ms', whole(now_ms + a.deadline_ms))
   count('orphans_total', 'kind=' .. job.kind .. '|outcome=adopted')
-  local err = transition(job, 'running', { call_id = a.call_id, started_ms = now_ms }, a.call_id)
-  if err then return err end
+  transition(job, 'running', { call_id = a.call_id, started_ms = now_ms }, a.call_id)
   record_event(job, 'call.adopted', a.call_id, n)
   redis.call('ZADD', K('calls:due'), whole(now_ms + a.first_check_ms), a.id)
   return reply({ outcome = 'adopted' })

@@ -11,6 +11,7 @@ Modal billed today beyond what is booked today; the rest goes to yesterday, so t
 a: month, billed_usd_micros, billed_today_usd_micros? (with open), as_of_ms (a whole hour; with open: ignored), open, who
 -> trued_up (difference_usd_micros, used_usd_micros) | same (this report was booked before) |
    too_early (settled_until_ms) | superseded (as_of_ms of a later one) ]]
+must_be_numbers(a, { 'billed_usd_micros' })
 local key = K('true_up:' .. a.month)
 local last = redis.call('HMGET', key, 'as_of_ms', 'billed_usd_micros', 'open')
 local as_of_ms = a.open and now_ms or a.as_of_ms

@@ -1,4 +1,5 @@
 --[[ One consistent picture of the cluster. Dead slots are forgotten on the way.
+needs: money
 a: kinds
 -> view ]]
 local kinds = {}
@@ -19,12 +20,15 @@ for _, kind in ipairs(a.kinds) do
     spill_since_ms = tonumber(spill[2] or '0'),
   }
 end
-local money = redis.call('HMGET', K('money'), 'reserved_usd_micros', 'spent:modal:' .. month_of(now_ms))
+local stage, scopes, drain_ratio, drain_priority = 0, scopes_of({}, {})
+for _, scope in ipairs(scopes) do
+  if scope.cap then stage = math.max(stage, stage_of(scope.committed, scope.cap, drain_ratio)) end
+end
 local override = redis.call('HMGET', K('override'), 'mode', 'until_ms')
 if not override[1] or (override[2] and tonumber(override[2]) <= now_ms) then override[1] = 'auto' end
-local today = redis.call('HGET', K('spend:' .. month_of(now_ms)), 'modal:day:' .. date_of(now_ms))
 return reply({ outcome = 'view', kinds = kinds,
   modal_attempts = redis.call('ZCARD', K('modal')) + redis.call('ZCARD', K('cancels')),
   held = redis.call('ZCARD', K('held')),
-  reserved_usd_micros = tonumber(money[1] or '0'), spent_usd_micros = tonumber(money[2] or '0'),
-  day_spent_usd_micros = tonumber(today or '0'), override = override[1] })
+  reserved_usd_micros = scopes[1].reserved, spent_usd_micros = scopes[1].spent, day_spent_usd_micros = scopes[2].spent,
+  stage = stage, drain_priority = drain_priority, max_modal_attempts = limits_of({ 'attempts' }).attempts,
+  override = override[1] })

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ledger.decisions import Limits
 from ledger.measuring import Measurement
 
 _MICROS = 1e-6
@@ -30,41 +29,19 @@ class Budget:
         return self.spent_usd * (self.period_end_s - self.period_start_s) / past
 
 
-def budgets(measured: Measurement, limits: Limits) -> Iterator[Budget]:
-    """Every budget that has a cap: the one in force, which the last placement on Modal was made under.
-
-    Args:
-        measured: the ledger.
-        limits: the exporter's own, for what nothing was placed under yet.
-    """
+def budgets(measured: Measurement) -> Iterator[Budget]:
+    """Every budget that has a cap: the one in force."""
     for scope, row in measured.scopes.items():
-        cap_usd_micros = row.cap_usd_micros if row.placed_under else cap_of(scope, limits)
-        if cap_usd_micros is not None:
+        if row.cap_usd_micros is not None:
             begin_s, end_s = _day(measured.date) if scope == "day" else _month(measured.month)
             yield Budget(
                 scope=scope,
-                cap_usd=cap_usd_micros * _MICROS,
+                cap_usd=row.cap_usd_micros * _MICROS,
                 spent_usd=row.spent_usd_micros * _MICROS,
                 reserved_usd=row.reserved_usd_micros * _MICROS,
                 period_start_s=begin_s,
                 period_end_s=end_s,
             )
-
-
-def cap_of(scope: str, limits: Limits) -> int | None:
-    """The cap of a scope, micro-dollars; None: it has none."""
-    level, _, name = scope.partition(":")
-    match level:
-        case "month":
-            return limits.month_cap_usd_micros
-        case "day":
-            return limits.day_cap_usd_micros
-        case "kind":
-            return limits.kind_caps_usd_micros.get(name)
-        case "tenant":
-            return limits.tenant_cap(name)
-        case _:
-            return None
 
 
 def _month(month: str) -> tuple[float, float]:

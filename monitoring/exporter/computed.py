@@ -38,7 +38,7 @@ def computed(reading: Reading, facts: Facts) -> Iterator[Sample]:
     if reading.broker is not None:
         yield from _broker(reading.broker)
     if reading.ledger is not None:
-        yield from _ledger(reading.ledger, facts)
+        yield from _ledger(reading.ledger)
 
 
 def predicted_wait_s(kind: KindMeasure, *, mean_run_s: float) -> float:
@@ -60,7 +60,7 @@ def mean_run_s(measured: Measurement, kind: Kind) -> float:
     return 0.0
 
 
-def _ledger(measured: Measurement, facts: Facts) -> Iterator[Sample]:
+def _ledger(measured: Measurement) -> Iterator[Sample]:
     for kind, row in measured.kinds.items():
         yield from _kind(str(kind), row, mean_run_s(measured, kind))
     yield Sample("jobs_held", measured.held)
@@ -74,7 +74,7 @@ def _ledger(measured: Measurement, facts: Facts) -> Iterator[Sample]:
     yield from _duties(measured)
     yield Sample("burn_usd_per_second", measured.burn.usd_nanos_per_s * _NANOS)
     yield Sample("burn_gpus", measured.burn.gpus)
-    for budget in budgets(measured, facts.limits):
+    for budget in budgets(measured):
         scope = (budget.scope,)
         yield Sample("budget_cap_usd", budget.cap_usd, scope)
         yield Sample("budget_spent_usd", budget.spent_usd, scope)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Self
 
-from ledger.decisions import Limits
 from modal_apps.gpus import CATALOGUE
 from monitoring.exporter.settings import ExporterSettings
 
@@ -16,11 +15,10 @@ _SECONDS_PER_HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Facts:
-    """Caps, prices, versions."""
+    """Prices and versions."""
 
     version: str
     python: str
-    limits: Limits
     #: Dollars for a second of a container, by GPU class; `inhouse` is our own.
     prices_usd_per_s: Mapping[str, float]
     noted_max_age_s: float
@@ -35,7 +33,6 @@ class Facts:
         return cls(
             version=ours,
             python=platform.python_version(),
-            limits=settings.limits,
             prices_usd_per_s={
                 "inhouse": settings.inhouse_usd_per_hour / _SECONDS_PER_HOUR,
                 **{gpu.name: settings.prices.usd_nanos_per_s(gpu) * _NANOS for gpu in CATALOGUE},

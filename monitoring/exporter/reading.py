@@ -61,8 +61,6 @@ class Reader:
         timeout_s = settings.exporter_timeout_s
         quick = settings.model_copy(update={"ledger_timeout_s": timeout_s, "ledger_connect_timeout_s": timeout_s})
         self._ledger = Ledger(quick)
-        # Tenants become labels only where an operator has named them: so there is a bounded number of them.
-        self._tenants = sorted(settings.limits.tenant_caps_usd_micros)
         self._broker = client_for(
             settings.broker_url.get_secret_value(),
             timeout_s=timeout_s,
@@ -84,7 +82,7 @@ class Reader:
 
     def _read_ledger(self) -> tuple[Measurement | None, RedisState | None]:
         try:
-            return self._ledger.measuring.read(tenants=self._tenants), _state(self._ledger.client.info())
+            return self._ledger.stats.read(), _state(self._ledger.client.info())
         except (LedgerError, redis.exceptions.RedisError) as error:
             log.warning("exporter.ledger_away", error=str(error))
             return None, None

@@ -1,4 +1,4 @@
-"""`overspill budget`: every cap, what is spent, set aside and left; and `budget true-up`: Modal's own bill."""
+"""`overspill budget`: every cap, what is spent, set aside and left; its changes; and `budget true-up`: Modal's bill."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,8 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from overspill.cli.limits import history, set_limits, unset_limits
 from overspill.cli.options import AsJson, who
-from overspill.terminal.console import err, fail, open_ledger, print_json, report_errors, show
+from overspill.terminal.console import fail, open_ledger, print_json, report_errors, show
 from overspill.terminal.text import dollars, signed_dollars
 
 if TYPE_CHECKING:
@@ -39,23 +40,18 @@ def budget(context: typer.Context, json: AsJson = False) -> None:
     """See every cap, what is spent, set aside and left. Dollars are Modal's; periods are UTC."""
     if context.invoked_subcommand is not None:
         return
-    from infra.settings import Settings  # noqa: PLC0415 - `--help` needs none of it
-
     with report_errors(), open_ledger() as ledger:
-        limits = Settings().limits
-        view = ledger.budget.view(limits)
-        book = ledger.budget.book(view.month_name, by="kind")
-        in_force = ledger.looking.month_cap_in_force()
+        view = ledger.money.view()
+        book = ledger.money.book(view.month_name, by="kind")
     if json:
         print_json(facts(view, book))
         return
     show(lambda width: picture(view, book, width=width))
-    if in_force is not None and in_force != limits.month_cap_usd_micros:
-        err.print(
-            f"The workers place under {dollars(in_force)} a month; the settings of this shell say "
-            f"{dollars(limits.month_cap_usd_micros)}.",
-            markup=False,
-        )
+
+
+app.command("set", short_help="Change limits for every process at once.")(set_limits)
+app.command("unset", short_help="Take limits back.")(unset_limits)
+app.command("history", short_help="See who changed which limit, and why.")(history)
 
 
 @app.command("true-up", short_help="Compare with Modal's own bill now, and book the difference.")
@@ -71,7 +67,7 @@ def true_up(
     from ledger.outcomes import Superseded, TooEarly, TruedUp  # noqa: PLC0415
 
     with report_errors(), open_ledger() as ledger:
-        now_ms = ledger.placing.view().now_ms
+        now_ms = ledger.placement.view().now_ms
         try:
             billed, outcome = _closed(ledger, month, now_ms) if month else _so_far(ledger, now_ms)
         except ModalError as error:
@@ -96,7 +92,7 @@ def _so_far(ledger: "Ledger", now_ms: int) -> "tuple[int, TrueUp]":
     from workers.billing import billed_this_month  # noqa: PLC0415 - heavy, and only one command needs it
 
     bill = billed_this_month(Settings(), _at(now_ms))
-    return bill.usd_micros, ledger.budget.true_up_month_to_date(
+    return bill.usd_micros, ledger.money.true_up_month_to_date(
         bill.usd_micros, who=who(), billed_today_usd_micros=bill.today_usd_micros
     )
 
@@ -114,7 +110,7 @@ def _closed(ledger: "Ledger", month: str, now_ms: int) -> "tuple[int, TrueUp]":
     if end_ms > now_ms:
         fail(f"{month} is not over; without --month, this month is compared up to now.", exit_code=2)
     billed = billed_usd_micros(Settings(), start=_at(start_ms), end=_at(end_ms))
-    return billed, ledger.budget.true_up(month, billed, who=who(), as_of_ms=end_ms)
+    return billed, ledger.money.true_up(month, billed, who=who(), as_of_ms=end_ms)
 
 
 def scopes(view: "BudgetView") -> Iterator[tuple[str, "ScopeView"]]:
@@ -156,6 +152,12 @@ def _at_once(view: "BudgetView") -> Text:
 
     said = f"{of(view.calls)} calls, {of(view.containers)} containers, {of(view.gpus)} GPUs"
     words = Text.assemble(("at once  ", "bold"), f"{said}, {of(view.hour_rate, as_dollars=True)} an hour")
+    limits = view.limits
+    if limits.tenant_cap_usd_micros is not None:
+        words.append(f"\ntenants   {dollars(limits.tenant_cap_usd_micros)} a month each, without a cap of their own")
+    words.append(
+        f"\ndrains    from {limits.drain_ratio:.0%} of a cap; priority {limits.drain_priority} and above spill on"
+    )
     return words.append(f"\nin-house  {dollars(view.inhouse_usd_micros)} this month, in no cap", style="dim")
 
 
@@ -216,5 +218,6 @@ def facts(view: "BudgetView", book: "MonthBook") -> dict[str, object]:
             "gpus": live(view.gpus),
             "hour_rate_usd_micros": live(view.hour_rate),
         },
+        "limits": view.limits.named(),
         "true_up": dict(book.true_up) or None,
     }

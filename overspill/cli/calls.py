@@ -15,7 +15,7 @@ from overspill.terminal.text import dollars, duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ledger.looking import CallInFlight
+    from ledger.activity import CallInFlight
 
 #: Below this width of the terminal, only the first columns are shown.
 _WIDE_ENOUGH = 110
@@ -28,8 +28,8 @@ def calls(
 ) -> None:
     """List the calls in flight on Modal, oldest first. `overspill cancel JOB` stops one."""
     with report_errors(), open_ledger() as ledger:
-        found, total = ledger.looking.calls_in_flight(limit=limit)
-        now_ms = ledger.placing.view().now_ms
+        found, total = ledger.stats.calls_in_flight(limit=limit)
+        now_ms = ledger.placement.view().now_ms
     if json:
         print_json([_facts(call, now_ms) for call in found])
         return

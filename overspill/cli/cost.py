@@ -29,8 +29,8 @@ def cost(
     if as_csv and json:
         fail("expected --json or --csv, got both.", exit_code=2)
     with report_errors(), open_ledger() as ledger:
-        name = month or _month_of(ledger.placing.view().now_ms)
-        book = ledger.budget.book(_checked(name), by=by)
+        name = month or _month_of(ledger.placement.view().now_ms)
+        book = ledger.money.book(_checked(name), by=by)
     if json:
         print_json(_facts(book))
     elif as_csv:

@@ -54,8 +54,9 @@ def examine() -> Iterator[Finding]:
     if modal.health is Health.OK:
         yield money.prices(settings)
     if ledger_away:
-        yield note("slots", "not asked, and neither are budget and spilling: the ledger is away")
+        yield note("slots", "not asked, and neither are limits, budget and spilling: the ledger is away")
     else:
+        yield money.limits(settings)
         yield money.budget(settings)
         yield money.spilling(settings)
         yield services.slots(settings)

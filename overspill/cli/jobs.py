@@ -111,7 +111,7 @@ def list_jobs(
 def _list_quarantined(*, in_json: bool) -> None:
     """Jobs in quarantine, with the reason."""
     with report_errors(), open_ledger() as ledger:
-        found = ledger.desk.quarantined()
+        found = ledger.jobs.quarantined()
     if in_json:
         print_json([{"id": job_id, "reason": reason} for job_id, reason in sorted(found.items())])
     elif not found:
@@ -124,10 +124,10 @@ def _list_quarantined(*, in_json: bool) -> None:
 def _newest(kind: Kind, state: State | None, limit: int) -> tuple[list[JobRecord], int]:
     found: list[JobRecord] = []
     with open_ledger() as ledger:
-        now_ms = ledger.placing.view().now_ms
+        now_ms = ledger.placement.view().now_ms
         after, scanned = None, 0
         while len(found) < limit and scanned < _SCAN_AT_MOST:
-            page = ledger.desk.page(kind, after=after, limit=min(_PAGE, limit) if state is None else _PAGE)
+            page = ledger.jobs.page(kind, after=after, limit=min(_PAGE, limit) if state is None else _PAGE)
             scanned += len(page.records)
             found += [record for record in page.records if state in (None, record.state)]
             if not page.has_more or not page.records:
@@ -175,7 +175,7 @@ def watch(job: JobId, json: AsJson = False) -> None:
 def follow(job_id: str) -> JobRecord:
     """Show a job until it ends: a bar on a terminal, a line for each change elsewhere."""
     with open_ledger() as ledger:
-        record = ledger.desk.get(job_id)
+        record = ledger.jobs.get(job_id)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         printed = ""
         with Progress(*columns, TimeElapsedColumn(), console=err, disable=not err.is_terminal) as progress:
@@ -191,7 +191,7 @@ def follow(job_id: str) -> JobRecord:
                 if record.is_terminal:
                     break
                 time.sleep(_LOOK_EVERY_S)
-                record = ledger.desk.get(job_id)
+                record = ledger.jobs.get(job_id)
     if record.artifact is not None:
         seconds = age_s(record, record.finished_ms or 0)
         where = f"s3://{record.artifact.bucket}/{record.artifact.key}"
@@ -201,14 +201,14 @@ def follow(job_id: str) -> JobRecord:
 
 def _curve(ledger: "Ledger", job_id: str) -> str:
     """A training run's loss as a sparkline, and where it stands."""
-    rows = ledger.training.rows(job_id)
+    rows = ledger.attempts.training_rows(job_id)
     return f"  {curves.sparkline(curves.losses(rows))}  {curves.in_words(rows)}" if rows else ""
 
 
 def cancel(job: JobId, json: AsJson = False) -> None:
     """Cancel a job, in any state. A GPU that works on it stops."""
     with report_errors(), open_ledger() as ledger:
-        outcome = ledger.desk.cancel(job)
+        outcome = ledger.jobs.cancel(job)
     match outcome:
         case Cancelled(was):
             if json:

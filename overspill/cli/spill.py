@@ -12,7 +12,7 @@ from overspill.terminal.text import dollars, duration
 
 if TYPE_CHECKING:
     from ledger.budget import Override
-    from ledger.following import StoredBreaker
+    from ledger.polling import StoredBreaker
     from ledger.view import ClusterView
 
 _MEANING = {
@@ -40,8 +40,8 @@ def spill(
         fail("--for goes with on or off; auto follows after it.", exit_code=2)
     with report_errors(), open_ledger() as ledger:
         if mode is not None:
-            ledger.budget.set_override(mode, who=who(), why=why, for_s=for_s)
-        hand, view, breaker = ledger.budget.override(), ledger.placing.view(), ledger.following.breaker()
+            ledger.money.set_override(mode, who=who(), why=why, for_s=for_s)
+        hand, view, breaker = ledger.money.override(), ledger.placement.view(), ledger.modal_calls.breaker()
     if json:
         print_json(_facts(hand, view, breaker))
         return
@@ -106,18 +106,18 @@ def prewarm(
     with report_errors(), open_ledger() as ledger:
         settings = Settings()
         if number is None:
-            wishes = ledger.budget.prewarms()
+            wishes = ledger.money.prewarms()
         else:
             try:
                 chosen = parse(gpu or settings.modal_render_classes[0])
             except UnknownGpuClass as error:
                 fail(str(error), exit_code=2)
-            wishes = ledger.budget.set_prewarm(number, gpu=chosen.name, for_s=for_s, who=who(), why=why)
+            wishes = ledger.money.set_prewarm(number, gpu=chosen.name, for_s=for_s, who=who(), why=why)
             # (Modal keeps the buffer beside the warm ones, and it is paid with them.)
             cost = settings.prices.cost_usd_micros(chosen, for_s) * (number + settings.warm_buffer)
             if number and not json:
                 err.print(f"costs {dollars(cost)} at most, if no job comes", markup=False)
-        now_ms = ledger.placing.view().now_ms
+        now_ms = ledger.placement.view().now_ms
     if json:
         print_json([vars(wish) | {"kind": str(wish.kind)} for wish in wishes])
         return

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ledger import Ledger, LedgerError
-from ledger.looking import CallInFlight, LatestEvent
+from ledger.activity import CallInFlight, LatestEvent
 from ledger.models import Kind
 from ledger.states import State
 from ledger.view import ClusterView, KindView
@@ -49,10 +49,8 @@ def top(
     ] = 1.0,
 ) -> None:
     """Show queues, slots, spilling, calls on Modal, money and the latest events, until Ctrl-C."""
-    from infra.settings import Settings  # noqa: PLC0415 - `--help` needs none of it
-
     with report_errors(), open_ledger() as ledger:
-        shot = Snapshot(address=ledger.address, month_cap_usd_micros=Settings().limits.month_cap_usd_micros)
+        shot = Snapshot(address=ledger.address)
         if once or not out.is_terminal:
             ledger.ping()  # a single frame cannot recover: fail instead
             shot = take(ledger, before=shot, since_s=0)
@@ -81,7 +79,7 @@ class Snapshot:
     Attributes:
         address: the ledger's.
         view: the cluster; None: nothing was ever seen.
-        month_cap_usd_micros: the month's cap on what Modal may cost: the workers', as far as they have used it.
+        month_cap_usd_micros: the month's cap on what Modal may cost.
         calls: calls in flight, oldest first; perhaps not all.
         calls_total: how many there are.
         events: the newest, newest first.
@@ -110,18 +108,18 @@ def take(ledger: Ledger, *, before: Snapshot, since_s: float) -> Snapshot:
         since_s: seconds since the last snapshot.
     """
     try:
-        view = ledger.placing.view()
-        calls, total = ledger.looking.calls_in_flight(limit=CALLS_READ)
-        events = ledger.looking.events(limit=EVENTS_READ)
-        stored = ledger.following.breaker()
-        cap = ledger.looking.month_cap_in_force()
+        view = ledger.placement.view()
+        calls, total = ledger.stats.calls_in_flight(limit=CALLS_READ)
+        events = ledger.stats.events(limit=EVENTS_READ)
+        stored = ledger.modal_calls.breaker()
+        cap = ledger.money.limits().month_cap_usd_micros
     except LedgerError as error:
         return replace(before, away=str(error), away_s=before.away_s + since_s if before.away else 0.0)
     breaker = "" if stored.phase == "closed" else f"{stored.phase}: {stored.reason or 'unknown'}"
     return replace(
         before,
         view=view,
-        month_cap_usd_micros=before.month_cap_usd_micros if cap is None else cap,
+        month_cap_usd_micros=cap,
         calls=calls,
         calls_total=total,
         events=events,

@@ -82,13 +82,13 @@ def logs(
 ) -> None:
     """Show the log of a run: starts, losses, evaluations, checkpoints; the newest last."""
     with report_errors(), open_ledger() as ledger:
-        record = ledger.desk.get(job)
+        record = ledger.jobs.get(job)
         if record.kind is not Kind.TRAIN:
             fail(f"expected a train job, got a {record.kind}: {job}.")
         shown: set[tuple[int, int]] = set()
         while True:
-            ended = ledger.desk.get(job).is_terminal
-            rows = ledger.training.rows(job)
+            ended = ledger.jobs.get(job).is_terminal
+            rows = ledger.attempts.training_rows(job)
             for row in rows:
                 key = (int(row["attempt"]), int(row["n"]))
                 if key not in shown and not json:

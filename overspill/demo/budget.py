@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from infra.settings import Settings
 from ledger import Ledger
-from ledger.decisions import Limits
+from ledger.limits import Limits
 from ledger.models import JobRecord
 from ledger.refusals import is_about_dollars
 from ledger.states import Pool, State
@@ -93,13 +92,13 @@ def run(stack: Stack, *, say: Callable[[str], None]) -> BudgetVerdict:
     stack.start()
     os.environ.update({**stack.options.settings, **stack.environment})  # from here on we speak to this stack
     say(f"ready after {time.monotonic() - began:.1f} s: {stack.api_url}")
-    limits = Settings().limits
     with Ledger() as ledger:
+        limits = ledger.money.limits()
         last = _watch(stack, ledger, limits)
         say("all jobs have ended; waiting for the containers' idle tails, so that every dollar is counted")
         spent = _settled(ledger)
         held = [record.id for record in last.records if _was_held(ledger, record.id)]
-        peak = peak_usd_micros(ledger.looking.journal())
+        peak = peak_usd_micros(ledger.stats.journal())
         broken = [f"{one.what} ({one.job_id or 'sums'})" for one in ledger.audit(limits)]
     say(f"{len(held)} jobs were held; at most {dollars(peak)} was ever spent and reserved together")
     return judge(last.records, held=held, spent_usd_micros=spent, peak=peak, limits=limits, broken=broken)
@@ -118,12 +117,12 @@ def _watch(stack: Stack, ledger: Ledger, limits: Limits) -> Picture:
         while True:
             elapsed_s = time.monotonic() - began
             burst.send_due(elapsed_s)
-            records = [ledger.desk.get(job_id) for job_id in burst.ids]
+            records = [ledger.jobs.get(job_id) for job_id in burst.ids]
             for record in records:
                 if record.gpu:
                     containers.watch(record.gpu)
             picture = Picture(
-                len(PROMPTS), records, ledger.placing.view(), containers.total, elapsed_s, limits.month_cap_usd_micros
+                len(PROMPTS), records, ledger.placement.view(), containers.total, elapsed_s, limits.month_cap_usd_micros
             )
             reporter.show(picture)
             if picture.ended == picture.expected or elapsed_s > _JOBS_TIMEOUT_S:
@@ -134,7 +133,7 @@ def _watch(stack: Stack, ledger: Ledger, limits: Limits) -> Picture:
 def _settled(ledger: Ledger) -> int:
     """What was spent, once nothing is set aside any more, micro-dollars."""
     until = time.monotonic() + _SETTLED_TIMEOUT_S
-    while (money := ledger.placing.view().money).reserved_usd_micros:
+    while (money := ledger.placement.view().money).reserved_usd_micros:
         if time.monotonic() > until:
             raise NotSettled(money.reserved_usd_micros)
         time.sleep(_LOOK_EVERY_S)
@@ -143,7 +142,7 @@ def _settled(ledger: Ledger) -> int:
 
 def _was_held(ledger: Ledger, job_id: str) -> bool:
     return any(
-        event.event == "job.held" and is_about_dollars(event.detail or "") for event in ledger.desk.history(job_id)
+        event.event == "job.held" and is_about_dollars(event.detail or "") for event in ledger.jobs.history(job_id)
     )
 
 

@@ -91,11 +91,11 @@ def _watch_burst(stack: Stack) -> Picture:
         while True:
             elapsed_s = time.monotonic() - began
             burst.send_due(elapsed_s)
-            records = [ledger.desk.get(job_id) for job_id in burst.ids]
+            records = [ledger.jobs.get(job_id) for job_id in burst.ids]
             for record in records:
                 if record.gpu:
                     containers.watch(record.gpu)
-            view = ledger.placing.view()
+            view = ledger.placement.view()
             picture = Picture(len(PROMPTS), records, view, containers.total, elapsed_s)
             reporter.show(picture)
             if picture.ended == picture.expected or elapsed_s > JOBS_TIMEOUT_S:

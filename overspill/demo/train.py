@@ -143,15 +143,15 @@ class _Demo:
         shown: dict[str, str] = {}
         until = time.monotonic() + _TIMEOUT_S
         while True:
-            records = [self._ledger.desk.get(job_id) for job_id in ids]
+            records = [self._ledger.jobs.get(job_id) for job_id in ids]
             for record in records:
-                rows = self._ledger.training.rows(record.id)
+                rows = self._ledger.attempts.training_rows(record.id)
                 self._show(names[record.id], record, rows, shown)
             self._kill_once(ids[1])
             if all(record.is_terminal for record in records) or time.monotonic() > until:
                 break
             time.sleep(_LOOK_EVERY_S)
-        starts = [row["step"] for row in self._ledger.training.rows(ids[1]) if row["kind"] == "started"]
+        starts = [row["step"] for row in self._ledger.attempts.training_rows(ids[1]) if row["kind"] == "started"]
         went_on = self._killed_at is not None and any(step >= self._killed_at for step in starts)
         self.survived = int(went_on and records[1].state is State.COMPLETED)
         return records[0], records[1]
@@ -194,10 +194,10 @@ class _Demo:
         """Kill the transformer's container, once, after its second checkpoint."""
         if self._killed_at is not None:
             return
-        rows = self._ledger.training.rows(job_id)
+        rows = self._ledger.attempts.training_rows(job_id)
         kept = [int(row["step"]) for row in rows if row["kind"] == "checkpoint"]
         if len(kept) >= _STRIKE_AFTER and kept[-1] < rows[-1]["steps"]:
-            gpu = self._ledger.desk.get(job_id).gpu or ""
+            gpu = self._ledger.jobs.get(job_id).gpu or ""
             killed = kill_container(self._stack.environment["MODAL_LOCAL_ADMIN_URL"], parse_gpu(gpu).alias)
             if killed is not None:
                 self._killed_at = kept[-1]

@@ -64,7 +64,7 @@ class Probes:
     def slots_live(self) -> bool:
         """Whether the ledger knows as many live slots as there should be."""
         try:
-            return self._ledger.placing.view().of(Kind.RENDER).live_slots >= self._slots
+            return self._ledger.placement.view().of(Kind.RENDER).live_slots >= self._slots
         except LedgerError:
             return False
 

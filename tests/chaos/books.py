@@ -29,10 +29,10 @@ def close_the_hour(raw: RawLedger, modal: ModalFacts, *, url: str) -> int:
     """
     billed = sum(row["usd_micros"] for row in modal.containers)
     with _ledger(url) as ledger:
-        now_ms = ledger.placing.view().now_ms
+        now_ms = ledger.placement.view().now_ms
         end_ms = (now_ms // HOUR_MS + 1) * HOUR_MS
         raw.set_clock_offset(raw.clock_offset_ms() + end_ms - now_ms + 1000)
-        outcome = ledger.budget.true_up(month_of(end_ms - 1), billed, who="chaos", as_of_ms=end_ms)
+        outcome = ledger.money.true_up(month_of(end_ms - 1), billed, who="chaos", as_of_ms=end_ms)
         if not isinstance(outcome, TruedUp):
             raise NotTruedUp(f"expected the bill up to {end_ms} to be taken, got {outcome}")
         return outcome.difference_usd_micros

@@ -60,7 +60,7 @@ class Planter:
         job = RenderJob.model_validate({"prompt": prompt, "seconds": 1, "size": "320x180", "fps": 8, "burst": "never"})
         spec = json.dumps({**job.model_dump(mode="json"), **UNKNOWN_FIELD}) if self._readable else UNREADABLE_SPEC
         with Ledger(LedgerSettings(ledger_url=SecretStr(self._url), ledger_timeout_s=_TIMEOUT_S)) as ledger:
-            job_id = ledger.desk.submit(job, source="client").job_id
+            job_id = ledger.jobs.submit(job, source="client").job_id
         self._tried[job_id] = spec
         keys = [self._raw.key(f"job:{job_id}"), self._raw.key("claimed:render")]
         written: Any = self._raw.client.eval(_REWRITE, len(keys), *keys, job_id, spec)

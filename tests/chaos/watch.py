@@ -6,7 +6,7 @@ from pydantic import SecretStr
 from redis.exceptions import RedisError
 
 from ledger import Ledger, LedgerError, LedgerSettings
-from ledger.decisions import Limits
+from ledger.limits import Limits
 
 #: Between two audits, seconds. Each reads every job.
 EVERY_S = 10.0

@@ -4,11 +4,13 @@ import time
 
 from ledger import Kind, Ledger
 from ledger.containers import ContainerUse, Usage
-from ledger.decisions import Decision, Hold, Limits, Receipt, RunInhouse, RunOnModal, Shed, SpillState
-from ledger.following import SpawnRate
+from ledger.decisions import Decision, Hold, Receipt, RunInhouse, RunOnModal, Shed, SpillState
+from ledger.limits import Limits
 from ledger.models import Artifact, JobRecord, RenderJob, TrainJob
 from ledger.outcomes import Placed, PlaceOutcome
+from ledger.polling import SpawnRate
 from ledger.retries import Cause
+from tests.support.ledgers import limited
 from workers.overflow.breaker import FailureReason, Phase
 
 ROOMY = Limits(month_cap_usd_micros=10**12, max_modal_attempts=10_000)
@@ -26,17 +28,17 @@ def submit(ledger: Ledger, kind: Kind, *, deadline_s: float | None = None, burst
         if kind is Kind.RENDER
         else TrainJob.model_validate({"recipe": "image_classifier", "steps": 10, **fields})
     )
-    return ledger.desk.submit(job, source="client").job_id
+    return ledger.jobs.submit(job, source="client").job_id
 
 
 def decide(
     ledger: Ledger, kind: Kind, decision: Decision, *, limits: Limits = ROOMY, spill: SpillState | None = None
 ) -> PlaceOutcome:
     """Decide about the job of a kind that comes next, with a receipt that names the decision."""
-    (claimed,) = ledger.placing.claim_queued(kind, limit=1, lease_s=10)
+    (claimed,) = ledger.placement.claim_queued(kind, limit=1, lease_s=10)
     name = type(decision).__name__
     receipt = Receipt(policy="test", rule=f"test_{name.lower()}", decision=name)
-    return ledger.placing.place(claimed, decision, receipt=receipt, limits=limits, spill=spill)
+    return limited(ledger, limits).placement.place(claimed, decision, receipt=receipt, spill=spill)
 
 
 def run_inhouse(ledger: Ledger, kind: Kind, *, deadline_s: float | None = None) -> str:
@@ -67,8 +69,10 @@ def spawn(ledger: Ledger, kind: Kind, decision: RunOnModal = H100) -> tuple[str,
     job_id = submit(ledger, kind)
     placed = decide(ledger, kind, decision)
     assert isinstance(placed, Placed), placed
-    ledger.following.claim_spawns(worker="overflow-1", limit=1, lease_s=15, rate=ROUND_SPAWNS)
-    assert ledger.calls.record_call(job_id, placed.attempt, call_id=f"fc-{job_id}", first_check_s=0.5, deadline_s=600.0)
+    ledger.modal_calls.claim_spawns(worker="overflow-1", limit=1, lease_s=15, rate=ROUND_SPAWNS)
+    assert ledger.modal_calls.record_call(
+        job_id, placed.attempt, call_id=f"fc-{job_id}", first_check_s=0.5, deadline_s=600.0
+    )
     return job_id, placed.attempt
 
 
@@ -88,7 +92,7 @@ def run_on_modal(ledger: Ledger, kind: Kind) -> str:
         job_id,
         attempt,
         artifact=ARTIFACT,
-        measurements={"seconds": 14.0, "startup_s": 6.0, "peak_gpu_memory_ratio": 0.97},
+        measurements={"seconds": 14.0, "startup_s": 6.0, "peak_gpu_memory_ratio": 0.97, "follow_lag_s": 0.2},
         usage=used(),
     )
     return job_id
@@ -139,30 +143,27 @@ def everything(ledger: Ledger) -> None:
         fail(ledger, broken, start_inhouse(ledger, kind).attempt, Cause.INVALID_REQUEST)
         refused = submit(ledger, kind)
         decide(ledger, kind, H100, limits=TIGHT)
-        ledger.desk.cancel(refused)
+        ledger.jobs.cancel(refused)
         held = submit(ledger, kind)
         decide(ledger, kind, Hold("month_budget", again_in_s=60, timeout_s=600), spill=SpillState(active=True))
-        ledger.desk.cancel(held)
+        ledger.jobs.cancel(held)
         cancelled, attempt = spawn(ledger, kind)
-        ledger.desk.cancel(cancelled)
-        ledger.calls.settle_cancel(cancelled, attempt, usage=used())
+        ledger.jobs.cancel(cancelled)
+        ledger.modal_calls.settle_cancel(cancelled, attempt, usage=used())
         spawn(ledger, kind)
         submit(ledger, kind)
         decide(ledger, kind, RunInhouse(), spill=SpillState(active=False))
-        ledger.observe("spawn_seconds", f"gpu=H100|kind={kind}", 0.4)
-        ledger.observe("follow_lag_seconds", f"gpu=H100|kind={kind}", 0.2)
-        ledger.observe("prediction_error_ratio", f"kind={kind}|pool=modal", 1.2)
     rows = [{"n": n, "kind": kind, "step": step} for n, (kind, step) in enumerate([("progress", 9), ("started", 5)], 1)]
-    ledger.training.note(run_inhouse(ledger, Kind.TRAIN), 1, rows)
+    ledger.attempts.note_training(run_inhouse(ledger, Kind.TRAIN), 1, rows)
     ledger.tally("messages_dropped_total", "reason=garbage")
     ledger.tally("hangs_total", "clock=progress|kind=render")
-    ledger.sweeps.done("expired-leases")
-    ledger.following.claim_due(limit=10, lease_s=10)
+    ledger.maintenance.done("expired-leases")
+    ledger.modal_calls.claim_due(limit=10, lease_s=10)
 
 
 def refuse_token(ledger: Ledger) -> None:
     """The breaker opens, because Modal refuses the token."""
-    stored = ledger.following.breaker()
-    ledger.following.move_breaker(
+    stored = ledger.modal_calls.breaker()
+    ledger.modal_calls.move_breaker(
         version=stored.version, phase=Phase.OPEN, reason=FailureReason.TOKEN_REFUSED, memory="{}"
     )

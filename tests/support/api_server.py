@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.connections import StrictProtocol
 from api.ports import NudgeSender, Signer, Variant
+from infra.limits import open_ledger
 from infra.settings import Settings
 from ledger import Ledger
 from ledger.models import Artifact
@@ -142,7 +143,7 @@ def running_api(
     settings = api_settings(redis, **changed)
     recorder, addresses = RecordingNudger(), AddressSigner()
     app = create_app(settings, nudger=nudger or recorder, signer=signer or addresses)
-    with Ledger(settings) as ledger, serving(app) as url:
+    with open_ledger(settings) as ledger, serving(app) as url:
         running = RunningApi(url, settings, ledger, recorder, addresses)
         try:
             yield running

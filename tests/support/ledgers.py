@@ -4,10 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
+from infra.limits import given_limits
+from infra.settings import Settings
 from ledger import Ledger, LedgerSettings
-from ledger.decisions import Decision, Limits, Receipt, RunInhouse, RunOnModal
+from ledger.decisions import Decision, Receipt, RunInhouse, RunOnModal
+from ledger.limits import Limits, to_text
+from ledger.metrics import BOUNDS
 from ledger.models import JobRecord, Kind, RenderJob
 from ledger.outcomes import Placed
+from ledger.polling import SpawnRate
 
 ROOMY = Limits(month_cap_usd_micros=10**12, max_modal_attempts=10_000)
 RECEIPT = Receipt(policy="test", rule="test", decision="test")
@@ -35,15 +40,55 @@ def move_clock(ledger: Ledger, by_s: float) -> None:
 def submit(ledger: Ledger, **fields: object) -> str:
     """A small render job in the ledger."""
     job = RenderJob.model_validate({"prompt": "a red ball", "seconds": 4, **fields})
-    return ledger.desk.submit(job, source="client").job_id
+    return ledger.jobs.submit(job, source="client").job_id
+
+
+def limited(ledger: Ledger, limits: Limits) -> Ledger:
+    """The same ledger, with these limits in force."""
+    fill = {
+        "filled_ms": "0",
+        "tenant": "none",
+        "day": "none",
+        "hour_rate": "none",
+        "gpus": "none",
+        "containers": "none",
+    }
+    texts = {**fill, **{name: to_text(name, value) for name, value in limits.named().items()}}
+    key = f"{ledger.prefix}:limits"
+    if ledger.client.hgetall(key) != texts:
+        pipe = ledger.client.pipeline()
+        pipe.delete(key)
+        pipe.hset(key, mapping=texts)
+        pipe.execute()
+    return ledger
+
+
+def limited_by(ledger: Ledger, settings: Settings) -> Ledger:
+    """The same ledger, with the limits in force that the settings name, and the defaults of the others."""
+    given = {name: to_text(name, value) for name, value in given_limits(settings).items()}
+    return limited(ledger, Limits.from_texts(given))
 
 
 def place(ledger: Ledger, decision: Decision, *, limits: Limits = ROOMY) -> Placed:
     """Decide about the job that comes next, and expect it to be placed."""
-    (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
-    outcome = ledger.placing.place(claimed, decision, receipt=RECEIPT, limits=limits)
+    (claimed,) = ledger.placement.claim_queued(Kind.RENDER, limit=1, lease_s=10)
+    outcome = limited(ledger, limits).placement.place(claimed, decision, receipt=RECEIPT)
     assert isinstance(outcome, Placed), outcome
     return outcome
+
+
+def claim_spawns(ledger: Ledger, *, worker: str, limit: int, lease_s: float) -> list[JobRecord]:
+    """Take Modal attempts to spawn, as fast as one likes."""
+    rate = SpawnRate(per_s=1e6, burst=1e6)
+    return list(ledger.modal_calls.claim_spawns(worker=worker, limit=limit, lease_s=lease_s, rate=rate).records)
+
+
+def observed(ledger: Ledger, metric: str, labels: str, value: float) -> None:
+    """One value in a histogram of the ledger, as its scripts write it."""
+    series = f"{metric}|{labels}"
+    bound = next((f"{bound:g}" for bound in BOUNDS[metric] if value <= bound), "+Inf")
+    ledger.client.hincrby(f"{ledger.prefix}:counters", f"{series}|le={bound}", 1)
+    ledger.client.hincrby(f"{ledger.prefix}:counters", f"{series}|sum", round(value * 1e6))
 
 
 def start_inhouse(ledger: Ledger, worker: str = "gpu-1", lease_s: float = 10) -> JobRecord:

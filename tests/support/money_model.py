@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ledger.containers import Usage
-from ledger.decisions import Limits, RunOnModal
+from ledger.decisions import RunOnModal
+from ledger.limits import Limits
 
 _DAY_MS = 86_400_000
 
@@ -168,7 +169,11 @@ class MoneyModel:
         yield "day", max(0, self.spent_of(day=self.day)) + reserved, limits.day_cap_usd_micros
         mine = max(0, self.spent_of(tenant=tenant)) + self.reserved_of(tenant=tenant)
         # (What a true-up books is no tenant's.)
-        yield "tenant", mine, None if tenant == "-" else limits.tenant_cap(tenant)
+        yield (
+            "tenant",
+            mine,
+            None if tenant == "-" else limits.tenant_caps_usd_micros.get(tenant, limits.tenant_cap_usd_micros),
+        )
         of_kind = max(0, self.spent_of(kind=kind)) + self.reserved_of(kind=kind)
         yield "kind", of_kind, limits.kind_caps_usd_micros.get(kind)
 

@@ -125,8 +125,8 @@ class Plane:
 
     def ended(self, job_id: str, *, timeout_s: float = 20) -> JobRecord:
         """Wait for a job's end."""
-        return until(lambda: self.ledger.desk.get(job_id), lambda record: record.is_terminal, timeout_s=timeout_s)
+        return until(lambda: self.ledger.jobs.get(job_id), lambda record: record.is_terminal, timeout_s=timeout_s)
 
     def attempt_ended(self, job_id: str, number: int = 1, *, timeout_s: float = 20) -> dict[str, str]:
         """Wait for an attempt's end, whatever becomes of its job."""
-        return until(lambda: self.ledger.desk.attempt(job_id, number), lambda at: "outcome" in at, timeout_s=timeout_s)
+        return until(lambda: self.ledger.jobs.attempt(job_id, number), lambda at: "outcome" in at, timeout_s=timeout_s)

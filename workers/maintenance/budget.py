@@ -44,7 +44,7 @@ def spent_scopes(view: BudgetView, settings: Settings) -> Iterator[SpentScope]:
         committed = max(0, scope.spent_usd_micros) + scope.reserved_usd_micros
         cap = scope.cap_usd_micros
         if cap is not None and stage_of(committed, cap, least_usd_micros=least) is Stage.STOP:
-            yield SpentScope(name, committed - int(settings.drain_ratio * cap), owns)
+            yield SpentScope(name, committed - int(view.limits.drain_ratio * cap), owns)
 
     def each(label: str, scopes: Mapping[str, ScopeView]) -> Iterator[SpentScope]:
         for name, scope in scopes.items():
@@ -61,22 +61,23 @@ def cancel_at_stop(ledger: Ledger, settings: Settings, *, send: Callable[[Nudge]
 
     Args:
         ledger: the ledger.
-        settings: the caps, the drain priority, and whether this is wanted at all.
+        settings: whether this is wanted at all, and what the cheapest render costs.
         send: sends a nudge for a job that waits again.
     """
     if not settings.cancel_at_stop:
         return 0
-    scopes = list(spent_scopes(ledger.budget.view(settings.limits), settings))
+    view = ledger.money.view()
+    scopes = list(spent_scopes(view, settings))
     if not scopes:
         return 0
-    live, coming_back = ledger.budget.live_calls(limit=settings.sweep_batch)
+    live, coming_back = ledger.money.live_calls(limit=settings.sweep_batch)
     chosen: dict[str, tuple[LiveCall, str]] = {}
     for scope in scopes:
         # (What is being stopped for another scope's sake may be another tenant's: then less comes back, and the next
         # round takes more.)
         for call in to_cancel(
             filter(scope.owns, live),
-            below_priority=settings.drain_priority,
+            below_priority=view.limits.drain_priority,
             over_usd_micros=scope.over_usd_micros - coming_back,
         ):
             chosen.setdefault(call.job_id, (call, scope.name))

@@ -12,14 +12,14 @@ PAGES_IN_A_ROUND = 20
 
 def book_idle_tails(resources: Resources) -> None:
     """Book the idle tails of containers that are certainly gone."""
-    resources.ledger.sweeps.idle_containers(limit=resources.settings.sweep_batch)
+    resources.ledger.maintenance.idle_containers(limit=resources.settings.sweep_batch)
 
 
 def release_leaked_reservations(resources: Resources) -> None:
     """Give back reservations that no attempt will ever settle. There should be none: each is an error in the log."""
     limit = resources.settings.sweep_batch
     for _ in range(PAGES_IN_A_ROUND):
-        leaked, checked = resources.ledger.sweeps.leaked_reservations(limit=limit)
+        leaked, checked = resources.ledger.maintenance.leaked_reservations(limit=limit)
         for member in leaked:
             log.error("reservation.leaked", attempt_of=member)
         if checked < limit:

@@ -15,16 +15,16 @@ log = structlog.get_logger(__name__)
 def recall_trains(resources: Resources) -> None:
     """One round; a job that cannot be decided about stops no other."""
     ledger, settings = resources.ledger, resources.settings
-    waiting = ledger.training.waiting_inhouse(Kind.TRAIN, limit=settings.sweep_batch)
+    waiting = ledger.placement.waiting_inhouse(Kind.TRAIN, limit=settings.sweep_batch)
     if not waiting:
         return
-    policy = train_policy(settings, ledger.training.speeds())
-    view = ledger.placing.view()
+    policy = train_policy(settings, ledger.placement.training_speeds())
+    view = ledger.placement.view()
     for record in waiting:
         leaving = isolated(ledger, record, partial(policy.leaves, record, view))
         if leaving is None or isinstance(leaving, Skipped):
             continue
         rule, decision = leaving
-        if ledger.training.recall(record, decision, limits=settings.limits, reason=rule):
+        if ledger.placement.recall(record, decision, reason=rule):
             log.info("job.recalled", job_id=record.id, rule=rule)
             resources.nudger.send(nudges.decide(Kind.TRAIN))

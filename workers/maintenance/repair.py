@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 def expire_leases(resources: Resources) -> None:
     """Take attempts from holders that have not renewed their lease; their jobs wait again, or have failed."""
     settings = resources.settings
-    expired = resources.ledger.sweeps.expire_leases(
+    expired = resources.ledger.maintenance.expire_leases(
         limit=settings.sweep_batch,
         max_attempts={kind: settings.max_attempts_of(kind) for kind in Kind},
         jitter=random.random(),
@@ -39,7 +39,7 @@ def expire_leases(resources: Resources) -> None:
 
 def release_held(resources: Resources) -> None:
     """Have held jobs whose time has come decided about again; those that were held for too long are shed."""
-    due, shed = resources.ledger.sweeps.due_held(limit=resources.settings.sweep_batch)
+    due, shed = resources.ledger.maintenance.due_held(limit=resources.settings.sweep_batch)
     for job_id in shed:
         log.warning("job.shed", job_id=job_id)
     for nudge in due:  # (held jobs come back every few seconds: a line for all of a kind)
@@ -53,7 +53,7 @@ def resend_nudges(resources: Resources, broker: Broker) -> None:
     Raises:
         StoreAway: the broker does not answer.
     """
-    for nudge, waiting in resources.ledger.sweeps.overdue_nudges(limit=resources.settings.sweep_batch):
+    for nudge, waiting in resources.ledger.maintenance.overdue_nudges(limit=resources.settings.sweep_batch):
         _resend(resources, broker, nudge, waiting)
 
 
@@ -72,10 +72,10 @@ def _resend(resources: Resources, broker: Broker, nudge: Nudge, waiting: int) ->
 
 def update_spill_state(ledger: Ledger, policy: Policy) -> None:
     """Spilling ends when the queue has run short, and not only when the next job comes."""
-    view = ledger.placing.view()
+    view = ledger.placement.view()
     for kind in Kind:
         was = view.of(kind).spill
         now = policy.spill_state(kind, view)
         if now != was:
-            ledger.placing.note_spill(kind, was=was, now=now)
+            ledger.placement.note_spill(kind, was=was, now=now)
             log.info("spill.changed", kind=str(kind), active=now.active)

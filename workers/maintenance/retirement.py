@@ -26,7 +26,7 @@ def _retire(resources: Resources, kind: Kind, until: float) -> None:
     settings = resources.settings
     kept, number = 0, 0
     while True:
-        retired = resources.ledger.sweeps.retire(
+        retired = resources.ledger.maintenance.retire(
             kind,
             older_than_s=settings.retention_s,
             bucket=resources.artifacts.bucket,

@@ -52,18 +52,18 @@ class MaintenanceService(BackgroundService):
         while not self.stopping.is_set():
             self.stopping.wait(self.round())
         try:
-            self._ledger.sweeps.resign(self.duty.name, owner=self._owner)
+            self._ledger.maintenance.resign(self.duty.name, owner=self._owner)
         except LedgerError as error:
             log.warning("maintenance.not_resigned", duty=self.duty.name, error=str(error))
 
     def round(self) -> float:
         """One round, if the lease is ours. Whatever it raises ends here. Returns the pause until the next, seconds."""
         try:
-            leads = self._ledger.sweeps.lead(self.duty.name, owner=self._owner, lease_s=self.duty.pace.lease_s)
+            leads = self._ledger.maintenance.lead(self.duty.name, owner=self._owner, lease_s=self.duty.pace.lease_s)
             self.is_ready.set()
             if leads:
                 self.duty.work()
-                self._ledger.sweeps.done(self.duty.name)
+                self._ledger.maintenance.done(self.duty.name)
         except (LedgerUnavailable, LedgerFull) as error:
             # It is the same for all duties, and has an alert of its own: one line for an outage.
             self.is_ready.set()
@@ -85,7 +85,7 @@ class MaintenanceService(BackgroundService):
     def _count(self) -> int | None:
         """How many rounds have failed in a row; None: the ledger does not say."""
         try:
-            return self._ledger.sweeps.failed(self.duty.name)
+            return self._ledger.maintenance.failed(self.duty.name)
         except Exception as error:  # noqa: BLE001 - the boundary itself must not raise
             log.warning("maintenance.failure_not_counted", duty=self.duty.name, error=str(error))
             return None

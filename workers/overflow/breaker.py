@@ -21,7 +21,7 @@ from enum import StrEnum
 import structlog
 
 from ledger import Ledger
-from ledger.following import StoredBreaker
+from ledger.polling import StoredBreaker
 
 log = structlog.get_logger(__name__)
 
@@ -199,7 +199,7 @@ class Gate:
         Raises:
             LedgerUnavailable: it cannot be read.
         """
-        breaker, _ = self._note(self._ledger.following.breaker())
+        breaker, _ = self._note(self._ledger.modal_calls.breaker())
         return breaker
 
     def failed(self, reason: FailureReason) -> None:
@@ -242,12 +242,12 @@ class Gate:
 
     def take_probe(self) -> bool:
         """Whether it is this process that asks Modal now whether all is well again."""
-        stored = self._ledger.following.breaker()
+        stored = self._ledger.modal_calls.breaker()
         breaker, now_ms = self._note(stored)
         if not probe_due(breaker, now_ms):
             return False
         taken = probing(breaker, now_ms, self.rules)
-        outcome, _ = self._ledger.following.move_breaker(
+        outcome, _ = self._ledger.modal_calls.move_breaker(
             version=stored.version, phase=str(taken.phase), reason=taken.reason, memory=taken.to_json()
         )
         return outcome == "moved"
@@ -257,13 +257,13 @@ class Gate:
         self._move(lambda was, now_ms: probed(was, reason, now_ms, self.rules))
 
     def _move(self, step: Callable[[Breaker, int], Breaker]) -> None:
-        stored = self._ledger.following.breaker()
+        stored = self._ledger.modal_calls.breaker()
         for _ in range(_WRITE_ATTEMPTS):
             was, now_ms = self._note(stored)
             now = step(was, now_ms)
             if now == was:
                 return
-            outcome, stored = self._ledger.following.move_breaker(
+            outcome, stored = self._ledger.modal_calls.move_breaker(
                 version=stored.version, phase=str(now.phase), reason=now.reason, memory=now.to_json()
             )
             if outcome == "moved":
@@ -311,7 +311,7 @@ class BreakerProbe:
         if breaker.phase is not Phase.OPEN:
             return
         requeued = await asyncio.to_thread(
-            self._ledger.following.give_back, None, reason="breaker_open", pause_s=REQUEUE_PAUSE_S
+            self._ledger.modal_calls.reschedule_spawns, None, reason="breaker_open", pause_s=REQUEUE_PAUSE_S
         )
         if requeued:
             log.info("spawns.requeued", number=len(requeued))

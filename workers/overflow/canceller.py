@@ -52,7 +52,7 @@ class Canceller:
         room = CANCELS_IN_FLIGHT - len(self._in_flight)
         if room <= 0:
             return []
-        due = await asyncio.to_thread(self._ledger.calls.claim_cancels, limit=room, again_in_s=CANCEL_AGAIN_S)
+        due = await asyncio.to_thread(self._ledger.modal_calls.claim_cancels, limit=room, again_in_s=CANCEL_AGAIN_S)
         fresh = [one for one in due if one.attempt_of not in self._in_flight]
         # When Modal is slow a cancellation may take longer than `CANCEL_AGAIN_S`: it is not begun twice here.
         self._in_flight |= {one.attempt_of for one in fresh}
@@ -119,7 +119,7 @@ class Canceller:
         context = contextvars.copy_context()
         await asyncio.to_thread(
             context.run,
-            lambda: self._ledger.calls.settle_cancel(cancel.job_id, cancel.attempt, usage=usage),
+            lambda: self._ledger.modal_calls.settle_cancel(cancel.job_id, cancel.attempt, usage=usage),
         )
 
     async def _let_go(self, cancel: DueCancel) -> None:
@@ -127,7 +127,7 @@ class Canceller:
         waited_s = (cancel.now_ms - (cancel.spawn_intent_ms or 0)) / 1000
         if waited_s > 2 * self._settings.spawn_timeout_s:
             log.warning("call.never_known", waited_s=round(waited_s))
-            await asyncio.to_thread(self._ledger.calls.settle_cancel, cancel.job_id, cancel.attempt)
+            await asyncio.to_thread(self._ledger.modal_calls.settle_cancel, cancel.job_id, cancel.attempt)
 
 
 def cannot_run(outcome: CallOutcome, *, cancel_taken: bool, beyond_s: float) -> bool:

@@ -21,7 +21,6 @@ or was raised by the poll, its origin tells (`modal_sdk/patches`): the types are
 import errno
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp import ClientError
@@ -44,8 +43,9 @@ from modal.exception import (
 from modal.exception import Error as ModalError
 
 from ledger.retries import Cause
-from modal_apps.announce import NOT_ANNOUNCED, SUPERSEDED
+from modal_apps.announce import SUPERSEDED
 from modal_apps.envelope import BadEnvelope, Envelope, parse
+from workers.causes import cause_of
 from workers.overflow.breaker import FailureReason
 from workers.overflow.modal_sdk.port import (
     PollFailed,
@@ -97,26 +97,6 @@ class CallFailed:
     superseded: bool = False
 
 
-#: The words of an envelope's error, and what they are to the ledger.
-REMOTE_CAUSES: Mapping[str, Cause] = {
-    "invalid_request": Cause.INVALID_REQUEST,
-    "out_of_memory": Cause.OUT_OF_MEMORY,
-    "cancelled": Cause.PREEMPTED,
-    # Two calls of one attempt, and this one left. If the other cannot be followed in its place, it is run again.
-    SUPERSEDED.cause: Cause.SPAWN_LOST,
-    NOT_ANNOUNCED: Cause.NOT_ANNOUNCED,
-    "result_too_large": Cause.RESULT_TOO_LARGE,
-    "upload_failed": Cause.DELIVERY,
-    "error": Cause.ERROR,
-    # Of training runs (modal_apps/training_errors.py).
-    "dataset_problem": Cause.DATASET_PROBLEM,
-    "checkpoint_problem": Cause.CHECKPOINT_PROBLEM,
-    "volume_full": Cause.VOLUME_FULL,
-    "training_diverged": Cause.TRAINING_DIVERGED,
-    "crash": Cause.CRASH,
-    "no_engine": Cause.NO_ENGINE,
-}
-
 CallOutcome = CallSucceeded | CallPending | CallUnknown | CallFailed
 
 #: Modal's words where the kernel has killed a container for its memory: SIGKILL is 128 + 9.
@@ -148,7 +128,7 @@ def _of_answer(wire: object) -> CallOutcome:
     except (ArithmeticError, TypeError, ValueError) as error:
         return CallFailed(Cause.BAD_ENVELOPE, f"an envelope with a part that cannot be read ({error!r})")
     if envelope.error is not None:
-        cause = REMOTE_CAUSES.get(envelope.error.cause, Cause.ERROR)
+        cause = cause_of(envelope.error.cause)
         superseded = envelope.error.cause == SUPERSEDED.cause
         # (Containers of an earlier version say of it that it must not be run again.)
         retryable = envelope.error.retryable or superseded

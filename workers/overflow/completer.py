@@ -169,7 +169,7 @@ def traced(ledger: Ledger, call: DueCall, outcome: CallSucceeded | CallFailed, o
     word = "succeeded" if isinstance(outcome, CallSucceeded) else str(outcome.cause)
     parent = tracing().past(
         "call on Modal",
-        parent=of_job(call.job_id, ledger.desk.traceparent(call.job_id)),
+        parent=of_job(call.job_id, ledger.jobs.traceparent(call.job_id)),
         began_at=observed.spawned_at,
         ended_at=observed.noticed_at,
         job_id=call.job_id,

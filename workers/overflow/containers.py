@@ -82,7 +82,7 @@ class WarmKeeper:
         self._rounds += 1
         if self._rounds % _SET_AGAIN_ROUNDS == 0:
             self._as_set.clear()
-        found = await asyncio.to_thread(self._ledger.warming.kept)
+        found = await asyncio.to_thread(self._ledger.money.kept_warm)
         kept = {gpu: number for (kind, gpu), number in found.items() if kind is Kind.RENDER}
         week = await self._week()
         wanted = await self._wanted(week)
@@ -101,7 +101,7 @@ class WarmKeeper:
         if self._settings.warm_usd_per_day <= 0 and self._settings.modal_window != "measured":
             return None
         keep_ratio = self._settings.warm_keep_ratio
-        return await asyncio.to_thread(self._ledger.warming.arrivals, Kind.RENDER, keep_ratio=keep_ratio)
+        return await asyncio.to_thread(self._ledger.money.arrivals, Kind.RENDER, keep_ratio=keep_ratio)
 
     async def _wanted(self, week: Arrivals | None) -> dict[str, Wanted]:
         """What forecasts and operators want, the larger of both."""
@@ -110,7 +110,7 @@ class WarmKeeper:
         number = await self._forecast(week)
         if chosen is not None and number > 0:
             wanted[chosen.name] = Wanted(number, "a peak is expected", forecast=True)
-        wishes: list[Prewarm] = await asyncio.to_thread(self._ledger.budget.prewarms)
+        wishes: list[Prewarm] = await asyncio.to_thread(self._ledger.money.prewarms)
         for wish in wishes:
             here = wanted.get(wish.gpu)
             if wish.kind is Kind.RENDER and (here is None or wish.number >= here.number):
@@ -120,8 +120,8 @@ class WarmKeeper:
     async def _forecast(self, week: Arrivals | None) -> int:
         if week is None or week.mean_run_s is None or self._settings.warm_usd_per_day <= 0:
             return 0
-        view = await asyncio.to_thread(self._ledger.placing.view)
-        stored = await asyncio.to_thread(self._ledger.following.breaker)
+        view = await asyncio.to_thread(self._ledger.placement.view)
+        stored = await asyncio.to_thread(self._ledger.modal_calls.breaker)
         if view.override == "off" or breaker_from_json(stored.memory).phase is Phase.OPEN:
             return 0  # nothing would spill into them
         jobs_per_h = expected_jobs_per_h(week.by_hour, now_ms=week.now_ms, lead_s=self._settings.warm_lead_s)
@@ -153,7 +153,7 @@ class WarmKeeper:
         if wanted.number == 0:
             return WarmHeld(0, 0)
         pool = self._pool(gpu, wanted.number, self._buffer(wanted.number))
-        held = await asyncio.to_thread(self._ledger.warming.hold, pool, self._terms(wanted))
+        held = await asyncio.to_thread(self._ledger.money.hold_warm, pool, self._terms(wanted))
         match held:
             case Refused(reason):
                 self._say_refused(gpu, wanted.number, kept=0, reason=reason)
@@ -176,13 +176,13 @@ class WarmKeeper:
             log.warning("warm.not_set", gpu=gpu, number=number, error=f"{type(error).__name__}: {error}")
             return False
         self._as_set[gpu] = setting
-        await asyncio.to_thread(self._ledger.warming.note_kept, Kind.RENDER, gpu, number, why=why)
+        await asyncio.to_thread(self._ledger.money.note_kept_warm, Kind.RENDER, gpu, number, why=why)
         log.info("warm.set", gpu=gpu, number=number, buffer=setting.buffer, window_s=setting.window_s, why=why)
         return True
 
     async def _pay(self, gpu: str, number: int, buffer: int, wanted: Wanted) -> None:
         refused = await asyncio.to_thread(
-            self._ledger.warming.pay, self._pool(gpu, number, buffer), self._terms(wanted)
+            self._ledger.money.pay_warm, self._pool(gpu, number, buffer), self._terms(wanted)
         )
         if refused is not None:
             self._say_refused(gpu, number, kept=number, reason=refused.reason)
@@ -203,7 +203,7 @@ class WarmKeeper:
 
     def _terms(self, wanted: Wanted) -> WarmTerms:
         ceiling = round(self._settings.warm_usd_per_day * MICROS_PER_USD) if wanted.forecast else None
-        return WarmTerms(self._every_s, self._settings.limits, ceiling)
+        return WarmTerms(self._every_s, ceiling)
 
 
 MILLISECONDS_PER_HOUR = 3_600_000
@@ -277,7 +277,7 @@ class IdleWatch:
         Raises:
             LedgerUnavailable: the ledger went away.
         """
-        for kind, gpu in await asyncio.to_thread(self._ledger.following.idle_pools):
+        for kind, gpu in await asyncio.to_thread(self._ledger.modal_calls.idle_pools):
             if kind is not Kind.RENDER:
                 continue
             try:
@@ -296,7 +296,7 @@ class IdleWatch:
             log.info("pool.not_read", gpu=gpu, error=f"{type(error).__name__}: {error}")
             return
         ended = await asyncio.to_thread(
-            self._ledger.calls.idle_ended,
+            self._ledger.modal_calls.idle_ended,
             Kind.RENDER,
             gpu=gpu,
             alive=stats.runners,

@@ -17,8 +17,8 @@ import structlog
 
 from infra.logs import bound
 from ledger import LedgerError
-from ledger.following import Announced
 from ledger.outcomes import DueCall, DueCancel
+from ledger.polling import Announced
 from workers.overflow.breaker import BreakerProbe, Gate
 from workers.overflow.canceller import Canceller
 from workers.overflow.classify import failure_reason_of

@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 
 from ledger import Ledger, LedgerError
-from ledger.following import Announced, Hint
+from ledger.polling import Announced, Hint
 from modal_apps.hints import PARTITIONS, CallHint
 from workers.isolation import isolated_batch
 from workers.overflow.modal_sdk.port import ModalCalls
@@ -110,11 +110,11 @@ class HintDrain:
     def leave(self) -> None:
         """Let the others have the share at once."""
         with contextlib.suppress(LedgerError):
-            self._ledger.following.share_partitions(owner=self._owner, lease_s=0, partitions=PARTITIONS)
+            self._ledger.modal_calls.share_partitions(owner=self._owner, lease_s=0, partitions=PARTITIONS)
 
     async def _share(self) -> None:
         shares = await asyncio.to_thread(
-            self._ledger.following.share_partitions, owner=self._owner, lease_s=SHARE_LEASE_S, partitions=PARTITIONS
+            self._ledger.modal_calls.share_partitions, owner=self._owner, lease_s=SHARE_LEASE_S, partitions=PARTITIONS
         )
         self._schedule.followers = max(1, shares.followers)
         mine = set(shares.partitions)
@@ -159,7 +159,7 @@ class HintDrain:
     async def _note(self, hints: Sequence[CallHint]) -> None:
         try:
             answers = await asyncio.to_thread(
-                isolated_batch, _readable(hints), self._ledger.following.note_hints, _dropped
+                isolated_batch, _readable(hints), self._ledger.modal_calls.note_hints, _dropped
             )
         except LedgerError as error:
             log.info("hints.not_noted", number=len(hints), error=str(error))

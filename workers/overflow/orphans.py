@@ -15,8 +15,8 @@ import structlog
 from infra.logs import bound
 from infra.settings import Settings
 from ledger import Ledger, LedgerFull, LedgerUnavailable
-from ledger.following import Announced, Standing
 from ledger.models import kind_of
+from ledger.polling import Announced, Standing
 from modal_apps.announce import Announcement
 from workers.isolation import isolated_batch
 from workers.overflow.modal_sdk.port import ModalCalls
@@ -34,7 +34,7 @@ _LATER_FOR_EACH_S = 0.004
 
 def adopt_or_stop(ledger: Ledger, announcement: Announcement, settings: Settings) -> str:
     """Have a call that announced itself followed, if its attempt waits for one, else stopped. What the ledger says."""
-    return ledger.calls.stop_orphan(
+    return ledger.modal_calls.stop_orphan(
         announcement.job_id,
         announcement.attempt,
         call_id=announcement.call_id,
@@ -65,7 +65,7 @@ class OrphanSweep:
             return
         self._next_at = time.monotonic() + self._every_s
         lease_s = max(5.0, 2 * self._every_s)
-        if await asyncio.to_thread(self._ledger.sweeps.lead, DUTY, owner=self._owner, lease_s=lease_s):
+        if await asyncio.to_thread(self._ledger.maintenance.lead, DUTY, owner=self._owner, lease_s=lease_s):
             seen = await self.sweep()
             self._next_at = time.monotonic() + max(self._every_s, seen * _LATER_FOR_EACH_S)
 
@@ -82,7 +82,7 @@ class OrphanSweep:
         except Exception as error:  # noqa: BLE001 - the SDK raises many types; all mean that Modal cannot be asked now
             log.warning("orphans.not_read", error=f"{type(error).__name__}: {error}")
         else:
-            await asyncio.to_thread(self._ledger.sweeps.done, DUTY)
+            await asyncio.to_thread(self._ledger.maintenance.done, DUTY)
         return seen
 
     async def compare_unrecorded(self, found: Sequence[Announced]) -> None:
@@ -108,7 +108,7 @@ class OrphanSweep:
 
     def _standings(self, page: Sequence[Announcement]) -> list[tuple[Announcement, Standing]]:
         asked = [Announced(one.job_id, one.attempt, one.call_id) for one in page]
-        return list(zip(page, self._ledger.following.compare(asked), strict=True))
+        return list(zip(page, self._ledger.modal_calls.compare_announced(asked), strict=True))
 
     async def _forget(self, announcement: Announcement) -> None:
         """Remove it, now or in the next sweep. An error about one entry does not reach the others."""

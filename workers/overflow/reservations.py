@@ -59,7 +59,6 @@ class TopUps:
 
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
         self._ledger = ledger
-        self._limits = settings.limits
         self._runs_on = settings.at_reservation_end == "run_on"
         self.terms = Terms(
             after_s=settings.modal_scaledown_window_s + settings.stop_margin_s, step_s=settings.top_up_step_s
@@ -75,7 +74,7 @@ class TopUps:
         if wanted is None:
             return Coverage.COVERED
         outcome = await asyncio.to_thread(
-            self._ledger.calls.top_up, call.job_id, call.attempt, reserve_usd_micros=wanted, limits=self._limits
+            self._ledger.modal_calls.top_up, call.job_id, call.attempt, reserve_usd_micros=wanted
         )
         match outcome:
             case ToppedUp() | Stale():

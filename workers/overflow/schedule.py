@@ -19,8 +19,8 @@ from functools import partial
 import structlog
 
 from ledger import Ledger, LedgerError
-from ledger.following import Release
 from ledger.outcomes import DueCall, DueCalls
+from ledger.polling import Release
 from workers.isolation import isolated_batch
 
 log = structlog.get_logger(__name__)
@@ -139,7 +139,7 @@ class Schedule:
         Raises:
             LedgerUnavailable: none was claimed.
         """
-        due = await asyncio.to_thread(self._ledger.following.claim_due, limit=limit, lease_s=CLAIM_S)
+        due = await asyncio.to_thread(self._ledger.modal_calls.claim_due, limit=limit, lease_s=CLAIM_S)
         self._in_flight = due.in_flight
         return due
 
@@ -166,7 +166,10 @@ class Schedule:
         if not self._completing:
             return
         answers = await asyncio.to_thread(
-            isolated_batch, list(self._completing), partial(self._ledger.following.keep, lease_s=CLAIM_S), _not_kept
+            isolated_batch,
+            list(self._completing),
+            partial(self._ledger.modal_calls.keep_claims, lease_s=CLAIM_S),
+            _not_kept,
         )
         if lapsed := [job_id for answer in answers for job_id in answer]:
             log.warning("calls.claims_lapsed", job_ids=lapsed)
@@ -186,7 +189,7 @@ class Schedule:
             return
         try:
             releases = [release for _, release in batch]
-            await asyncio.to_thread(isolated_batch, releases, self._ledger.following.release, _not_rescheduled)
+            await asyncio.to_thread(isolated_batch, releases, self._ledger.modal_calls.release_claims, _not_rescheduled)
         except LedgerError as error:
             log.warning("calls.not_rescheduled", number=len(batch), error=str(error))
             self._to_reschedule = self._fresh(batch) + self._to_reschedule

@@ -22,8 +22,8 @@ from infra.retrying import retry_while_unavailable
 from infra.tracing import of_job, tracing
 from ledger import LedgerFull, LedgerUnavailable
 from ledger.errors import ModelNotFound
-from ledger.following import SpawnClaim, SpawnRate
 from ledger.models import JobRecord, Kind
+from ledger.polling import SpawnClaim, SpawnRate
 from ledger.retries import Cause
 from modal_apps.uploads import UploadAddress
 from workers.attempt.ending import after_failure
@@ -121,7 +121,7 @@ class Spawner:
             most = min(most, self._gate.rules.probes)
         return await self._in(
             threads,
-            lambda: self._ledger.following.claim_spawns(
+            lambda: self._ledger.modal_calls.claim_spawns(
                 worker=worker,
                 limit=max(0, most - busy),
                 lease_s=self._settings.spawn_timeout_s + _CLAIM_MARGIN_S,
@@ -197,7 +197,7 @@ class Spawner:
     def _record(self, record: JobRecord, claim: SpawnClaim, call_id: str) -> str:
         hints_work = claim.hint_age_s is not None and claim.hint_age_s < HINTS_WORK_S
         wanted = retry_while_unavailable(
-            lambda: self._ledger.calls.record_call(
+            lambda: self._ledger.modal_calls.record_call(
                 record.id,
                 record.attempt,
                 call_id=call_id,
@@ -245,7 +245,7 @@ class Spawner:
         return await self._in(
             threads,
             lambda: retry_while_unavailable(
-                lambda: self._ledger.following.give_back(attempts, reason=reason, pause_s=REQUEUE_PAUSE_S),
+                lambda: self._ledger.modal_calls.reschedule_spawns(attempts, reason=reason, pause_s=REQUEUE_PAUSE_S),
                 for_s=self._settings.spawn_timeout_s,
             ),
         )

@@ -99,7 +99,7 @@ class NightlyTrueUp:
         """This month always is; the one before until it was compared whole, if the ledger knows anything of it."""
         if (day.year, day.month) == (period.start.year, period.start.month):
             return True
-        book = self._resources.ledger.budget.book(period.month, by="component")
+        book = self._resources.ledger.money.book(period.month, by="component")
         if not (book.modal or book.true_up):
             return False
         return int(book.true_up.get("as_of_ms", 0)) < month_end_ms(period.month)
@@ -127,7 +127,7 @@ class NightlyTrueUp:
             self._not_asked_on = day
             return None
         outcome = await asyncio.to_thread(
-            self._resources.ledger.budget.true_up,
+            self._resources.ledger.money.true_up,
             period.month,
             billed,
             who="nightly",

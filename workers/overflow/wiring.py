@@ -73,9 +73,9 @@ class Duty:
             LedgerUnavailable: the ledger went away.
         """
         lease_s = max(5.0, self.every_s * _LEASE_ROUNDS)
-        if await asyncio.to_thread(self.ledger.sweeps.lead, self.name, owner=self.owner, lease_s=lease_s):
+        if await asyncio.to_thread(self.ledger.maintenance.lead, self.name, owner=self.owner, lease_s=lease_s):
             await self.work()
-            await asyncio.to_thread(self.ledger.sweeps.done, self.name)
+            await asyncio.to_thread(self.ledger.maintenance.done, self.name)
 
 
 def duties_of(resources: Resources, calls: ModalCalls, *, owner: str) -> Sequence[Duty]:

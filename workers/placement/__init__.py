@@ -1,7 +1,7 @@
 """The decision: where a job runs. Policies behind one small interface; dispatchers, maintenance and replay use them.
 
 What lives here
-    policy     the interface: `decide(job, view)` and `recheck(view)`, and what they may look at
+    policy     the interface: `decide(job, view)` and `spill_state(kind, view)`, and what they may look at
     watermark  the simple policy and the reference: spill above a depth, stop below a lower one
     gpu        which GPU class a job needs on Modal, and what is reserved for it
     training   the policy of train jobs: own GPUs until the slack is used up, home again when that pays

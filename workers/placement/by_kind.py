@@ -1,6 +1,6 @@
 """A policy for each kind of job, behind the one interface."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ledger.decisions import Receipt, RunInhouse, SpillState
@@ -37,10 +37,6 @@ class PolicyByKind:
     def spill_state(self, kind: Kind, view: ClusterView) -> SpillState:
         """The memory of the policy of a kind."""
         return self._of(kind).spill_state(kind, view)
-
-    def recheck(self, view: ClusterView) -> Sequence[Verdict]:
-        """What any of them would change."""
-        return [verdict for policy in (self.usual, *self.special.values()) for verdict in policy.recheck(view)]
 
     def _of(self, kind: Kind) -> Policy:
         return self.special.get(kind, self.usual)

@@ -1,6 +1,5 @@
 """What a policy is: a job and a picture of the cluster in, a verdict with its receipt out."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +34,3 @@ class Policy(Protocol):
 
     def spill_state(self, kind: Kind, view: ClusterView) -> SpillState:
         """The policy's memory as of now: a tick may change it although no job arrives."""
-
-    def recheck(self, view: ClusterView) -> Sequence[Verdict]:
-        """On every tick and completion: which placed jobs should run elsewhere after all."""

@@ -1,31 +1,20 @@
 """What the stage of a budget means: who may still spill, and which calls are cancelled when nothing is left. Pure.
 
-The stages themselves are in ledger/stages.py: warnings at 50 and 80 %, draining from 90 % (a setting), stop when what
-is asked for does not fit any more. The ledger's script enforces draining and stopping; here it is advised, so that a
-job that would be refused does not ask.
+The stages themselves are in ledger/stages.py: warnings at 50 and 80 %, draining from 90 % (a limit), stop when what is
+asked for does not fit any more. The ledger says at which stage it is, and its script enforces draining and stopping;
+here a job that would be refused is advised not to ask.
 """
 
 from collections.abc import Iterable, Sequence
 
-from ledger.decisions import Limits
 from ledger.outcomes import LiveCall
-from ledger.stages import Stage, stage_of
+from ledger.stages import Stage
 from ledger.view import MoneyView
 
 
-def stage_of_view(money: MoneyView, limits: Limits) -> Stage:
-    """The nearer stage of the month's and the day's budgets."""
-    month = money.spent_usd_micros, limits.month_cap_usd_micros
-    day = money.day_spent_usd_micros, limits.day_cap_usd_micros
-    return max(
-        stage_of(max(0, spent) + money.reserved_usd_micros, cap, drain_ratio=limits.drain_ratio)
-        for spent, cap in (month, day)
-    )
-
-
-def may_spill(stage: Stage, priority: int, *, drain_priority: int) -> bool:
-    """Whether a job of a priority may still be placed on Modal at a stage. At `stop` the cap itself decides."""
-    return stage < Stage.DRAIN or priority >= drain_priority
+def may_spill(money: MoneyView, priority: int) -> bool:
+    """Whether a job of a priority may still be placed on Modal. At `stop` the cap itself decides."""
+    return money.stage < Stage.DRAIN or priority >= money.drain_priority
 
 
 def to_cancel(calls: Iterable[LiveCall], *, below_priority: int, over_usd_micros: int) -> Sequence[LiveCall]:

@@ -84,7 +84,6 @@ class TrainNeeds:
         enabled: whether it trains at all; if not, a job goes in-house, where it is told so.
         resources: cores and GiB beside one GPU, where they are not the catalogue's.
         prices: what classes cost here.
-        modal: whether jobs that do not insist on Modal may go there at all.
         inhouse_vram_gib: memory of one own GPU; None: any model is tried.
         inhouse_gpus: GPUs of one in-house slot; None: as many as a job asks for (ranks on a CPU).
         inhouse_usd_per_hour: what an own GPU costs, dollars.
@@ -101,7 +100,6 @@ class TrainNeeds:
     enabled: bool = True
     resources: Resources = field(default_factory=dict)
     prices: PriceList = field(default_factory=PriceList)
-    modal: bool = True
     inhouse_vram_gib: float | None = None
     inhouse_gpus: int | None = 1
     inhouse_usd_per_hour: float = 0.9
@@ -150,10 +148,6 @@ class TrainPolicy:
     def spill_state(self, kind: Kind, view: ClusterView) -> SpillState:
         """Trains have no watermark."""
         return view.of(kind).spill
-
-    def recheck(self, view: ClusterView) -> Sequence[Verdict]:
-        """Waiting jobs are decided about one by one (see `leaves`)."""
-        return ()
 
     def leaves(self, job: JobRecord, view: ClusterView) -> tuple[str, RunOnModal] | None:
         """Why a job that waits for an in-house slot should go to Modal now, and on what; None: let it wait.
@@ -206,7 +200,7 @@ class TrainPolicy:
             run = self.needs.sizes.run(train)
             # What the job itself names of Modal's must be right, wherever it would have run.
             rule = "does_not_fit"
-            away = self._on_modal(job, train, run)
+            away = self._on_modal(job, train, run, is_open=view.money.max_modal_attempts > 0)
         except CannotRun as error:
             return rule, Shed(INVALID, str(error)), None
         not_home = self._not_at_home(job, train)
@@ -258,8 +252,10 @@ class TrainPolicy:
             return NotThere("too_large_for_own_gpus", said)
         return None
 
-    def _on_modal(self, job: JobRecord, train: TrainJob, run: RunSize) -> RunOnModal | NotThere | None:
-        """The class that holds the run, with its reservation; None if none is allowed.
+    def _on_modal(
+        self, job: JobRecord, train: TrainJob, run: RunSize, *, is_open: bool
+    ) -> RunOnModal | NotThere | None:
+        """The class that holds the run, with its reservation; None if none is allowed (nothing may be alive on Modal).
 
         Raises:
             CannotRun: the class that the job names is none that it can have.
@@ -274,7 +270,7 @@ class TrainPolicy:
         kept = self.needs.sizes.data_is_kept(train)
         if kept is not None:
             return NotThere("data_is_inhouse", kept)
-        if gpu is None or not (self.needs.modal or job.burst is BurstMode.ALWAYS):
+        if gpu is None or not (is_open or job.burst is BurstMode.ALWAYS):
             return None
         # A job that has run for a while has less to do; how much is not known here, so the whole is set aside.
         seconds = min(self.needs.run_s(run, gpu.name) * RESERVE_FACTOR, self.needs.segment_s)

@@ -5,16 +5,14 @@ deadlines; replayed traces show that a depth that is right for one trace is wron
 and the reference.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ledger.decisions import Decision, Limits, Receipt, RunInhouse, SpillState
+from ledger.decisions import Decision, Receipt, RunInhouse, SpillState
 from ledger.models import BurstMode, JobRecord, Kind
-from ledger.stages import Stage
 from ledger.view import ClusterView, KindView
 from workers.placement.gpu import GpuNeeds
 from workers.placement.policy import Verdict
-from workers.placement.stages import may_spill, stage_of_view
+from workers.placement.stages import may_spill
 
 
 @dataclass(frozen=True)
@@ -26,22 +24,19 @@ class WatermarkPolicy:
         low: stop when no more than so many wait.
         min_dwell_s: shortest time between two changes of mind, seconds.
         needs: which kinds can run on Modal, and on what.
-        limits: the caps, so that a job that would be refused does not ask; None: only the ledger knows them.
     """
 
     high: int
     low: int
     min_dwell_s: float
     needs: GpuNeeds = field(default_factory=dict)
-    limits: Limits | None = None
     name: str = "watermark"
 
     def decide(self, job: JobRecord, view: ClusterView) -> Verdict:
         """In-house or Modal, by the depth of the in-house queue of the job's kind."""
         here = view.of(job.kind)
         spill = self.spill_state(job.kind, view)
-        stage = Stage.OK if self.limits is None else stage_of_view(view.money, self.limits)
-        rule, decision = self._rule(job, view, spill, stage)
+        rule, decision = self._rule(job, view, spill)
         receipt = Receipt(
             policy=self.name,
             rule=rule,
@@ -56,7 +51,7 @@ class WatermarkPolicy:
                 "modal_attempts": view.modal_attempts,
                 "spent_usd_micros": view.money.spent_usd_micros,
                 "reserved_usd_micros": view.money.reserved_usd_micros,
-                "budget_stage": stage.word,
+                "budget_stage": view.money.stage.word,
                 "override": view.override,
             },
         )
@@ -68,11 +63,7 @@ class WatermarkPolicy:
             view.of(kind), now_ms=view.now_ms, high=self.high, low=self.low, min_dwell_s=self.min_dwell_s
         )
 
-    def recheck(self, view: ClusterView) -> Sequence[Verdict]:
-        """Nothing: this policy decides at arrival only."""
-        return ()
-
-    def _rule(self, job: JobRecord, view: ClusterView, spill: SpillState, stage: Stage) -> tuple[str, Decision]:
+    def _rule(self, job: JobRecord, view: ClusterView, spill: SpillState) -> tuple[str, Decision]:
         if job.burst is BurstMode.NEVER:
             return "burst_never", RunInhouse()
         need = self.needs.get(job.kind)
@@ -81,16 +72,16 @@ class WatermarkPolicy:
             return "no_modal_class", RunInhouse()
         if job.burst is BurstMode.ALWAYS:
             return "burst_always", on_modal
-        rule, spills = self._auto_rule(job, view, spill, stage)
+        rule, spills = self._auto_rule(job, view, spill)
         return rule, on_modal if spills else RunInhouse()
 
-    def _auto_rule(self, job: JobRecord, view: ClusterView, spill: SpillState, stage: Stage) -> tuple[str, bool]:
+    def _auto_rule(self, job: JobRecord, view: ClusterView, spill: SpillState) -> tuple[str, bool]:
         """Whether a job that left the choice to us spills."""
         if view.override == "off":
             return "spill_off", False
         if view.of(job.kind).live_slots == 0:
             return "no_live_slot", True
-        if self.limits and not may_spill(stage, job.priority, drain_priority=self.limits.drain_priority):
+        if not may_spill(view.money, job.priority):
             return "budget_drains", False
         if view.override == "on":
             return "spill_on", True

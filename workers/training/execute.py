@@ -1,7 +1,5 @@
 """The in-house execution of one training attempt: what it raises becomes a value here."""
 
-from collections.abc import Mapping
-
 import structlog
 from pydantic import ValidationError
 
@@ -13,6 +11,7 @@ from ledger.retries import Cause
 from modal_apps.training_errors import in_words
 from workers.attempt.heartbeat import Heartbeat
 from workers.attempt.results import Abandoned, Execution, Failure, Finished, inhouse_cost_usd_micros
+from workers.causes import cause_of
 from workers.gpu_memory import gpu_memory_bytes, peak_gpu_memory
 from workers.requests import NoEngine
 from workers.resources import Resources
@@ -20,20 +19,6 @@ from workers.training.inhouse import Interrupted, Trained, train_inhouse
 from workers.training.wall_clock import train_wall_clock_s
 
 log = structlog.get_logger(__name__)
-
-#: The words of a training run's error, and what they are to the ledger.
-TRAIN_CAUSES: Mapping[str, Cause] = {
-    "invalid_request": Cause.INVALID_REQUEST,
-    "dataset_problem": Cause.DATASET_PROBLEM,
-    "checkpoint_problem": Cause.CHECKPOINT_PROBLEM,
-    "volume_full": Cause.VOLUME_FULL,
-    "out_of_memory": Cause.OUT_OF_MEMORY,
-    "training_diverged": Cause.TRAINING_DIVERGED,
-    "cancelled": Cause.PREEMPTED,
-    "crash": Cause.CRASH,
-    "no_engine": Cause.NO_ENGINE,
-    "error": Cause.ERROR,
-}
 
 
 class TrainExecutor:
@@ -69,7 +54,7 @@ def _failure(error: Exception) -> Failure:
     said = in_words(error)
     if said.cause == "error":
         log.error("engine.failed", exc_info=error)
-    return Failure(TRAIN_CAUSES.get(said.cause, Cause.ERROR), said.message, said.retryable)
+    return Failure(cause_of(said.cause), said.message, said.retryable)
 
 
 def _finished(trained: Trained, resources: Resources) -> Finished:

@@ -59,8 +59,8 @@ class TrainFollowing:
         if stored is None or not self._settings.train_comes_home:
             return None
         done_ratio = stored.step / train_config(train_job(record), gpus=1).steps
-        policy = train_policy(self._settings, self._ledger.training.speeds())
-        return policy.goes_home(record, self._ledger.placing.view(), done_ratio=done_ratio)
+        policy = train_policy(self._settings, self._ledger.placement.training_speeds())
+        return policy.goes_home(record, self._ledger.placement.view(), done_ratio=done_ratio)
 
     def may_move(self, call: DueCall) -> bool:
         """Whether another GPU class than the call's would do: not if whoever sent the job named one."""
@@ -99,7 +99,7 @@ class TrainFollowing:
     def _record(self, call: DueCall) -> JobRecord | None:
         """The job, as long as the call's attempt is its newest."""
         try:
-            record = self._ledger.desk.get(call.job_id)
+            record = self._ledger.jobs.get(call.job_id)
         except JobNotFound:
             return None
         return record if record.attempt == call.attempt else None

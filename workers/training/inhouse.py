@@ -194,7 +194,8 @@ class _Run:
         if not self._untold and speed is None:
             return
         try:
-            self._resources.ledger.training.note(self._record.id, self._record.attempt, self._untold, speed=speed)
+            attempts = self._resources.ledger.attempts
+            attempts.note_training(self._record.id, self._record.attempt, self._untold, speed=speed)
             self._untold = []
         except LedgerError as error:
             log.warning("training.not_told", error=str(error))

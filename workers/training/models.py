@@ -30,7 +30,7 @@ def bring_model(resources: Resources, job_id: str) -> None:
         ArtifactStoreUnavailable: S3 did not give it.
     """
     try:
-        record = resources.ledger.desk.get(job_id)
+        record = resources.ledger.jobs.get(job_id)
     except JobNotFound as error:
         raise NoTrainedModel(job_id, "there is no such job") from error
     if record.state is not State.COMPLETED:

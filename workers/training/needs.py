@@ -17,7 +17,6 @@ def train_policy(settings: Settings, speeds: Mapping[str, float]) -> TrainPolicy
             enabled=settings.train_engine != "off",
             resources=resources,
             prices=settings.prices,
-            modal=settings.limits.max_modal_attempts > 0,
             inhouse_vram_gib=settings.train_inhouse_vram_gib,
             inhouse_gpus=None if settings.train_device == "cpu" else settings.train_inhouse_gpus,
             inhouse_usd_per_hour=settings.inhouse_usd_per_hour,

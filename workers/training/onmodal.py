@@ -47,7 +47,7 @@ class TrainOnModal:
     def __init__(self, resources: Resources, volume: CheckpointVolume | None = None) -> None:
         self._resources = resources
         self._settings = resources.settings
-        self._training = resources.ledger.training
+        self._ledger = resources.ledger
         self._store = CheckpointStore(resources.artifacts)
         self._volume = volume or CheckpointVolume(environment=resources.settings.modal_environment)
 
@@ -131,7 +131,7 @@ class TrainOnModal:
     def _note(self, record: JobRecord, rows: list[dict[str, Any]], speed: tuple[str, float] | None = None) -> None:
         """Rows are for whoever watches: a ledger that is away delays them, and nothing else."""
         try:
-            self._training.note(record.id, record.attempt, rows, speed=speed)
+            self._ledger.attempts.note_training(record.id, record.attempt, rows, speed=speed)
         except LedgerError as error:
             log.warning("training.not_told", error=str(error))
 
@@ -173,7 +173,7 @@ class TrainOnModal:
         def hold() -> None:
             while True:
                 try:
-                    if not self._training.hold_spawn(record.id, record.attempt, lease_s=_HOLD_FOR_S):
+                    if not self._ledger.modal_calls.hold_spawn(record.id, record.attempt, lease_s=_HOLD_FOR_S):
                         lost.set()
                         return
                 except LedgerError as error:

@@ -10,8 +10,8 @@ from infra.artifacts import ArtifactStoreUnavailable
 from ledger.models import JobRecord
 from ledger.retries import Cause
 from modal_apps.training_errors import in_words
+from workers.causes import cause_of
 from workers.resources import Resources
-from workers.training.execute import TRAIN_CAUSES
 from workers.training.onmodal import SpawnLost, TrainOnModal
 from workers.training.volume import VolumeAway
 
@@ -48,4 +48,4 @@ class TrainSpawning:
             raise NotSpawned(Cause.INVALID_REQUEST, str(error)) from error
         except TrainError as error:
             said = in_words(error)
-            raise NotSpawned(TRAIN_CAUSES.get(said.cause, Cause.ERROR), said.message) from error
+            raise NotSpawned(cause_of(said.cause), said.message) from error

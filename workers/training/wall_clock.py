@@ -18,7 +18,7 @@ def train_wall_clock_s(resources: Resources, record: JobRecord) -> float | None:
     """Seconds; None: nothing was learnt of its recipe in-house yet, or the ledger does not say."""
     try:
         config = train_config(train_job(record))
-        speed = resources.ledger.training.speeds().get(speed_key(config.recipe, INHOUSE))
+        speed = resources.ledger.placement.training_speeds().get(speed_key(config.recipe, INHOUSE))
     except (TrainError, LedgerError, NoEngine, ValueError):
         return None  # what is wrong with the job is said when it is run
     if speed is None:

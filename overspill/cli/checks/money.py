@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import cast
 
-from infra.settings import Settings
+from infra.limits import given_limits, variable_of
+from infra.settings import MICROS_PER_USD, Settings
 from ledger import Ledger, LedgerError
 from ledger.budget import BudgetView
+from ledger.limits import Unit, Value, differences, rule_of
 from ledger.stages import Stage
 from modal_apps.gpus import parse
 from modal_apps.prices import NANOS_PER_USD, SECONDS_PER_HOUR, PriceList
@@ -23,9 +25,50 @@ def budget(settings: Settings) -> Finding:
     """How near the month, the day and each tenant are to their caps."""
     try:
         with Ledger(settings) as ledger:
-            return of_budget(ledger.budget.view(settings.limits))
+            return of_budget(ledger.money.view())
     except LedgerError as error:
         return wrong("budget", str(error), "mend the ledger first")
+
+
+def limits(settings: Settings) -> Finding:
+    """Whether the limits that this environment names are those in force."""
+    try:
+        with Ledger(settings) as ledger:
+            return of_limits(given_limits(settings), ledger.money.stored_limits())
+    except LedgerError as error:
+        return wrong("limits", str(error), "mend the ledger first")
+
+
+def of_limits(given: Mapping[str, int | float], stored: Mapping[str, str]) -> Finding:
+    """What an environment and the limits of the ledger mean together.
+
+    Args:
+        given: the limits that the environment names, by name.
+        stored: those of the ledger.
+    """
+    if not stored:
+        return ok("limits", "the ledger has none yet; the first process that starts fills them from its environment")
+    found = differences(given, stored)
+    if not found:
+        return ok("limits", "as the ledger keeps them; this environment says nothing else")
+    words = [
+        f"{variable_of(one.name)} says {_amount(one.name, one.given)}, in force is {_amount(one.name, one.in_force)}"
+        for one in found
+    ]
+    settings = " ".join(_setting(one.name, one.given) for one in found)
+    remedy = f"`overspill budget set {settings} --why ...`, or mend the environment"
+    return note("limits", f"{'; '.join(words)} (the ledger's hold, see `overspill budget history`)", remedy)
+
+
+def _amount(name: str, value: Value) -> str:
+    if value is None:
+        return "no limit"
+    return dollars(int(value)) if rule_of(name).unit is Unit.USD_MICROS else f"{value:g}"
+
+
+def _setting(name: str, value: Value) -> str:
+    amount = (value or 0) / MICROS_PER_USD if rule_of(name).unit is Unit.USD_MICROS else value
+    return f"{name.replace(':', '.')}={amount:.12g}"
 
 
 def of_budget(view: BudgetView) -> Finding:
@@ -42,10 +85,14 @@ def of_budget(view: BudgetView) -> Finding:
     stopped = [name for name, scope in scopes.items() if scope.stage is Stage.STOP and scope.cap_usd_micros]
     draining = [name for name, scope in scopes.items() if scope.stage is Stage.DRAIN]
     if stopped:
-        remedy = "wait for the next period, or raise the cap (docs/how-to/set-a-budget.md)"
+        remedy = "wait for the next period, or raise the cap with `overspill budget set`"
         return wrong("budget", f"{said}; nothing is left for {', '.join(stopped)}", remedy)
     if draining:
-        return note("budget", f"{said}; only priority jobs still spill for {', '.join(draining)}", "raise the cap")
+        return note(
+            "budget",
+            f"{said}; only priority jobs still spill for {', '.join(draining)}",
+            "raise the cap with `overspill budget set`",
+        )
     if month.cap_usd_micros is not None and view.projected_usd_micros > month.cap_usd_micros:
         projected = f"at the last day's pace the month would cost {dollars(view.projected_usd_micros)}"
         return note("budget", f"{said}; {projected}", "see `overspill cost --by day`")
@@ -56,7 +103,7 @@ def spilling(settings: Settings) -> Finding:
     """Whether an operator or the circuit breaker keeps jobs off Modal."""
     try:
         with Ledger(settings) as ledger:
-            hand, breaker = ledger.budget.override(), ledger.following.breaker()
+            hand, breaker = ledger.money.override(), ledger.modal_calls.breaker()
     except LedgerError as error:
         return wrong("spilling", str(error), "mend the ledger first")
     if breaker.phase == "open":

@@ -181,7 +181,7 @@ def slots(settings: Settings) -> Finding:
     """In-house GPU workers, by their leases."""
     try:
         with Ledger(settings) as ledger:
-            view = ledger.placing.view()
+            view = ledger.placement.view()
     except LedgerError as error:
         return wrong("slots", str(error), "mend the ledger first")
     live = {kind: view.of(kind).live_slots for kind in Kind}

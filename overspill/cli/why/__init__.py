@@ -22,16 +22,16 @@ def why(job: JobId, json: AsJson = False) -> None:
     from overspill.cli.why import life, view  # noqa: PLC0415 - only this command needs them
 
     with report_errors(), open_ledger() as ledger:
-        record = ledger.desk.get(job)
-        now_ms = ledger.placing.view().now_ms
+        record = ledger.jobs.get(job)
+        now_ms = ledger.placement.view().now_ms
         told = life.tell(
             record,
-            history=ledger.desk.history(job),
-            receipts=ledger.desk.receipts(job),
+            history=ledger.jobs.history(job),
+            receipts=ledger.jobs.receipts(job),
             attempts=[
                 life.read_attempt(number, fields, now_ms=now_ms)
                 for number in range(1, record.attempt + 1)
-                if (fields := ledger.desk.attempt(job, number))
+                if (fields := ledger.jobs.attempt(job, number))
             ],
             now_ms=now_ms,
         )

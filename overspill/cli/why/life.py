@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger.desk import Event
+from ledger.jobs import Event
 from ledger.models import JobRecord
 from ledger.states import Pool, State
 from overspill.cli.why import words

@@ -97,7 +97,7 @@ class _Story:
         hows = ["killed"] * (KILLS - on_modal) + ["orderly"]
         self._draws.shuffle(hows)
         self._strike_each(hows)
-        record = until(lambda: self._ledger.desk.get(self._job), lambda one: one.is_terminal, timeout_s=2 * PATIENCE_S)
+        record = until(lambda: self._ledger.jobs.get(self._job), lambda one: one.is_terminal, timeout_s=2 * PATIENCE_S)
         outcomes = self._outcomes()
         complaints = [] if record.state is State.COMPLETED else [f"the job ended as {record.state}: {record}"]
         took_s = time.monotonic() - began
@@ -113,15 +113,15 @@ class _Story:
         )
 
     def _trains_at_home(self) -> bool:
-        record = self._ledger.desk.get(self._job)
+        record = self._ledger.jobs.get(self._job)
         assert not record.is_terminal, record
         return record.pool is Pool.INHOUSE and record.state is State.RUNNING
 
     def _own_slots(self) -> int:
-        return self._ledger.placing.view().of(Kind.TRAIN).live_slots
+        return self._ledger.placement.view().of(Kind.TRAIN).live_slots
 
     def _submit(self) -> str:
-        job_id = self._ledger.desk.submit(TrainJob.model_validate(RUN), source="client").job_id
+        job_id = self._ledger.jobs.submit(TrainJob.model_validate(RUN), source="client").job_id
         nudger = CeleryNudger(self._values)
         nudger.send(decide(Kind.TRAIN))
         nudger.close()
@@ -137,7 +137,7 @@ class _Story:
         """Until the run is at work again after the last strike."""
 
         def begun() -> int:
-            record = self._ledger.desk.get(self._job)
+            record = self._ledger.jobs.get(self._job)
             assert not record.is_terminal, f"the run was over before its last strike, give it more steps: {record}"
             return len(starts(self._said()))
 
@@ -146,7 +146,7 @@ class _Story:
     def _strike(self, how: str) -> bool:
         """Strike at a random moment wherever the run is then, and see where it goes on. False: nothing was struck."""
         time.sleep(self._draws.uniform(0, LONGEST_PAUSE_S))
-        record, said = self._ledger.desk.get(self._job), self._said()
+        record, said = self._ledger.jobs.get(self._job), self._said()
         assert not record.is_terminal, f"the run was over before its last strike: {record}"
         if record.state is not State.RUNNING or not said or said[-1].kind == "stopped":
             return False
@@ -174,27 +174,27 @@ class _Story:
 
     def _said(self) -> list[Said]:
         """What the run has said, in containers and at home."""
-        rows = [row for row in self._ledger.training.rows(self._job) if self._is_at_home(row["attempt"])]
+        rows = [row for row in self._ledger.attempts.training_rows(self._job) if self._is_at_home(row["attempt"])]
         return in_order(self._in_containers(), read_rows(rows))
 
     def _is_at_home(self, attempt: int) -> bool:
-        return self._ledger.desk.attempt(self._job, attempt).get("pool") == Pool.INHOUSE
+        return self._ledger.jobs.attempt(self._job, attempt).get("pool") == Pool.INHOUSE
 
     def _in_containers(self) -> list[Said]:
         words = ("app", "logs", self._values.train_modal_app, "--tail", "10000", "--timestamps")
         return read_log(run_modal(*words, cwd=REPOSITORY, env=self._modal_environment).stdout)
 
     def _numbers(self) -> range:
-        return range(1, self._ledger.desk.get(self._job).attempt + 1)
+        return range(1, self._ledger.jobs.get(self._job).attempt + 1)
 
     def _outcomes(self) -> Counter[str]:
-        told = [self._ledger.desk.attempt(self._job, number).get("outcome", "") for number in self._numbers()]
+        told = [self._ledger.jobs.attempt(self._job, number).get("outcome", "") for number in self._numbers()]
         return Counter(filter(None, told))
 
     def _attempts_on_modal(self) -> list[float]:
         """When each was spawned, seconds since 1970."""
         told = [
-            self._ledger.desk.attempt(self._job, number) for number in self._numbers() if not self._is_at_home(number)
+            self._ledger.jobs.attempt(self._job, number) for number in self._numbers() if not self._is_at_home(number)
         ]
         return [int(one["spawned_ms"]) / 1000 for one in told if "spawned_ms" in one]
 

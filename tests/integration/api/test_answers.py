@@ -59,7 +59,7 @@ def test_a_failed_job_has_no_video_and_says_why(api: RunningApi) -> None:
     answer = api.http.get(f"/v1/videos/{video_id}/content")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "out_of_memory"
-    assert api.ledger.desk.get(video_id).state is State.FAILED
+    assert api.ledger.jobs.get(video_id).state is State.FAILED
 
 
 def test_request_ids_differ_and_are_on_every_answer(api: RunningApi) -> None:

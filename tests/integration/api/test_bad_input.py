@@ -146,4 +146,4 @@ def test_strict_mode_refuses_an_unknown_field_by_name(redis_server: RedisServer)
 def test_without_auth_anyone_is_the_default_tenant(redis_server: RedisServer) -> None:
     with running_api(redis_server, api_auth="off", api_keys="") as api:
         answer = httpx.post(f"{api.url}/v1/videos", json={"prompt": "x"})
-        assert api.ledger.desk.get(answer.json()["id"]).tenant == "default"
+        assert api.ledger.jobs.get(answer.json()["id"]).tenant == "default"

@@ -20,7 +20,7 @@ def post(api: RunningApi, prompt: str = "a ball", **headers: str) -> httpx.Respo
 
 
 def jobs(api: RunningApi) -> int:
-    return len(api.ledger.desk.page(Kind.RENDER).records)
+    return len(api.ledger.jobs.page(Kind.RENDER).records)
 
 
 def test_the_same_key_is_the_same_job(api: RunningApi) -> None:
@@ -70,7 +70,7 @@ def test_a_repetition_gets_the_newest_equal_job(api: RunningApi) -> None:
 def test_a_repetition_finds_its_job_behind_many_others(api: RunningApi) -> None:
     first = post(api).json()["id"]
     for n in range(150):
-        api.ledger.desk.submit(RenderJob(prompt=f"number {n}"), source="client")
+        api.ledger.jobs.submit(RenderJob(prompt=f"number {n}"), source="client")
     assert post(api, **AGAIN).json()["id"] == first
 
 
@@ -91,11 +91,11 @@ def test_a_key_counts_more_than_a_repetition(api: RunningApi) -> None:
 def test_a_repetition_does_not_look_back_beyond_the_window(api: RunningApi) -> None:
     # given a job from before the window
     job = RenderJob(prompt="a ball")
-    old = api.ledger.desk.submit(job, source="api").job_id
-    created_ms = api.ledger.desk.get(old).created_ms
+    old = api.ledger.jobs.submit(job, source="api").job_id
+    created_ms = api.ledger.jobs.get(old).created_ms
     move_clock(api.ledger, RETRY_WINDOW_S + 1)
     # when / then
     late_ms = created_ms + (RETRY_WINDOW_S + 1) * 1000
-    new = submit_once(api.ledger.desk, job, idempotency_key=None, is_retry=True, now_ms=late_ms)
+    new = submit_once(api.ledger.jobs, job, idempotency_key=None, is_retry=True, now_ms=late_ms)
     assert new.created
     assert new.record.id != old

@@ -85,7 +85,7 @@ def test_create_poll_download(api: RunningApi, client: OpenAI) -> None:
         created = client.videos.create(prompt="a red ball", model="sora-2", seconds="8", size="1280x720")
     # then the job is in the ledger, whole, and a nudge was sent for it
     assert (created.status, created.seconds, created.size, created.model) == ("queued", "8", "1280x720", "sora-2")
-    record = api.ledger.desk.get(created.id)
+    record = api.ledger.jobs.get(created.id)
     assert record.job == RenderJob(prompt="a red ball", model="sora-2", seconds=8, size="1280x720", tenant="default")
     assert api.nudger.sent.get(timeout=10) == nudges.decide(Kind.RENDER)
 
@@ -120,7 +120,7 @@ def test_our_own_fields_travel_in_the_extra_body(api: RunningApi, client: OpenAI
         prompt="x",
         extra_body={"fps": 30, "seed": 7, "priority": 9, "deadline_s": 90, "burst": "never", "metadata": {"a": "1"}},
     )
-    job = api.ledger.desk.get(created.id).job
+    job = api.ledger.jobs.get(created.id).job
     assert isinstance(job, RenderJob)
     assert (job.fps, job.seed, job.priority, job.deadline_s, str(job.burst)) == (30, 7, 9, 90, "never")
 
@@ -143,7 +143,7 @@ def test_delete_cancels_a_job_that_is_alive_and_says_the_same_again(api: Running
     for _ in range(2):
         answer = client.videos.delete(created.id)
         assert (answer.id, answer.deleted, answer.object) == (created.id, True, "video.deleted")
-    assert api.ledger.desk.get(created.id).state is State.CANCELLED
+    assert api.ledger.jobs.get(created.id).state is State.CANCELLED
     # then a client that polls it ends, with a reason
     polled = client.videos.poll(created.id)
     assert polled.status == "failed"
@@ -190,8 +190,8 @@ def test_another_tenants_video_does_not_exist(api: RunningApi, client: OpenAI) -
             attempt()
     assert list(other.videos.list()) == []
     assert api.keys() == before
-    assert api.ledger.desk.get(created.id).state is State.QUEUED
-    assert api.ledger.desk.get(other.videos.create(prompt="theirs").id).tenant == "acme"
+    assert api.ledger.jobs.get(created.id).state is State.QUEUED
+    assert api.ledger.jobs.get(other.videos.create(prompt="theirs").id).tenant == "acme"
 
 
 def test_a_download_too_early_is_refused_once(api: RunningApi) -> None:
@@ -216,10 +216,10 @@ def test_a_lost_answer_makes_no_second_job(api: RunningApi, lost: int) -> None:
         created = client.videos.create(prompt="a red ball", seconds="4")
     # then
     assert transport.retry_counts == [str(n) for n in range(lost + 1)]
-    assert [record.id for record in api.ledger.desk.page(Kind.RENDER).records] == [created.id]
+    assert [record.id for record in api.ledger.jobs.page(Kind.RENDER).records] == [created.id]
 
 
 def test_two_equal_requests_on_purpose_are_two_jobs(api: RunningApi, client: OpenAI) -> None:
     ids = {client.videos.create(prompt="a red ball").id for _ in range(2)}
-    assert {record.id for record in api.ledger.desk.page(Kind.RENDER).records} == ids
+    assert {record.id for record in api.ledger.jobs.page(Kind.RENDER).records} == ids
     assert len(ids) == 2

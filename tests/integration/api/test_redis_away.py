@@ -53,8 +53,8 @@ def assert_whole(api: RunningApi) -> int:
     assert hashes == set(ledger.client.zrange(f"{prefix}:queued:render", 0, -1))
     assert hashes == set(ledger.client.zrange(f"{prefix}:tenant:default:render", 0, -1))
     for job_id in hashes:
-        assert [event.event for event in ledger.desk.history(job_id)] == ["job.queued"]
-        assert ledger.desk.get(job_id).job.tenant == "default"
+        assert [event.event for event in ledger.jobs.history(job_id)] == ["job.queued"]
+        assert ledger.jobs.get(job_id).job.tenant == "default"
     counters = ledger.counters()
     assert sum(n for name, n in counters.items() if name.startswith("submitted_total")) == len(hashes)
     return len(hashes)
@@ -159,7 +159,7 @@ def _all(api: RunningApi) -> list[JobRecord]:
     found: list[JobRecord] = []
     after = None
     while True:
-        page = api.ledger.desk.page(Kind.RENDER, after=after, limit=500)
+        page = api.ledger.jobs.page(Kind.RENDER, after=after, limit=500)
         found.extend(page.records)
         if not page.has_more:
             return found

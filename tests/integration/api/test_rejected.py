@@ -11,11 +11,7 @@ import openai._base_client
 import pytest
 from openai import OpenAI
 
-from api.admission import refusal
-from ledger.budget import BudgetView, LiveView, ScopeView
-from ledger.decisions import Limits, RunOnModal
 from ledger.models import Kind, RenderJob
-from ledger.stages import Stage
 from ledger.states import State
 from tests.support.api_server import KEY, OTHER_KEY, RunningApi, running_api
 from tests.support.redis_server import RedisServer
@@ -43,9 +39,9 @@ def client(api: RunningApi, *, key: str = KEY, max_retries: int = 2) -> OpenAI:
 def dispatched(api: RunningApi, **fields: object) -> str:
     """The error code of the same job, had it slipped in: what a dispatcher does with it now; empty if it is placed."""
     job = RenderJob.model_validate({"prompt": "x", **fields})
-    job_id = api.ledger.desk.submit(job, source="client").job_id
+    job_id = api.ledger.jobs.submit(job, source="client").job_id
     Dispatcher(api.ledger, api.nudger, api.settings).run(Kind.RENDER)  # type: ignore[arg-type]  # records nudges
-    return api.ledger.desk.get(job_id).error_code or ""
+    return api.ledger.jobs.get(job_id).error_code or ""
 
 
 def month_left_s() -> float:
@@ -57,6 +53,7 @@ def month_left_s() -> float:
 def test_a_spent_budget_makes_the_client_fail_at_once(redis_server: RedisServer) -> None:
     # given a month's budget that is spent, no in-house slot, and OpenAI's client with its retries
     with strict(redis_server, month_cap_usd=0) as api, client(api) as asking:
+        api.ledger.placement.view()  # (the limits of its environment are filled by now)
         before, began = api.keys(), time.monotonic()
         # when a video is asked for
         with pytest.raises(openai.RateLimitError) as refused:
@@ -91,12 +88,12 @@ def test_where_there_is_no_room_the_client_waits_as_long_as_it_is_told(
     # given a Modal that is turned off for twenty seconds
     slept: list[float] = []
     with strict(redis_server) as api, client(api) as asking:
-        api.ledger.budget.set_override("off", who="ada", why="", for_s=20)
+        api.ledger.money.set_override("off", who="ada", why="", for_s=20)
         assert dispatched(api, burst="always") == "overloaded"
 
         def sleep(seconds: float) -> None:
             slept.append(seconds)
-            api.ledger.budget.set_override("auto", who="ada", why="")
+            api.ledger.money.set_override("auto", who="ada", why="")
 
         monkeypatch.setattr(openai._base_client, "time", SimpleNamespace(**{**vars(time), "sleep": sleep}))
         # when a video is asked for, and the operator relents while the client waits
@@ -109,9 +106,9 @@ def test_where_there_is_no_room_the_client_waits_as_long_as_it_is_told(
 def test_an_open_breaker_is_a_503_until_its_next_probe(redis_server: RedisServer) -> None:
     # given a breaker that probes Modal again in forty seconds
     with strict(redis_server) as api, client(api, max_retries=0) as asking:
-        probe_at_ms = api.ledger.placing.view().now_ms + 40_000
+        probe_at_ms = api.ledger.placement.view().now_ms + 40_000
         breaker = Breaker(Phase.OPEN, reason="token_refused", probe_at_ms=probe_at_ms)
-        api.ledger.following.move_breaker(version=0, phase="open", reason="token_refused", memory=breaker.to_json())
+        api.ledger.modal_calls.move_breaker(version=0, phase="open", reason="token_refused", memory=breaker.to_json())
         # when a video is asked for
         with pytest.raises(openai.InternalServerError) as refused:
             asking.videos.create(prompt="x")
@@ -167,7 +164,7 @@ def test_what_was_accepted_before_is_given_back_however_full_it_is_now(redis_ser
         first = api.http.post("/v1/videos", json={"prompt": "x"}, headers=key).json()["id"]
         second = api.post(prompt="y").json()["id"]
         # when Modal is turned off, and both are sent again
-        api.ledger.budget.set_override("off", who="ada", why="")
+        api.ledger.money.set_override("off", who="ada", why="")
         replayed = api.http.post("/v1/videos", json={"prompt": "x"}, headers=key)
         again = api.http.post("/v1/videos", json={"prompt": "y"}, headers={"x-stainless-retry-count": "1"})
         # then the same jobs are given back, and a new one is refused
@@ -188,24 +185,7 @@ def test_the_door_and_the_ledger_agree_near_the_cap(redis_server: RedisServer) -
             answers.append(answer.status_code)
             Dispatcher(api.ledger, api.nudger, api.settings).run(Kind.RENDER)  # type: ignore[arg-type]  # records nudges
         # then each job that the API accepted was placed, and it accepted as many as fit
-        records = api.ledger.desk.page(Kind.RENDER, limit=10).records
+        records = api.ledger.jobs.page(Kind.RENDER, limit=10).records
         assert {record.state for record in records} == {State.PLACED}
         assert answers == [200] * len(records) + [429] * (4 - len(records))
         assert 0 < len(records) < 4
-
-
-def test_idle_containers_are_left_to_the_script() -> None:
-    # given caps on what is alive at once that are full, one of the containers being idle
-    free, full = ScopeView(None, 0, 0, Stage.OK), LiveView(2, 2)
-    view = BudgetView(
-        now_ms=0, month_name="2026-11", month=free, day=free, tenants={}, kinds={}, hour_rate=LiveView(0, None),
-        gpus=full, containers=full, calls=LiveView(1, 10), projected_usd_micros=0, inhouse_usd_micros=0,
-    )  # fmt: skip
-    ask = {"tenant": "a", "kind": "render", "priority": 5, "override": "auto", "breaker": Breaker()}
-    limits = Limits(month_cap_usd_micros=1, max_modal_attempts=10)
-    decision = RunOnModal("H100", 1, gpus=1)
-    # when one more is asked for / then the API accepts it: it may be given the idle one
-    assert refusal(decision, view, limits, **ask) is None  # type: ignore[arg-type]  # the fields above
-    # and without an idle one it does
-    busy = BudgetView(**{**vars(view), "calls": LiveView(2, 10)})
-    assert refusal(decision, busy, limits, **ask) == "gpus_at_cap"  # type: ignore[arg-type]  # the fields above

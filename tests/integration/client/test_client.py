@@ -237,7 +237,7 @@ def test_the_functions_use_the_environment_also_after_a_fork(
         # then
         assert (done.returncode, done.stdout, done.stderr) == (0, "cancelled\n", "")
         assert broker.llen("render") == 2
-    assert [str(record.state) for record in ledger.desk.page(Kind.RENDER, newest_first=False).records] == [
+    assert [str(record.state) for record in ledger.jobs.page(Kind.RENDER, newest_first=False).records] == [
         "cancelled",
         "queued",
     ]
@@ -304,4 +304,4 @@ def test_many_threads_share_one_client(settings: overspill.LedgerSettings, ledge
             thread.start()
         for thread in threads:
             thread.join(30)
-    assert len(ledger.desk.page(Kind.RENDER).records) == 16
+    assert len(ledger.jobs.page(Kind.RENDER).records) == 16

@@ -31,12 +31,12 @@ class Whole:
 
     def when(self, job_id: str, seen: Callable[[JobRecord], bool], *, timeout_s: float = 60) -> JobRecord:
         """Wait until a job looks so."""
-        return until(lambda: self.ledger.desk.get(job_id), seen, timeout_s=timeout_s)
+        return until(lambda: self.ledger.jobs.get(job_id), seen, timeout_s=timeout_s)
 
     def settled(self, *, timeout_s: float = 30) -> ClusterView:
         """Wait until no dollar is set aside any more: calls are settled, and idle tails booked."""
         return until(
-            self.ledger.placing.view,
+            self.ledger.placement.view,
             lambda view: view.money.reserved_usd_micros == 0 and view.modal_attempts == 0,
             timeout_s=timeout_s,
         )

@@ -85,10 +85,10 @@ def test_garbage_is_dropped_by_name_and_the_next_job_completes(whole: Whole) -> 
 
     # And the good one completes, by the very processes that were there before
     def last() -> str | None:
-        records = whole.ledger.desk.page(Kind.RENDER, limit=1).records
+        records = whole.ledger.jobs.page(Kind.RENDER, limit=1).records
         return records[0].spec if records else None
 
     until(last, lambda spec: "after the garbage" in (spec or ""), timeout_s=30)
-    record = whole.ledger.desk.page(Kind.RENDER, limit=1).records[0]
+    record = whole.ledger.jobs.page(Kind.RENDER, limit=1).records[0]
     assert whole.ended(record.id).state is State.COMPLETED
     assert pids == {name: whole.stack.supervisor[name].pid for name in whole.stack.supervisor.names}

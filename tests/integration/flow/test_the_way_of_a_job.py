@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 def _submit(whole: Whole, **fields: object) -> str:
     job = RenderJob.model_validate({"prompt": "a paper boat on a stream", "seconds": 2, "size": "320x180", **fields})
-    return whole.ledger.desk.submit(job, source="client").job_id
+    return whole.ledger.jobs.submit(job, source="client").job_id
 
 
 def _nudge(whole: Whole) -> None:
@@ -62,7 +62,7 @@ def test_a_burst_fills_the_slots_and_spills_the_rest(whole: Whole) -> None:
         assert record.artifact is not None
         assert record.artifact.key in whole.objects(record.id)
         assert record.cost_usd_micros > 0
-        assert len(whole.ledger.desk.receipts(record.id)) == 1
+        assert len(whole.ledger.jobs.receipts(record.id)) == 1
     spilled = [record for record in ended if record.pool is Pool.MODAL]
     assert {record.gpu for record in spilled} == {"H100"}
     view = whole.settled()
@@ -88,12 +88,12 @@ def test_a_process_with_only_celery_enqueues(whole: Whole) -> None:
         print(sent.id)
         """
     )
-    known = {record.id for record in whole.ledger.desk.page(Kind.RENDER, limit=500).records}
+    known = {record.id for record in whole.ledger.jobs.page(Kind.RENDER, limit=500).records}
     subprocess.run([sys.executable, "-I", "-S", "-c", program], check=True, timeout=60, cwd="/")
 
     # Then the job is in the ledger, and completes
     def new() -> list[str]:
-        return [r.id for r in whole.ledger.desk.page(Kind.RENDER, limit=500).records if r.id not in known]
+        return [r.id for r in whole.ledger.jobs.page(Kind.RENDER, limit=500).records if r.id not in known]
 
     (job_id,) = until(new, bool, timeout_s=30)
     record = whole.ended(job_id)
@@ -117,12 +117,12 @@ def test_a_lost_nudge_costs_time_and_never_the_job(whole: Whole) -> None:
 def test_a_train_job_ends_with_an_honest_reason_while_there_is_no_engine(whole: Whole) -> None:
     from ledger import TrainJob
 
-    submitted = whole.ledger.desk.submit(TrainJob(recipe="image_classifier"), source="client")
+    submitted = whole.ledger.jobs.submit(TrainJob(recipe="image_classifier"), source="client")
     record = whole.ended(submitted.job_id)
     assert (record.state, record.error_code) == (State.FAILED, "no_engine")
     assert "render" in (record.error_message or "")
 
 
 def test_spilling_ends_when_the_queue_is_short_though_no_job_comes(whole: Whole) -> None:
-    until(lambda: whole.ledger.placing.view().of(Kind.RENDER), lambda here: here.waiting_inhouse == 0, timeout_s=60)
-    until(lambda: whole.ledger.placing.view().of(Kind.RENDER).spill, lambda spill: not spill.active, timeout_s=15)
+    until(lambda: whole.ledger.placement.view().of(Kind.RENDER), lambda here: here.waiting_inhouse == 0, timeout_s=60)
+    until(lambda: whole.ledger.placement.view().of(Kind.RENDER).spill, lambda spill: not spill.active, timeout_s=15)

@@ -16,6 +16,7 @@ from ledger.decisions import Receipt, RunOnModal
 from ledger.nudges import decide
 from ledger.outcomes import Placed
 from tests.integration.flow.conftest import LEASE_S, Whole
+from tests.support.ledgers import claim_spawns
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(240)
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.timeout(240)
 
 def _submit(whole: Whole, **fields: object) -> str:
     job = RenderJob.model_validate({"prompt": "a long river", "seconds": 4, "size": "640x360", **fields})
-    submitted = whole.ledger.desk.submit(job, source="client")
+    submitted = whole.ledger.jobs.submit(job, source="client")
     nudger = CeleryNudger(whole.settings)
     nudger.send(decide(Kind.RENDER))
     nudger.close()
@@ -60,13 +61,13 @@ def test_a_killed_gpu_worker_loses_its_attempt_and_not_the_job(whole: Whole) -> 
     (child,) = psutil.Process(survivor.pid).children()
     child.kill()
     whole.when(job_id, lambda record: record.attempt == 3 and record.state is State.RUNNING)
-    assert whole.ledger.desk.attempt(job_id, 2)["outcome"] == "crash"
-    assert "signal 9" in whole.ledger.desk.attempt(job_id, 2)["message"]
+    assert whole.ledger.jobs.attempt(job_id, 2)["outcome"] == "crash"
+    assert "signal 9" in whole.ledger.jobs.attempt(job_id, 2)["message"]
     # And the job completes once, with one artifact: the third attempt's
     done = whole.ended(job_id, timeout_s=120)
     assert (done.state, done.attempt) == (State.COMPLETED, 3)
     assert {key.split("/")[2] for key in whole.objects(job_id)} == {"3"}
-    completions = [event for event in whole.ledger.desk.history(job_id) if event.state == "completed"]
+    completions = [event for event in whole.ledger.jobs.history(job_id) if event.state == "completed"]
     assert len(completions) == 1
 
 
@@ -102,28 +103,26 @@ def test_a_cancelled_modal_job_stops_its_gpu_and_gives_its_money_back(whole: Who
     job_id = _submit(whole, seconds=20, size="1792x1024", burst="always")
     whole.when(job_id, lambda record: record.state is State.RUNNING and record.call_id is not None)
     # When it is cancelled
-    whole.ledger.desk.cancel(job_id)
-    assert whole.ledger.desk.get(job_id).state is State.CANCELLED
+    whole.ledger.jobs.cancel(job_id)
+    assert whole.ledger.jobs.get(job_id).state is State.CANCELLED
     # Then its call is stopped and settled, and nothing was published
     whole.settled()
-    assert whole.ledger.desk.attempt(job_id, 1)["settled"] == "1"
+    assert whole.ledger.jobs.attempt(job_id, 1)["settled"] == "1"
     assert whole.objects(job_id) == []
-    assert whole.ledger.desk.get(job_id).artifact is None
+    assert whole.ledger.jobs.get(job_id).artifact is None
 
 
 def test_a_call_that_nobody_recorded_is_found_and_stopped(whole: Whole) -> None:
     # Given a spawner that dies between the spawn and its record: the ledger has the intent, Modal has the call
     job = RenderJob(prompt="an orphan", seconds=1, size="320x180", burst=BurstMode.ALWAYS)
-    job_id = whole.ledger.desk.submit(job, source="client").job_id
-    (claimed,) = whole.ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=5)
+    job_id = whole.ledger.jobs.submit(job, source="client").job_id
+    (claimed,) = whole.ledger.placement.claim_queued(Kind.RENDER, limit=1, lease_s=5)
     receipt = Receipt(policy="test", rule="test", decision="test")
-    placed = whole.ledger.placing.place(
-        claimed, RunOnModal("H100", 500_000), receipt=receipt, limits=whole.settings.limits
-    )
+    placed = whole.ledger.placement.place(claimed, RunOnModal("H100", 500_000), receipt=receipt)
     assert isinstance(placed, Placed)
-    (record,) = whole.ledger.calls.claim_spawns(worker="dies", limit=1, lease_s=0.1)
+    (record,) = claim_spawns(whole.ledger, worker="dies", limit=1, lease_s=0.1)
     # The attempt has been given up before the call can announce itself: nobody waits for it any more
-    until(lambda: whole.ledger.desk.attempt(job_id, 1), lambda at: at.get("outcome") == "spawn_lost", timeout_s=30)
+    until(lambda: whole.ledger.jobs.attempt(job_id, 1), lambda at: at.get("outcome") == "spawn_lost", timeout_s=30)
     program = textwrap.dedent(
         f"""
         import asyncio
@@ -144,19 +143,19 @@ def test_a_call_that_nobody_recorded_is_found_and_stopped(whole: Whole) -> None:
     assert (done.state, done.attempt) == (State.COMPLETED, 2)
     # And the first call was found by its announcement, stopped, and paid for; nothing is left of it
     first = until(
-        lambda: whole.ledger.desk.attempt(job_id, 1), lambda at: at.get("call_id") == orphan and "settled" in at,
+        lambda: whole.ledger.jobs.attempt(job_id, 1), lambda at: at.get("call_id") == orphan and "settled" in at,
         timeout_s=60,
     )  # fmt: skip
     assert int(first["cost_usd_micros"]) > 0
-    assert "call.orphan_found" in [event.event for event in whole.ledger.desk.history(job_id)]
-    until(lambda: whole.ledger.audit(whole.settings.limits), lambda found: found == [], timeout_s=30)
+    assert "call.orphan_found" in [event.event for event in whole.ledger.jobs.history(job_id)]
+    until(lambda: whole.ledger.audit(whole.ledger.money.limits()), lambda found: found == [], timeout_s=30)
     whole.settled()
 
 
 def test_a_cancelled_in_house_job_frees_its_slot(whole: Whole) -> None:
     job_id = _submit(whole, seconds=20, size="1792x1024", burst="never")
     whole.when(job_id, lambda record: record.state is State.RUNNING and record.progress > 0)
-    whole.ledger.desk.cancel(job_id)
+    whole.ledger.jobs.cancel(job_id)
     # The slot is free for the next job long before the render would have ended
     assert whole.ended(_submit(whole, burst="never", seconds=1), timeout_s=30).state is State.COMPLETED
     assert whole.objects(job_id) == []

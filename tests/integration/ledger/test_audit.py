@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from ledger import Ledger
-from ledger.decisions import Limits, RunInhouse
+from ledger.decisions import RunInhouse
+from ledger.limits import Limits
 from tests.support.ledgers import MODAL, ROOMY, place, start_inhouse, submit
 
 

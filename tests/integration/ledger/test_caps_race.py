@@ -17,11 +17,12 @@ from pathlib import Path
 
 from ledger import Kind, Ledger, LedgerSettings, LedgerUnavailable
 from ledger.containers import ContainerUse, Usage
-from ledger.decisions import Limits, RunInhouse, RunOnModal
+from ledger.decisions import RunInhouse, RunOnModal
+from ledger.limits import Limits
 from ledger.models import Artifact
 from ledger.outcomes import Delivering, Placed, Refused
 from ledger.warming import WarmHeld, WarmPool, WarmTerms
-from tests.support.ledgers import RECEIPT, fresh_ledger, submit
+from tests.support.ledgers import RECEIPT, claim_spawns, fresh_ledger, limited, submit
 from tests.support.redis_server import running_redis
 from tests.support.waiting import until
 
@@ -70,23 +71,23 @@ def _dispatch(settings: LedgerSettings, seed: int) -> None:
 
 def _keep_warm(own: Ledger, chance: random.Random) -> None:
     """A round of the warm keeper, who wants now more and now fewer of a class."""
-    decision, terms = chance.choice(CLASSES), WarmTerms(round_s=1, limits=LIMITS)
+    decision, terms = chance.choice(CLASSES), WarmTerms(round_s=1)
     wanted = WarmPool(Kind.RENDER, decision.gpu, chance.randrange(4), 0, decision.usd_nanos_per_s)
-    held = own.warming.hold(replace(wanted, buffer=min(wanted.number, 1)), terms)
+    held = own.money.hold_warm(replace(wanted, buffer=min(wanted.number, 1)), terms)
     if isinstance(held, WarmHeld):
-        own.warming.pay(replace(wanted, number=held.number, buffer=held.buffer), terms)
+        own.money.pay_warm(replace(wanted, number=held.number, buffer=held.buffer), terms)
 
 
 def _round(own: Ledger, chance: random.Random, mine: list[tuple[str, int, RunOnModal]]) -> bool:
     """Place a few jobs; and now and then top up, conclude or cancel one of the calls. False: nothing is queued."""
-    claims = own.placing.claim_queued(Kind.RENDER, limit=3, lease_s=60)
+    claims = own.placement.claim_queued(Kind.RENDER, limit=3, lease_s=60)
     for claimed in claims:
         decision = chance.choice(CLASSES)
-        outcome = own.placing.place(claimed, decision, receipt=RECEIPT, limits=LIMITS)
+        outcome = own.placement.place(claimed, decision, receipt=RECEIPT)
         if isinstance(outcome, Placed):
             mine.append((claimed.record.id, outcome.attempt, decision))
         elif isinstance(outcome, Refused):
-            own.placing.place(claimed, RunInhouse(), receipt=RECEIPT, limits=LIMITS)
+            own.placement.place(claimed, RunInhouse(), receipt=RECEIPT)
     while mine and chance.random() < 0.85:
         _touch(own, chance, mine)
     return bool(claims)
@@ -95,28 +96,30 @@ def _round(own: Ledger, chance: random.Random, mine: list[tuple[str, int, RunOnM
 def _touch(own: Ledger, chance: random.Random, mine: list[tuple[str, int, RunOnModal]]) -> None:
     job_id, attempt, decision = mine[chance.randrange(len(mine))]
     if chance.random() < 0.3:
-        own.calls.top_up(job_id, attempt, reserve_usd_micros=chance.choice([100_000, 200_000]), limits=LIMITS)
+        own.modal_calls.top_up(job_id, attempt, reserve_usd_micros=chance.choice([100_000, 200_000]))
         return
     mine.remove((job_id, attempt, decision))
     if chance.random() < 0.2:
-        own.desk.cancel(job_id)
-    for record in own.calls.claim_spawns(worker="o", limit=20, lease_s=60):
-        own.calls.record_call(record.id, record.attempt, call_id=f"fc-{record.id}", first_check_s=0, deadline_s=600)
+        own.jobs.cancel(job_id)
+    for record in claim_spawns(own, worker="o", limit=20, lease_s=60):
+        own.modal_calls.record_call(
+            record.id, record.attempt, call_id=f"fc-{record.id}", first_check_s=0, deadline_s=600
+        )
     usage = _usage(own, chance, job_id, attempt, decision)
     if isinstance(own.attempts.begin_delivery(job_id, attempt), Delivering):
         own.attempts.complete(job_id, attempt, artifact=ARTIFACT, measurements={}, usage=usage)
-    for due in own.calls.claim_cancels(limit=5, again_in_s=60):
-        own.calls.settle_cancel(due.job_id, due.attempt, usage=_usage(own, chance, due.job_id, due.attempt, None))
-    own.calls.idle_ended(Kind.RENDER, gpu=decision.gpu, alive=chance.randrange(6), asked_s_ago=0)
-    own.sweeps.idle_containers(limit=50)
+    for due in own.modal_calls.claim_cancels(limit=5, again_in_s=60):
+        own.modal_calls.settle_cancel(due.job_id, due.attempt, usage=_usage(own, chance, due.job_id, due.attempt, None))
+    own.modal_calls.idle_ended(Kind.RENDER, gpu=decision.gpu, alive=chance.randrange(6), asked_s_ago=0)
+    own.maintenance.idle_containers(limit=50)
 
 
 def _usage(own: Ledger, chance: random.Random, job_id: str, attempt: int, decision: RunOnModal | None) -> Usage:
     """Some seconds of a container, within the reservation: of the idle one that was there for it, or of a new one."""
-    warm = own.desk.attempt(job_id, attempt).get("warm")
+    warm = own.jobs.attempt(job_id, attempt).get("warm")
     rate = RATE if decision is None else decision.usd_nanos_per_s
     gone = decision is None or (decision.gpus > 1 and chance.random() < 0.5)
-    now_ms = own.placing.view().now_ms
+    now_ms = own.placement.view().now_ms
     use = ContainerUse(warm or f"ta-{job_id}", now_ms - chance.randrange(5, 40) * 1000, now_ms, gone)
     return Usage([use], rate, idle_window_s=20)
 
@@ -150,9 +153,12 @@ def _replay(ledger: Ledger) -> tuple[int, list[str]]:
         }
         for tenant in TENANTS:
             name = f"tenant:{tenant}"
-            bounds[name] = (spent[name] + reserved[name], LIMITS.tenant_cap(tenant))
+            bounds[name] = (
+                spent[name] + reserved[name],
+                LIMITS.tenant_caps_usd_micros.get(tenant, LIMITS.tenant_cap_usd_micros),
+            )
         passed += [f"{name}: {is_} > {cap}" for name, (is_, cap) in bounds.items() if cap is not None and is_ > cap]
-    view = ledger.budget.view(LIMITS)
+    view = limited(ledger, LIMITS).money.view()
     assert (reserved["month"], sum(v for k, v in spent.items() if k.startswith("month:"))) == (
         view.month.reserved_usd_micros, view.month.spent_usd_micros,
     )  # fmt: skip
@@ -166,6 +172,7 @@ def test_no_cap_is_passed_at_any_event_while_eight_dispatchers_race(tmp_path: Pa
         # Given many jobs of several tenants
         for number in range(JOBS):
             submit(ledger, tenant=TENANTS[number % len(TENANTS)], priority=number % 10)
+        limited(ledger, LIMITS)
         fork = multiprocessing.get_context("fork")
         dispatchers = [fork.Process(target=_dispatch, args=(ledger.settings, seed)) for seed in range(DISPATCHERS)]
         journal = f"{ledger.prefix}:journal"

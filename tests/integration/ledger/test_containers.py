@@ -6,7 +6,7 @@ from ledger import Ledger
 from ledger.containers import ContainerUse, Usage
 from ledger.models import Artifact
 from ledger.retries import Cause
-from tests.support.ledgers import MODAL, ROOMY, move_clock, place, submit
+from tests.support.ledgers import MODAL, ROOMY, claim_spawns, move_clock, place, submit
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=1, sha256="0")
 #: A thousand micro-dollars a second: a second is easily read off.
@@ -21,8 +21,8 @@ def _use(name: str, started_s: float, finished_s: float, *, gone: bool = False) 
 def _call(ledger: Ledger) -> str:
     job_id = submit(ledger)
     place(ledger, MODAL)
-    ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
-    ledger.calls.record_call(job_id, 1, call_id=f"fc-{job_id}", first_check_s=0, deadline_s=600)
+    claim_spawns(ledger, worker="o", limit=1, lease_s=10)
+    ledger.modal_calls.record_call(job_id, 1, call_id=f"fc-{job_id}", first_check_s=0, deadline_s=600)
     return job_id
 
 
@@ -30,11 +30,11 @@ def _complete(ledger: Ledger, job_id: str, *uses: ContainerUse) -> int:
     ledger.attempts.begin_delivery(job_id, 1)
     usage = Usage(uses, usd_nanos_per_s=RATE, idle_window_s=WINDOW_S)
     ledger.attempts.complete(job_id, 1, artifact=ARTIFACT, measurements={}, usage=usage)
-    return ledger.desk.get(job_id).cost_usd_micros
+    return ledger.jobs.get(job_id).cost_usd_micros
 
 
 def _money(ledger: Ledger) -> tuple[int, int]:
-    view = ledger.placing.view().money
+    view = ledger.placement.view().money
     return view.spent_usd_micros, view.reserved_usd_micros
 
 
@@ -46,9 +46,9 @@ def test_a_call_pays_its_container_from_its_start_and_the_tail_is_reserved_then_
     assert _money(ledger) == (12_000, 60_000)
     assert ledger.audit(ROOMY) == []
     # And booked when they are over
-    assert ledger.sweeps.idle_containers(limit=10) == 0
+    assert ledger.maintenance.idle_containers(limit=10) == 0
     move_clock(ledger, WINDOW_S + 1)
-    assert ledger.sweeps.idle_containers(limit=10) == 1
+    assert ledger.maintenance.idle_containers(limit=10) == 1
     assert _money(ledger) == (72_000, 0)
     assert ledger.audit(ROOMY) == []
 
@@ -61,7 +61,7 @@ def test_two_calls_of_one_container_pay_it_once_in_either_order(ledger: Ledger, 
     # 30 s in all: the start, both calls and the wait between them
     assert total == 30_000
     move_clock(ledger, WINDOW_S + 1)
-    ledger.sweeps.idle_containers(limit=10)
+    ledger.maintenance.idle_containers(limit=10)
     assert _money(ledger) == (90_000, 0)
 
 
@@ -69,7 +69,7 @@ def test_a_call_that_is_concluded_after_the_tail_was_booked_pays_only_what_is_no
     first, second = _call(ledger), _call(ledger)
     _complete(ledger, first, _use("ta-1", 100, 110))
     move_clock(ledger, WINDOW_S + 1)
-    ledger.sweeps.idle_containers(limit=10)
+    ledger.maintenance.idle_containers(limit=10)
     # Paid is up to 170 s. A follower that was away tells of a call until 200 s.
     assert _complete(ledger, second, _use("ta-1", 100, 200)) == 30_000
     assert _money(ledger) == (70_000 + 30_000, 60_000)
@@ -86,11 +86,11 @@ def test_a_stopped_call_pays_until_it_was_stopped_and_one_that_never_began_pays_
     for uses, cost in (((_use("ta-1", 100, 107, gone=True),), 7_000), ((), 0)):
         before = _money(ledger)[0]
         job_id = _call(ledger)
-        ledger.desk.cancel(job_id)
+        ledger.jobs.cancel(job_id)
         assert _money(ledger)[1] > 0
         usage = Usage(uses, usd_nanos_per_s=RATE, idle_window_s=WINDOW_S)
-        ledger.calls.settle_cancel(job_id, 1, usage=usage)
-        ledger.calls.settle_cancel(job_id, 1, usage=usage)
+        ledger.modal_calls.settle_cancel(job_id, 1, usage=usage)
+        ledger.modal_calls.settle_cancel(job_id, 1, usage=usage)
         assert _money(ledger) == (before + cost, 0)
         assert ledger.audit(ROOMY) == []
 

@@ -63,7 +63,7 @@ def test_one_that_fails_comes_again_later_and_later_and_is_counted(ledger: Ledge
         assert len(claim.entries) == 1
         ledger.deletions.end(claim, claim.entries, Result.FAILED)
         due_ms = ledger.client.zscore(f"{ledger.prefix}:deletions:volume", "job ftjob_1")
-        pauses.append(round((float(due_ms or 0) - ledger.placing.view().now_ms) / 1000))
+        pauses.append(round((float(due_ms or 0) - ledger.placement.view().now_ms) / 1000))
         move_clock(ledger, pauses[-1] + 1)
     assert pauses[:3] == [5, 10, 20]
     assert pauses[-1] == LONGEST_PAUSE_S

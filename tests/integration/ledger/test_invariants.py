@@ -17,8 +17,8 @@ from hypothesis.stateful import (
 )
 
 from ledger import Ledger, LedgerSettings, State
-from ledger.decisions import Decision, Hold, Limits, RunInhouse, RunOnModal, Shed
-from ledger.following import Release
+from ledger.decisions import Decision, Hold, RunInhouse, RunOnModal, Shed
+from ledger.limits import Limits
 from ledger.models import Artifact, JobRecord, Kind, RenderJob
 from ledger.outcomes import (
     AlreadyEnded,
@@ -37,8 +37,9 @@ from ledger.outcomes import (
     Stale,
     WasShed,
 )  # fmt: skip
+from ledger.polling import Release
 from ledger.retries import Cause
-from tests.support.ledgers import RECEIPT, move_clock
+from tests.support.ledgers import RECEIPT, claim_spawns, limited, move_clock
 from tests.support.machines import run_machine
 from tests.support.redis_server import RedisServer
 
@@ -109,8 +110,8 @@ class LedgerMachine(RuleBasedStateMachine):
         fields = {"prompt": f"p{self.submitted}", "burst": burst, "priority": priority, "tenant": tenant}
         job = RenderJob.model_validate(fields)
         key = f"k{self.submitted}"
-        first = self.ledger.desk.submit(job, source="client", idempotency_key=key)
-        again = self.ledger.desk.submit(job, source="client", idempotency_key=key)
+        first = self.ledger.jobs.submit(job, source="client", idempotency_key=key)
+        again = self.ledger.jobs.submit(job, source="client", idempotency_key=key)
         assert (first.created, again.created, again.job_id) == (True, False, first.job_id)
         self.jobs[first.job_id] = Believed()
 
@@ -118,7 +119,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         job_id, believed = self._some(data)
-        outcome = self.ledger.desk.cancel(job_id)
+        outcome = self.ledger.jobs.cancel(job_id)
         if believed.terminal is None:
             assert isinstance(outcome, Cancelled)
             believed.terminal = State.CANCELLED
@@ -133,7 +134,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 4))
     def claim(self, limit: int) -> None:
-        self.claims += self.ledger.placing.claim_queued(Kind.RENDER, limit=limit, lease_s=LEASE_S)
+        self.claims += self.ledger.placement.claim_queued(Kind.RENDER, limit=limit, lease_s=LEASE_S)
 
     @precondition(lambda self: self.claims)
     @rule(
@@ -150,7 +151,7 @@ class LedgerMachine(RuleBasedStateMachine):
         index = data.draw(st.integers(0, len(self.claims) - 1))
         claimed = self.claims[index] if keep else self.claims.pop(index)
         believed = self.jobs[claimed.record.id]
-        outcome = self.ledger.placing.place(claimed, decision, receipt=RECEIPT, limits=LIMITS)
+        outcome = limited(self.ledger, LIMITS).placement.place(claimed, decision, receipt=RECEIPT)
         match outcome:
             case Placed(attempt, _):
                 assert believed.terminal is None
@@ -215,7 +216,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data(), cause=st.sampled_from(list(Cause)), may_run=st.booleans(), jitter=st.floats(0, 1))
     def fail(self, data: st.DataObject, cause: Cause, may_run: bool, jitter: float) -> None:
         job_id, believed, token = self._token(data)
-        on_modal = self.ledger.desk.get(job_id).pool == "modal"
+        on_modal = self.ledger.jobs.get(job_id).pool == "modal"
         outcome = self.ledger.attempts.fail(
             job_id, token, cause=cause, message="m", max_attempts=6, jitter=jitter, call_may_run=may_run and on_modal
         )
@@ -232,14 +233,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def claim_spawns(self) -> None:
-        self.spawning += self.ledger.calls.claim_spawns(worker="o", limit=2, lease_s=LEASE_S)
+        self.spawning += claim_spawns(self.ledger, worker="o", limit=2, lease_s=LEASE_S)
 
     @precondition(lambda self: self.spawning)
     @rule(data=st.data())
     def spawn_answers(self, data: st.DataObject) -> None:
         record = self.spawning.pop(data.draw(st.integers(0, len(self.spawning) - 1)))
         call_id = f"fc-{record.id}-{record.attempt}"
-        wanted = self.ledger.calls.record_call(
+        wanted = self.ledger.modal_calls.record_call(
             record.id, record.attempt, call_id=call_id, first_check_s=0, deadline_s=60
         )
         believed = self.jobs[record.id]
@@ -248,7 +249,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def follow(self) -> None:
-        for call in self.ledger.following.claim_due(limit=3, lease_s=LEASE_S).calls:
+        for call in self.ledger.modal_calls.claim_due(limit=3, lease_s=LEASE_S).calls:
             assert self.jobs[call.job_id].terminal is None
             assert call.call_id
 
@@ -256,24 +257,24 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         job_id, _, token = self._token(data)
-        self.ledger.following.release([Release(job_id, token, again_in_s=1, progress=50)])
+        self.ledger.modal_calls.release_claims([Release(job_id, token, again_in_s=1, progress=50)])
 
     @rule()
     def claim_stops(self) -> None:
-        self.stops += self.ledger.calls.claim_cancels(limit=3, again_in_s=2)
+        self.stops += self.ledger.modal_calls.claim_cancels(limit=3, again_in_s=2)
 
     @precondition(lambda self: self.stops)
     @rule(data=st.data(), keep=st.booleans())
     def stopped(self, data: st.DataObject, keep: bool) -> None:
         index = data.draw(st.integers(0, len(self.stops) - 1))
         stop = self.stops[index] if keep else self.stops.pop(index)
-        self.ledger.calls.settle_cancel(stop.job_id, stop.attempt, cost_usd_micros=100)
+        self.ledger.modal_calls.settle_cancel(stop.job_id, stop.attempt, cost_usd_micros=100)
 
     # --- maintenance
 
     @rule(jitter=st.floats(0, 1))
     def expire_leases(self, jitter: float) -> None:
-        for expired in self.ledger.sweeps.expire_leases(limit=5, max_attempts=6, jitter=jitter):
+        for expired in self.ledger.maintenance.expire_leases(limit=5, max_attempts=6, jitter=jitter):
             believed = self.jobs[expired.job_id]
             assert (believed.terminal, expired.attempt) == (None, believed.attempt)
             if expired.outcome == "failed":
@@ -281,14 +282,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def held_jobs(self) -> None:
-        _, shed = self.ledger.sweeps.due_held(limit=5)
+        _, shed = self.ledger.maintenance.due_held(limit=5)
         for job_id in shed:
             assert self.jobs[job_id].terminal is None
             self.jobs[job_id].terminal = State.FAILED
 
     @rule()
     def nudge_again(self) -> None:
-        self.ledger.sweeps.overdue_nudges(limit=5)
+        self.ledger.maintenance.overdue_nudges(limit=5)
 
     # --- what must always hold
 
@@ -301,7 +302,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def the_model_agrees(self) -> None:
         for job_id, believed in self.jobs.items():
-            record = self.ledger.desk.get(job_id)
+            record = self.ledger.jobs.get(job_id)
             assert record.attempt == believed.attempt
             assert (record.state if record.is_terminal else None) == believed.terminal
             assert (record.artifact is not None) == (believed.terminal is State.COMPLETED)

@@ -6,7 +6,7 @@ import pytest
 
 from ledger import Ledger
 from ledger.containers import ContainerUse, Usage
-from tests.support.ledgers import MODAL, ROOMY, move_clock, place, submit
+from tests.support.ledgers import MODAL, ROOMY, claim_spawns, limited, move_clock, place, submit
 
 CHECK_S = 61
 
@@ -19,8 +19,8 @@ def _placed(ledger: Ledger, **fields: object) -> str:
 
 def _called(ledger: Ledger, **fields: object) -> str:
     job_id = _placed(ledger, **fields)
-    ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
-    ledger.calls.record_call(job_id, 1, call_id=f"fc-{job_id}", first_check_s=0, deadline_s=600)
+    claim_spawns(ledger, worker="o", limit=1, lease_s=10)
+    ledger.modal_calls.record_call(job_id, 1, call_id=f"fc-{job_id}", first_check_s=0, deadline_s=600)
     return job_id
 
 
@@ -29,7 +29,7 @@ def _reserved(ledger: Ledger) -> int:
 
 
 def _spent(ledger: Ledger) -> int:
-    return ledger.budget.view(ROOMY).month.spent_usd_micros
+    return limited(ledger, ROOMY).money.view().month.spent_usd_micros
 
 
 def test_a_leaked_reservation_is_given_back_and_the_others_stay(ledger: Ledger) -> None:
@@ -39,12 +39,12 @@ def test_a_leaked_reservation_is_given_back_and_the_others_stay(ledger: Ledger) 
         ledger.client.zrem(f"{ledger.prefix}:{index}", lost)
     ledger.client.delete(f"{ledger.prefix}:job:{lost}")
     # When they are checked before their time, nothing happens; in their time, the lost one's dollars come back
-    assert ledger.sweeps.leaked_reservations(limit=10) == ([], 0)
+    assert ledger.maintenance.leaked_reservations(limit=10) == ([], 0)
     move_clock(ledger, CHECK_S)
-    assert ledger.sweeps.leaked_reservations(limit=10) == ([f"{lost}:1"], 3)
+    assert ledger.maintenance.leaked_reservations(limit=10) == ([f"{lost}:1"], 3)
     assert _reserved(ledger) == 2 * MODAL.reserve_usd_micros
     assert ledger.counters()["leaked_reservations_total|reason=no_live_attempt"] == 1
-    assert {kept, also_kept} == {row.job_id for row in ledger.budget.live_calls(limit=9)[0]}
+    assert {kept, also_kept} == {row.job_id for row in ledger.money.live_calls(limit=9)[0]}
 
 
 def test_checks_in_small_pages_pass_over_none_while_others_are_given_back(ledger: Ledger) -> None:
@@ -57,11 +57,11 @@ def test_checks_in_small_pages_pass_over_none_while_others_are_given_back(ledger
     found: list[str] = []
     checked = 0
     while True:
-        leaked, number = ledger.sweeps.leaked_reservations(limit=3)
+        leaked, number = ledger.maintenance.leaked_reservations(limit=3)
         found, checked = found + leaked, checked + number
-        ledger.calls.top_up(ids[1], 1, reserve_usd_micros=1_000_000 + checked, limits=ROOMY)
+        limited(ledger, ROOMY).modal_calls.top_up(ids[1], 1, reserve_usd_micros=1_000_000 + checked)
         if checked == 6:
-            ledger.desk.cancel(ids[19])
+            ledger.jobs.cancel(ids[19])
         if number < 3:
             break
     # Then each of those that leaked was found, once
@@ -70,7 +70,7 @@ def test_checks_in_small_pages_pass_over_none_while_others_are_given_back(ledger
 
 
 DAMAGES: dict[str, Callable[[Ledger, str], object]] = {
-    "python cannot read it": lambda ledger, job: ledger.placing.quarantine(job, reason="its spec is no job"),
+    "python cannot read it": lambda ledger, job: ledger.placement.quarantine(job, reason="its spec is no job"),
     "another schema": lambda ledger, job: ledger.client.hset(f"{ledger.prefix}:job:{job}", "schema", "9"),
     "no number of attempts": lambda ledger, job: ledger.client.hset(f"{ledger.prefix}:job:{job}", "attempt", "x"),
     "another type": lambda ledger, job: (
@@ -80,7 +80,7 @@ DAMAGES: dict[str, Callable[[Ledger, str], object]] = {
 
 
 def _usage(ledger: Ledger, seconds: int) -> Usage:
-    now_ms = ledger.placing.view().now_ms
+    now_ms = ledger.placement.view().now_ms
     use = ContainerUse("ta-1", started_ms=now_ms - seconds * 1000, finished_ms=now_ms, gone=True, first_call=True)
     return Usage(usd_nanos_per_s=1_000_000, idle_window_s=60, containers=(use,))
 
@@ -92,65 +92,65 @@ def test_the_call_of_a_job_in_quarantine_is_stopped_and_what_it_cost_is_booked_o
     # Given a call that runs, and a record that cannot be read any more
     job_id, healthy = _called(ledger, tenant="acme"), _called(ledger)
     DAMAGES[damage](ledger, job_id)
-    ledger.following.claim_due(limit=5, lease_s=1)  # whoever touches it next puts it into quarantine
-    assert job_id in ledger.desk.quarantined()
+    ledger.modal_calls.claim_due(limit=5, lease_s=1)  # whoever touches it next puts it into quarantine
+    assert job_id in ledger.jobs.quarantined()
     # When the check of its reservation is due at the latest, then its call is to be stopped, and its dollars stay
     move_clock(ledger, CHECK_S)
-    assert ledger.sweeps.leaked_reservations(limit=10)[0] == []
-    (cancel,) = ledger.calls.claim_cancels(limit=5, again_in_s=1)
+    assert ledger.maintenance.leaked_reservations(limit=10)[0] == []
+    (cancel,) = ledger.modal_calls.claim_cancels(limit=5, again_in_s=1)
     assert (cancel.job_id, cancel.call_id) == (job_id, f"fc-{job_id}")
     assert _reserved(ledger) == 2 * MODAL.reserve_usd_micros
     # And when it has ended, its cost is booked for its tenant, and its reservation given back
     usage = _usage(ledger, 30)
-    ledger.calls.settle_cancel(cancel.job_id, cancel.attempt, usage=usage)
+    ledger.modal_calls.settle_cancel(cancel.job_id, cancel.attempt, usage=usage)
     assert (_spent(ledger), _reserved(ledger)) == (30_000, MODAL.reserve_usd_micros)
-    assert ledger.budget.view(ROOMY).tenants["acme"].spent_usd_micros == 30_000
+    assert limited(ledger, ROOMY).money.view().tenants["acme"].spent_usd_micros == 30_000
     # And however often it is said or looked for again, nothing is counted twice, and nothing left over
-    ledger.calls.settle_cancel(cancel.job_id, cancel.attempt, usage=usage)
+    ledger.modal_calls.settle_cancel(cancel.job_id, cancel.attempt, usage=usage)
     move_clock(ledger, CHECK_S)
-    assert ledger.sweeps.leaked_reservations(limit=10)[0] == []
-    assert ledger.calls.claim_cancels(limit=5, again_in_s=1) == []
+    assert ledger.maintenance.leaked_reservations(limit=10)[0] == []
+    assert ledger.modal_calls.claim_cancels(limit=5, again_in_s=1) == []
     assert (_spent(ledger), _reserved(ledger)) == (30_000, MODAL.reserve_usd_micros)
-    assert [row.job_id for row in ledger.budget.live_calls(limit=9)[0]] == [healthy]
+    assert [row.job_id for row in ledger.money.live_calls(limit=9)[0]] == [healthy]
 
 
 @pytest.mark.parametrize("damage", ["python cannot read it", "another schema"])
 def test_the_books_of_a_job_in_quarantine_agree_at_every_instant(ledger: Ledger, damage: str) -> None:
     job_id = _called(ledger)
     DAMAGES[damage](ledger, job_id)
-    ledger.following.claim_due(limit=5, lease_s=1)
+    ledger.modal_calls.claim_due(limit=5, lease_s=1)
     assert ledger.audit(ROOMY) == []
-    ledger.calls.settle_cancel(job_id, 1, usage=_usage(ledger, 30))
+    ledger.modal_calls.settle_cancel(job_id, 1, usage=_usage(ledger, 30))
     assert ledger.audit(ROOMY) == []
 
 
 def test_a_spawn_that_answers_after_its_job_went_into_quarantine_is_stopped_by_its_id(ledger: Ledger) -> None:
     # Given an attempt that is being spawned when its job goes into quarantine
     job_id = _placed(ledger)
-    ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
-    ledger.placing.quarantine(job_id, reason="a test")
+    claim_spawns(ledger, worker="o", limit=1, lease_s=10)
+    ledger.placement.quarantine(job_id, reason="a test")
     # When the spawn answers
-    assert not ledger.calls.record_call(job_id, 1, call_id="fc-late", first_check_s=0, deadline_s=600)
+    assert not ledger.modal_calls.record_call(job_id, 1, call_id="fc-late", first_check_s=0, deadline_s=600)
     # Then this call is to be stopped, and is paid for
-    (cancel,) = ledger.calls.claim_cancels(limit=5, again_in_s=1)
+    (cancel,) = ledger.modal_calls.claim_cancels(limit=5, again_in_s=1)
     assert cancel.call_id == "fc-late"
-    ledger.calls.settle_cancel(job_id, 1, usage=_usage(ledger, 30))
+    ledger.modal_calls.settle_cancel(job_id, 1, usage=_usage(ledger, 30))
     assert (_spent(ledger), _reserved(ledger)) == (30_000, 0)
 
 
 def test_a_call_that_announces_itself_late_opens_the_books_of_a_job_in_quarantine_again(ledger: Ledger) -> None:
     # Given an attempt of a job in quarantine whose spawn never answered, and that was let go at no cost
     job_id = _placed(ledger)
-    ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
-    ledger.placing.quarantine(job_id, reason="a test")
-    ledger.calls.settle_cancel(job_id, 1)
+    claim_spawns(ledger, worker="o", limit=1, lease_s=10)
+    ledger.placement.quarantine(job_id, reason="a test")
+    ledger.modal_calls.settle_cancel(job_id, 1)
     assert (_spent(ledger), _reserved(ledger)) == (0, 0)
     # When its call announces itself, then it is stopped, and is paid for
-    announced_at = ledger.placing.view().now_ms / 1000
-    said = ledger.calls.stop_orphan(
+    announced_at = ledger.placement.view().now_ms / 1000
+    said = ledger.modal_calls.stop_orphan(
         job_id, 1, call_id="fc-late", announced_at=announced_at, first_check_s=1, deadline_s=600
     )
     assert said == "stopping"
-    ledger.calls.settle_cancel(job_id, 1, usage=_usage(ledger, 30))
+    ledger.modal_calls.settle_cancel(job_id, 1, usage=_usage(ledger, 30))
     assert _spent(ledger) == 30_000
     assert ledger.audit(ROOMY) == []

@@ -3,9 +3,9 @@
 import threading
 
 from ledger import Kind, Ledger
-from ledger.decisions import Limits
+from ledger.limits import Limits
 from ledger.outcomes import Placed, Refused
-from tests.support.ledgers import MODAL, RECEIPT, fresh_ledger, submit
+from tests.support.ledgers import MODAL, RECEIPT, claim_spawns, fresh_ledger, limited, submit
 from tests.support.redis_server import RedisServer
 
 
@@ -20,8 +20,8 @@ def test_the_month_cap_is_exact_under_eight_racing_dispatchers(redis_server: Red
         # When eight dispatchers try to send all of them to Modal at once
         def dispatcher() -> None:
             mine = Ledger(ledger.settings)
-            claims = mine.placing.claim_queued(Kind.RENDER, limit=5, lease_s=60)
-            outcomes.extend(mine.placing.place(claim, MODAL, receipt=RECEIPT, limits=limits) for claim in claims)
+            claims = mine.placement.claim_queued(Kind.RENDER, limit=5, lease_s=60)
+            outcomes.extend(limited(mine, limits).placement.place(claim, MODAL, receipt=RECEIPT) for claim in claims)
             mine.close()
 
         threads = [threading.Thread(target=dispatcher) for _ in range(8)]
@@ -34,18 +34,18 @@ def test_the_month_cap_is_exact_under_eight_racing_dispatchers(redis_server: Red
         assert len(outcomes) == 40
         assert sum(isinstance(outcome, Placed) for outcome in outcomes) == 7
         assert all(outcome == Refused("month_budget") for outcome in outcomes if not isinstance(outcome, Placed))
-        assert ledger.placing.view().money.reserved_usd_micros == 7_000_000
+        assert ledger.placement.view().money.reserved_usd_micros == 7_000_000
 
 
 def test_the_cap_of_modal_attempts_counts_calls_that_are_being_stopped(redis_server: RedisServer) -> None:
     limits = Limits(month_cap_usd_micros=10**12, max_modal_attempts=1)
     with fresh_ledger(redis_server.url()) as ledger:
         first, _second = submit(ledger), submit(ledger)
-        claims = ledger.placing.claim_queued(Kind.RENDER, limit=2, lease_s=60)
-        assert isinstance(ledger.placing.place(claims[0], MODAL, receipt=RECEIPT, limits=limits), Placed)
-        ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
-        ledger.desk.cancel(first)
-        refused = ledger.placing.place(claims[1], MODAL, receipt=RECEIPT, limits=limits)
+        claims = ledger.placement.claim_queued(Kind.RENDER, limit=2, lease_s=60)
+        assert isinstance(limited(ledger, limits).placement.place(claims[0], MODAL, receipt=RECEIPT), Placed)
+        claim_spawns(ledger, worker="o", limit=1, lease_s=10)
+        ledger.jobs.cancel(first)
+        refused = limited(ledger, limits).placement.place(claims[1], MODAL, receipt=RECEIPT)
         assert refused == Refused("modal_calls_at_cap")
-        ledger.calls.settle_cancel(first, 1, cost_usd_micros=0)
-        assert isinstance(ledger.placing.place(claims[1], MODAL, receipt=RECEIPT, limits=limits), Placed)
+        ledger.modal_calls.settle_cancel(first, 1, cost_usd_micros=0)
+        assert isinstance(limited(ledger, limits).placement.place(claims[1], MODAL, receipt=RECEIPT), Placed)

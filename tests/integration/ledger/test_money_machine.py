@@ -19,12 +19,13 @@ from hypothesis.stateful import (
 
 from ledger import Ledger, LedgerSettings, RenderJob, TrainJob
 from ledger.containers import ContainerUse, Usage
-from ledger.decisions import Limits, RunInhouse, RunOnModal
+from ledger.decisions import RunInhouse, RunOnModal
+from ledger.limits import Limits
 from ledger.models import Artifact, Kind
 from ledger.outcomes import Completed, Delivering, Placed, Refused, ToppedUp, TruedUp
 from ledger.retries import Cause
 from ledger.warming import WarmPool, WarmTerms
-from tests.support.ledgers import RECEIPT, move_clock
+from tests.support.ledgers import RECEIPT, claim_spawns, limited, move_clock
 from tests.support.machines import run_machine
 from tests.support.money_model import MoneyModel, PaidRound, Warm
 from tests.support.redis_server import RedisServer
@@ -72,7 +73,7 @@ class MoneyMachine(RuleBasedStateMachine):
             self.ledger.close()
 
     def _now_ms(self) -> int:
-        return self.ledger.placing.view().now_ms
+        return self.ledger.placement.view().now_ms
 
     def _tick(self) -> None:
         self.model.now_ms = self._now_ms()
@@ -94,7 +95,7 @@ class MoneyMachine(RuleBasedStateMachine):
             if kind is Kind.RENDER
             else TrainJob.model_validate({"recipe": "image_classifier", "seed": self.made, **shared})
         )
-        job_id = self.ledger.desk.submit(job, source="client").job_id
+        job_id = self.ledger.jobs.submit(job, source="client").job_id
         self.tenant_of[job_id] = (tenant, str(kind), priority)
 
     @rule(
@@ -109,11 +110,11 @@ class MoneyMachine(RuleBasedStateMachine):
         self._submit(kind, tenant, priority)
         rate, gpus = CLASSES[gpu]
         decision = RunOnModal(gpu, reserve, usd_nanos_per_s=rate, gpus=gpus)
-        for claimed in self.ledger.placing.claim_queued(kind, limit=1, lease_s=60):
+        for claimed in self.ledger.placement.claim_queued(kind, limit=1, lease_s=60):
             job_id = claimed.record.id
             self._tick()
             expected = self.model.refusal(*self.tenant_of[job_id], decision)
-            outcome = self.ledger.placing.place(claimed, decision, receipt=RECEIPT, limits=LIMITS)
+            outcome = limited(self.ledger, LIMITS).placement.place(claimed, decision, receipt=RECEIPT)
             match outcome:
                 case Placed(attempt, _):
                     assert expected is None
@@ -121,15 +122,15 @@ class MoneyMachine(RuleBasedStateMachine):
                     self.model.placed(f"{job_id}:{attempt}", of_tenant, of_kind, decision)
                 case Refused(reason):
                     assert reason == expected
-                    self.ledger.placing.place(claimed, RunInhouse(), receipt=RECEIPT, limits=LIMITS)
+                    limited(self.ledger, LIMITS).placement.place(claimed, RunInhouse(), receipt=RECEIPT)
                 case other:
                     raise AssertionError(other)
         if spawned:
             self.spawn()
 
     def spawn(self) -> None:
-        for record in self.ledger.calls.claim_spawns(worker="o", limit=9, lease_s=10):
-            self.ledger.calls.record_call(
+        for record in claim_spawns(self.ledger, worker="o", limit=9, lease_s=10):
+            self.ledger.modal_calls.record_call(
                 record.id, record.attempt, call_id=f"fc-{record.id}", first_check_s=0, deadline_s=600
             )
 
@@ -142,7 +143,7 @@ class MoneyMachine(RuleBasedStateMachine):
         self._tick()
         more = reserve - one.reserved
         expected = None if more <= 0 else self.model.dollar_refusal(one.tenant, one.kind, more, None)
-        match self.ledger.calls.top_up(job_id, int(attempt), reserve_usd_micros=reserve, limits=LIMITS):
+        match limited(self.ledger, LIMITS).modal_calls.top_up(job_id, int(attempt), reserve_usd_micros=reserve):
             case ToppedUp(reserved):
                 assert expected is None
                 assert reserved == max(reserve, one.reserved)
@@ -153,7 +154,7 @@ class MoneyMachine(RuleBasedStateMachine):
                 assert not self._is_live(job_id, int(attempt))
 
     def _is_live(self, job_id: str, attempt: int) -> bool:
-        record = self.ledger.desk.get(job_id)
+        record = self.ledger.jobs.get(job_id)
         return record.attempt == attempt and record.state in {"placed", "running", "delivering"}
 
     # --- calls end
@@ -187,7 +188,7 @@ class MoneyMachine(RuleBasedStateMachine):
         )
         assert outcome == Completed()
         paid = self.model.settled(member, usage, cost)
-        assert int(self.ledger.desk.attempt(job_id, int(attempt))["cost_usd_micros"]) == paid
+        assert int(self.ledger.jobs.attempt(job_id, int(attempt))["cost_usd_micros"]) == paid
         self._idle_since()
 
     @precondition(lambda self: self.model.attempts)
@@ -212,26 +213,26 @@ class MoneyMachine(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.tenant_of)))
         self._tick()
-        self.ledger.desk.cancel(job_id)
+        self.ledger.jobs.cancel(job_id)
         for member in [m for m in self.model.attempts if m.startswith(job_id)]:
             # One that nobody was spawning is settled at once; any other is stopped first.
-            if "settled" in self.ledger.desk.attempt(job_id, int(member.rpartition(":")[2])):
+            if "settled" in self.ledger.jobs.attempt(job_id, int(member.rpartition(":")[2])):
                 self.model.settled(member, None)
 
     @rule(data=st.data())
     def stop(self, data: st.DataObject) -> None:
-        for due in self.ledger.calls.claim_cancels(limit=1, again_in_s=1):
+        for due in self.ledger.modal_calls.claim_cancels(limit=1, again_in_s=1):
             member = f"{due.job_id}:{due.attempt}"
             usage = self._usage(data, member)
             self._tick()
-            self.ledger.calls.settle_cancel(due.job_id, due.attempt, usage=usage)
-            self.ledger.calls.settle_cancel(due.job_id, due.attempt, usage=usage)
+            self.ledger.modal_calls.settle_cancel(due.job_id, due.attempt, usage=usage)
+            self.ledger.modal_calls.settle_cancel(due.job_id, due.attempt, usage=usage)
             self.model.settled(member, usage)
             self._idle_since()
 
     @rule()
     def leases_lapse(self) -> None:
-        self.ledger.sweeps.expire_leases(limit=5, max_attempts=9)
+        self.ledger.maintenance.expire_leases(limit=5, max_attempts=9)
 
     @precondition(lambda self: self.tenant_of)
     @rule(kind=st.sampled_from(list(Kind)), cost=st.integers(1, 500), well=st.booleans())
@@ -259,7 +260,7 @@ class MoneyMachine(RuleBasedStateMachine):
         over = [
             name for name, one in self.model.idle().items() if (one.since_ms or 0) + one.window_ms <= self.model.now_ms
         ]
-        assert self.ledger.sweeps.idle_containers(limit=50) == len(over)
+        assert self.ledger.maintenance.idle_containers(limit=50) == len(over)
         for name in over:
             one = self.model.containers[name]
             self.model.tail_over(name, one.tail_usd_micros, one.window_ms)
@@ -275,7 +276,7 @@ class MoneyMachine(RuleBasedStateMachine):
         self._tick()
         expected = self.model.gone_early(str(kind), gpu, alive=alive, busy=busy)
         before = {name: self._paid_upto(name) for name in expected}
-        ended = self.ledger.calls.idle_ended(kind, gpu=gpu, alive=alive, asked_s_ago=0, busy=busy)
+        ended = self.ledger.modal_calls.idle_ended(kind, gpu=gpu, alive=alive, asked_s_ago=0, busy=busy)
         assert ended.containers == len(expected)
         booked = 0
         for name in expected:
@@ -306,12 +307,12 @@ class MoneyMachine(RuleBasedStateMachine):
     def keep_warm(self, kind: Kind, gpu: str, number: int, round_s: float, asked: bool, waited_s: float) -> None:
         """As the keeper does: hold what fits, pay for it; or count what Modal keeps although nobody was asked."""
         rate, gpus = CLASSES[gpu]
-        terms, of = WarmTerms(round_s, LIMITS), (str(kind), gpu)
+        terms, of = WarmTerms(round_s), (str(kind), gpu)
         wanted = Warm(number, number % 2, rate, gpus)
         self._tick()
         if asked and number:
             expected = self.model.may_keep(*of, wanted, round_s)
-            held = self.ledger.warming.hold(WarmPool(kind, gpu, wanted.number, wanted.buffer, rate), terms)
+            held = self.ledger.money.hold_warm(WarmPool(kind, gpu, wanted.number, wanted.buffer, rate), terms)
             if isinstance(held, Refused):
                 assert held.reason == expected
                 return
@@ -321,7 +322,7 @@ class MoneyMachine(RuleBasedStateMachine):
         idle = self.model.warm_idle(*of)
         cost = self.model.warm_cost(idle, rate, round_s)
         refused = self.model.dollar_refusal("default", str(kind), cost, None) if cost else None
-        outcome = self.ledger.warming.pay(WarmPool(kind, gpu, wanted.number, wanted.buffer, rate), terms)
+        outcome = self.ledger.money.pay_warm(WarmPool(kind, gpu, wanted.number, wanted.buffer, rate), terms)
         assert outcome == (Refused(refused) if refused else None)
         if refused is None:
             # (By the very millisecond that the ledger wrote.)
@@ -338,18 +339,18 @@ class MoneyMachine(RuleBasedStateMachine):
     def true_up(self, off_by: int, today: int | None) -> None:
         self._tick()
         billed = max(0, self.model.spent_of() + off_by)
-        outcome = self.ledger.budget.true_up_month_to_date(
+        outcome = self.ledger.money.true_up_month_to_date(
             billed + self.model.reserved_of(), who="test", billed_today_usd_micros=today
         )
         assert isinstance(outcome, TruedUp)
         assert outcome.difference_usd_micros >= 0
         self.model.trued_up(outcome.difference_usd_micros, billed_today=today)
-        again = self.ledger.budget.true_up_month_to_date(billed + self.model.reserved_of(), who="test")
+        again = self.ledger.money.true_up_month_to_date(billed + self.model.reserved_of(), who="test")
         assert again == TruedUp(0, outcome.used_usd_micros + outcome.difference_usd_micros)
 
     @rule(mode=st.sampled_from(["auto", "auto", "on", "off"]), for_s=st.sampled_from([None, 3]))
     def operator(self, mode: str, for_s: float | None) -> None:
-        self.ledger.budget.set_override(mode, who="ann", why="test", for_s=for_s)  # type: ignore[arg-type]  # one of the three
+        self.ledger.money.set_override(mode, who="ann", why="test", for_s=for_s)  # type: ignore[arg-type]  # one of the three
         self._tick()
         self.model.off_until_ms = None if mode != "off" else self.model.now_ms + (3_000 if for_s else 10**12)
 
@@ -364,7 +365,7 @@ class MoneyMachine(RuleBasedStateMachine):
         if not hasattr(self, "ledger"):
             return
         self._tick()
-        view, model = self.ledger.budget.view(LIMITS), self.model
+        view, model = limited(self.ledger, LIMITS).money.view(), self.model
         assert (view.month.spent_usd_micros, view.month.reserved_usd_micros) == (model.spent_of(), model.reserved_of())
         assert view.day.spent_usd_micros == model.spent_of(day=model.day)
         for name, one in view.tenants.items():

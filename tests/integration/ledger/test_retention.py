@@ -4,16 +4,16 @@ import pytest
 
 from ledger import JobNotFound, Kind, Ledger, TrainJob
 from ledger.deletions import DeleteFolder, DeleteJobFiles, DeleteObject, Store, parse_deletion
+from ledger.maintenance import Retired
 from ledger.models import Artifact
-from ledger.sweeps import Retired
-from tests.support.ledgers import MODAL, ROOMY, move_clock, place, start_inhouse, submit
+from tests.support.ledgers import MODAL, ROOMY, claim_spawns, move_clock, place, start_inhouse, submit
 
 #: Tens of milliseconds of Redis's one thread; maintenance has a tenth of it.
 ATTEMPTS_IN_A_CALL = 20_000
 
 
 def _retire(ledger: Ledger, kind: Kind = Kind.RENDER, *, older_than_s: float = 100, **arguments: object) -> Retired:
-    return ledger.sweeps.retire(
+    return ledger.maintenance.retire(
         kind,
         older_than_s=older_than_s,
         bucket="b",
@@ -49,9 +49,9 @@ def test_an_ended_job_leaves_nothing_behind_and_a_living_one_stays(ledger: Ledge
     assert _retire(ledger) == Retired([ended], kept=0, more=False)
     assert [key for key in ledger.client.scan_iter(f"{ledger.prefix}:*") if ended in key] == []
     assert ledger.audit() == []
-    assert ledger.desk.get(waiting).id == waiting
+    assert ledger.jobs.get(waiting).id == waiting
     with pytest.raises(JobNotFound):
-        ledger.desk.get(ended)
+        ledger.jobs.get(ended)
 
 
 def test_everything_that_any_attempt_has_put_is_noted_for_deletion_by_the_script_that_drops_the_record(
@@ -81,8 +81,8 @@ def test_everything_that_any_attempt_has_put_is_noted_for_deletion_by_the_script
 
 @pytest.mark.parametrize("on_volume", [True, False])
 def test_a_train_job_may_have_files_on_modals_volume(ledger: Ledger, on_volume: bool) -> None:
-    job_id = ledger.desk.submit(TrainJob(recipe="image_classifier"), source="client").job_id
-    ledger.desk.cancel(job_id)
+    job_id = ledger.jobs.submit(TrainJob(recipe="image_classifier"), source="client").job_id
+    ledger.jobs.cancel(job_id)
     move_clock(ledger, 101)
     assert _retire(ledger, Kind.TRAIN, on_volume=on_volume).ids == [job_id]
     assert _deletions(ledger) == {DeleteFolder("b", f"train/{job_id}/")}
@@ -132,10 +132,10 @@ def test_a_record_of_another_type_is_retired_and_leaves_the_quarantine(ledger: L
     key = f"{ledger.prefix}:job:{broken}"
     ledger.client.delete(key)
     ledger.client.rpush(key, "x")
-    ledger.placing.quarantine(broken, reason="a test")
+    ledger.placement.quarantine(broken, reason="a test")
     move_clock(ledger, 101)
     assert _retire(ledger).ids == [broken]
-    assert ledger.desk.quarantined() == {}
+    assert ledger.jobs.quarantined() == {}
     assert not ledger.client.exists(key)
 
 
@@ -143,17 +143,17 @@ def test_a_job_whose_call_is_still_to_be_stopped_is_kept_and_those_behind_it_go(
     # Given two cancelled jobs, of which the first has a call that is still to be stopped
     stopping = submit(ledger, priority=9)
     place(ledger, MODAL)
-    ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
-    ledger.calls.record_call(stopping, 1, call_id="fc", first_check_s=0, deadline_s=600)
-    ledger.desk.cancel(stopping)
+    claim_spawns(ledger, worker="o", limit=1, lease_s=10)
+    ledger.modal_calls.record_call(stopping, 1, call_id="fc", first_check_s=0, deadline_s=600)
+    ledger.jobs.cancel(stopping)
     over = submit(ledger)
-    ledger.desk.cancel(over)
+    ledger.jobs.cancel(over)
     move_clock(ledger, 101)
     # When a round of retirement goes on behind those that are kept, as it does
     first = _retire(ledger, limit=1)
     assert first == Retired([], kept=1, more=True)
     assert _retire(ledger, limit=1, skip=first.kept).ids == [over]
     # Then the first stays until its call is settled
-    ledger.calls.settle_cancel(stopping, 1, cost_usd_micros=5)
+    ledger.modal_calls.settle_cancel(stopping, 1, cost_usd_micros=5)
     assert _retire(ledger).ids == [stopping]
     assert ledger.audit(ROOMY) == []

@@ -41,7 +41,7 @@ def test_tls(tmp_path: Path) -> None:
         settings = Settings.model_validate({"ledger_url": url, "broker_url": url.replace("/0?", "/1?")})
         with Ledger(settings) as ledger:
             # Then the ledger and the broker both work over it
-            assert ledger.desk.get(submit(ledger)).state is State.QUEUED
+            assert ledger.jobs.get(submit(ledger)).state is State.QUEUED
         nudger = CeleryNudger(settings)
         assert nudger.send(decide(Kind.RENDER))
         nudger.close()
@@ -102,7 +102,7 @@ def test_a_failover_behind_sentinel_is_survived(tmp_path: Path) -> None:
                     return None
 
             assert until(again, bool, timeout_s=60, every_s=0.2)
-            assert ledger.desk.get(job_id).state is State.QUEUED
+            assert ledger.jobs.get(job_id).state is State.QUEUED
     finally:
         sentinel.terminate()
         sentinel.wait(10)
@@ -123,7 +123,7 @@ def test_a_full_redis_refuses_new_work_and_lets_running_work_end(tmp_path: Path)
         ledger.client.config_set("maxmemory", "1mb")
         # When another is submitted, then it is refused whole
         with pytest.raises(LedgerFull):
-            ledger.desk.submit(RenderJob(prompt="one too many"), source="client", idempotency_key="k")
+            ledger.jobs.submit(RenderJob(prompt="one too many"), source="client", idempotency_key="k")
         assert ledger.client.dbsize() == before
         # While the running one ends
         assert ledger.attempts.renew(job_id, 1, lease_s=10, progress=50) == Renewed()

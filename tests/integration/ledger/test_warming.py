@@ -6,11 +6,11 @@ import pytest
 
 from ledger import Kind, Ledger
 from ledger.containers import ContainerUse, Usage
-from ledger.decisions import Limits
+from ledger.limits import Limits
 from ledger.models import Artifact
 from ledger.outcomes import Placed, Refused
 from ledger.warming import WarmHeld, WarmPool, WarmTerms
-from tests.support.ledgers import MODAL, RECEIPT, ROOMY, move_clock, place, submit
+from tests.support.ledgers import MODAL, RECEIPT, ROOMY, claim_spawns, limited, move_clock, place, submit
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=1, sha256="0")
 #: A thousand micro-dollars a second: a second is easily read off.
@@ -24,26 +24,26 @@ def _pool(number: int, *, buffer: int = 0) -> WarmPool:
 
 def _keep(ledger: Ledger, number: int, *, ceiling_usd_micros: int | None = None) -> Refused | None:
     """One round of the warm keeper, who keeps so many containers up."""
-    return ledger.warming.pay(_pool(number), WarmTerms(ROUND_S, ROOMY, ceiling_usd_micros))
+    return limited(ledger, ROOMY).money.pay_warm(_pool(number), WarmTerms(ROUND_S, ceiling_usd_micros))
 
 
 def _call_ended(ledger: Ledger, container: str, *, started_s_ago: float, ran_s: float, first: bool = True) -> int:
     """A call ran in a container until now. What its job is charged, micro-dollars."""
     job_id = submit(ledger)
     place(ledger, MODAL)
-    ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
-    ledger.calls.record_call(job_id, 1, call_id=f"fc-{job_id}", first_check_s=0, deadline_s=600)
+    claim_spawns(ledger, worker="o", limit=1, lease_s=10)
+    ledger.modal_calls.record_call(job_id, 1, call_id=f"fc-{job_id}", first_check_s=0, deadline_s=600)
     ledger.attempts.begin_delivery(job_id, 1)
-    now_ms = ledger.placing.view().now_ms
+    now_ms = ledger.placement.view().now_ms
     began_ms, ran_from_ms = now_ms - round(started_s_ago * 1000), now_ms - round(ran_s * 1000)
     use = ContainerUse(container, began_ms, now_ms, False, ran_from_ms, first)
     usage = Usage([use], usd_nanos_per_s=RATE, idle_window_s=WINDOW_S)
     ledger.attempts.complete(job_id, 1, artifact=ARTIFACT, measurements={}, usage=usage)
-    return ledger.desk.get(job_id).cost_usd_micros
+    return ledger.jobs.get(job_id).cost_usd_micros
 
 
 def _spent_usd_micros(ledger: Ledger) -> int:
-    return ledger.placing.view().money.spent_usd_micros
+    return ledger.placement.view().money.spent_usd_micros
 
 
 #: The rounds and calls of a test take moments of their own.
@@ -71,7 +71,7 @@ def test_a_warm_container_that_idles_after_a_call_is_paid_by_its_tail_and_then_b
     assert _keep(ledger, 1) is None
     assert _spent_usd_micros(ledger) == 20_000
     move_clock(ledger, WINDOW_S)
-    ledger.sweeps.idle_containers(limit=5)
+    ledger.maintenance.idle_containers(limit=5)
     assert _keep(ledger, 1) is None
     assert _spent_usd_micros(ledger) == 20_000 + 60_000 + 30_000
     # And the next call, a round later, pays for itself alone: 20 + 60 + 30 + 10 s
@@ -101,11 +101,11 @@ def test_a_days_ceiling_counts_what_is_paid(ledger: Ledger) -> None:
 
 
 def _hold(ledger: Ledger, pool: WarmPool, limits: Limits) -> WarmHeld | Refused:
-    return ledger.warming.hold(pool, WarmTerms(ROUND_S, limits))
+    return limited(ledger, limits).money.hold_warm(pool, WarmTerms(ROUND_S))
 
 
 def _alive(ledger: Ledger) -> tuple[int, int, int, int]:
-    view = ledger.budget.view(ROOMY)
+    view = limited(ledger, ROOMY).money.view()
     return view.calls.used, view.containers.used, view.gpus.used, view.hour_rate.used
 
 
@@ -114,12 +114,12 @@ def test_warm_containers_count_before_modal_is_told_and_until_it_let_them_go(led
     assert _alive(ledger) == (0, 4, 4, 4 * 3_600_000)
     # Nothing is paid yet; then a round of the buffer too
     assert _spent_usd_micros(ledger) == 0
-    assert ledger.warming.pay(_pool(3, buffer=1), WarmTerms(ROUND_S, ROOMY)) is None
+    assert ledger.money.pay_warm(_pool(3, buffer=1), WarmTerms(ROUND_S)) is None
     assert _spent_usd_micros(ledger) == 4 * 30_000
     # Somebody who died before Modal was told has left them to whoever has the duty next
-    assert ledger.warming.kept() == {(Kind.RENDER, MODAL.gpu): 0}
+    assert ledger.money.kept_warm() == {(Kind.RENDER, MODAL.gpu): 0}
     assert _keep(ledger, 0) is None
-    assert (_alive(ledger), ledger.warming.kept()) == ((0, 0, 0, 0), {})
+    assert (_alive(ledger), ledger.money.kept_warm()) == ((0, 0, 0, 0), {})
     assert ledger.audit(ROOMY) == []
 
 
@@ -161,29 +161,30 @@ def test_a_call_in_a_warm_container_counts_once(ledger: Ledger) -> None:
     assert _alive(ledger) == (2, *held)
     # And a third is refused
     submit(ledger)
-    (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=60)
-    assert ledger.placing.place(claimed, decision, receipt=RECEIPT, limits=limits) == Refused("hour_rate")
+    (claimed,) = ledger.placement.claim_queued(Kind.RENDER, limit=1, lease_s=60)
+    assert limited(ledger, limits).placement.place(claimed, decision, receipt=RECEIPT) == Refused("hour_rate")
     # When one is cancelled before it was spawned, its container waits for the next
-    ledger.desk.cancel(jobs[0])
+    ledger.jobs.cancel(jobs[0])
     assert _alive(ledger) == (1, *held)
     # And one whose call has ended idles with its tail, and is kept after it
-    now_ms = ledger.placing.view().now_ms
-    ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
-    ledger.calls.record_call(jobs[1], 1, call_id="fc-1", first_check_s=0, deadline_s=600)
+    now_ms = ledger.placement.view().now_ms
+    claim_spawns(ledger, worker="o", limit=1, lease_s=10)
+    ledger.modal_calls.record_call(jobs[1], 1, call_id="fc-1", first_check_s=0, deadline_s=600)
     ledger.attempts.begin_delivery(jobs[1], 1)
     usage = Usage([ContainerUse("ta-1", now_ms - 1000, now_ms)], usd_nanos_per_s=RATE, idle_window_s=WINDOW_S)
     ledger.attempts.complete(jobs[1], 1, artifact=ARTIFACT, measurements={}, usage=usage)
     assert _alive(ledger) == (0, *held)
     move_clock(ledger, WINDOW_S + 1)
-    ledger.sweeps.idle_containers(limit=5)
+    ledger.maintenance.idle_containers(limit=5)
     assert _alive(ledger) == (0, *held)
     assert ledger.audit(limits) == []
 
 
 def test_what_may_not_be_paid_is_not_held_and_what_is_there_counts_nevertheless(ledger: Ledger) -> None:
-    terms = WarmTerms(ROUND_S, replace(ROOMY, month_cap_usd_micros=50_000))
-    assert ledger.warming.hold(_pool(2), terms) == Refused("month_budget")
+    terms = WarmTerms(ROUND_S)
+    poor = replace(ROOMY, month_cap_usd_micros=50_000)
+    assert limited(ledger, poor).money.hold_warm(_pool(2), terms) == Refused("month_budget")
     assert _alive(ledger)[1] == 0
     # Two that Modal keeps all the same
-    assert ledger.warming.pay(_pool(2), terms) == Refused("month_budget")
+    assert limited(ledger, poor).money.pay_warm(_pool(2), terms) == Refused("month_budget")
     assert (_alive(ledger)[1], _spent_usd_micros(ledger)) == (2, 0)

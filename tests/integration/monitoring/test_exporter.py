@@ -132,9 +132,9 @@ def test_the_oldest_job_is_found_behind_younger_ones_of_higher_priority(
     # given an old job of low priority, and a young one of high priority that stands before it
     from ledger.models import RenderJob
 
-    ledger.desk.submit(RenderJob(prompt="old", priority=1), source="client")
+    ledger.jobs.submit(RenderJob(prompt="old", priority=1), source="client")
     move_clock(ledger, 500)
-    ledger.desk.submit(RenderJob(prompt="young", priority=9), source="client")
+    ledger.jobs.submit(RenderJob(prompt="young", priority=9), source="client")
     # then the old one's age is shown
     scraped = scrape(exporter_of(ledger))
     assert 500 <= value(scraped, "oldest_job_age_seconds", kind="render", state="queued") < 510
@@ -146,8 +146,9 @@ def test_a_job_that_everybody_let_go_has_an_age(ledger: Ledger, exporter_of: Cal
     # Modal and that nobody spawns
     exporter = exporter_of(ledger)
     submit(ledger, Kind.TRAIN)
-    ledger.placing.claim_queued(Kind.TRAIN, limit=1, lease_s=100)
+    ledger.placement.claim_queued(Kind.TRAIN, limit=1, lease_s=100)
     unspawned = submit(ledger, Kind.RENDER)
+    move_clock(ledger, 1)  # (two jobs of one millisecond have no order)
     failed = submit(ledger, Kind.RENDER)
     move_clock(ledger, 50)
     decided(ledger, Kind.RENDER, H100)
@@ -164,7 +165,7 @@ def test_a_job_that_everybody_let_go_has_an_age(ledger: Ledger, exporter_of: Cal
         assert 7_100 <= value(scraped, "oldest_job_age_seconds", kind=kind, state=state) < 7_230
         assert value(scraped, "oldest_job_age_seconds", kind=kind, state="queued") == 0
     # and the third since its placement, not since its acceptance
-    assert ledger.desk.get(unspawned).call_id is None
+    assert ledger.jobs.get(unspawned).call_id is None
     assert value(young, "modal_oldest_age_seconds", state="waiting") < 30
     assert 7_200 <= value(scraped, "modal_oldest_age_seconds", state="waiting") < 7_230
 
@@ -186,7 +187,7 @@ def test_messages_are_counted_over_all_priority_lists(
 
 def test_what_a_worker_noted_long_ago_is_not_shown(ledger: Ledger, exporter_of: Callable[..., Exporter]) -> None:
     # given a duty that was done, long ago
-    ledger.sweeps.done("held-jobs")
+    ledger.maintenance.done("held-jobs")
     move_clock(ledger, 1_000)
     # then its time is shown, and how long ago that is follows from it
     then = value(scrape(exporter_of(ledger)), "duty_timestamp_seconds", duty="held-jobs")
@@ -197,9 +198,9 @@ def test_a_duty_that_is_held_and_never_done_is_not_shown_as_done(
     ledger: Ledger, exporter_of: Callable[..., Exporter]
 ) -> None:
     # given a process that leads a duty, and whose rounds all fail
-    assert ledger.sweeps.lead("held-jobs", owner="a", lease_s=60)
+    assert ledger.maintenance.lead("held-jobs", owner="a", lease_s=60)
     for _ in range(3):
-        ledger.sweeps.failed("held-jobs")
+        ledger.maintenance.failed("held-jobs")
     # then it was never done, and how many rounds failed is shown
     scraped = scrape(exporter_of(ledger))
     assert value(scraped, "duty_timestamp_seconds", duty="held-jobs") == 0
@@ -222,7 +223,7 @@ def test_the_oldest_held_job_is_known_while_it_is_looked_at_again_and_again(
     hold = Hold("month_budget", again_in_s=50, timeout_s=600)
     decided(ledger, Kind.RENDER, hold)
     move_clock(ledger, 60)
-    ledger.sweeps.due_held(limit=10)
+    ledger.maintenance.due_held(limit=10)
     decided(ledger, Kind.RENDER, hold)
     # then its age is that of its first hold, by its kind
     held = {"kind": "render", "state": "held"}
@@ -231,7 +232,7 @@ def test_the_oldest_held_job_is_known_while_it_is_looked_at_again_and_again(
     assert value(scraped, "oldest_job_age_seconds", kind="train", state="held") == 0
     # and it is no more when it may run, and begins anew when it is held anew
     move_clock(ledger, 120)
-    ledger.sweeps.due_held(limit=10)
+    ledger.maintenance.due_held(limit=10)
     decided(ledger, Kind.RENDER, RunInhouse())
     assert value(scrape(exporter), "oldest_job_age_seconds", **held) == 0
     fail(ledger, job_id, start_inhouse(ledger, Kind.RENDER).attempt, Cause.LEASE_LOST)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import pytest
 
 from ledger import Kind, Ledger
-from ledger.decisions import Limits, RunOnModal
+from ledger.decisions import RunOnModal
+from ledger.limits import Limits
 from monitoring.alerting.files import GROUPS
 from monitoring.alerting.render import as_prometheus, duration_s
 from monitoring.dashboards.files import DASHBOARDS
@@ -111,8 +112,8 @@ def keep_alive(ledger: Ledger) -> threading.Event:
             while not stopping.is_set():
                 mine.attempts.slot_lives(list(Kind), worker="gpu-1", lease_s=30)
                 for duty in ALWAYS_DONE:
-                    mine.sweeps.done(duty)
-                mine.following.claim_due(limit=1, lease_s=1)
+                    mine.maintenance.done(duty)
+                mine.modal_calls.claim_due(limit=1, lease_s=1)
                 stopping.wait(1)
 
     thread = threading.Thread(target=beat)
@@ -138,7 +139,7 @@ def test_each_induced_alert_reaches_the_webhook_and_is_silent_again(watched: Wat
     run_out_of_memory(ledger, Kind.TRAIN)
     stormy = spill_storm(ledger, Kind.RENDER, 40)
     dear = submit(ledger, Kind.TRAIN)
-    month = ledger.measuring.read().scopes["month"]
+    month = ledger.stats.read().scopes["month"]
     left_usd_micros = CAP_USD * 1_000_000 - month.spent_usd_micros - month.reserved_usd_micros
     capped = Limits(month_cap_usd_micros=CAP_USD * 1_000_000, max_modal_attempts=10_000)
     decide(ledger, Kind.TRAIN, RunOnModal("H100", reserve_usd_micros=left_usd_micros), limits=capped)
@@ -156,7 +157,7 @@ def test_each_induced_alert_reaches_the_webhook_and_is_silent_again(watched: Wat
     assert not hook.of("Budget50", "firing", since=reached["BudgetExhausted"].at)
     # when the dear job and the storm are cancelled, and nothing happens any more
     for job_id in (dear, *stormy):
-        ledger.desk.cancel(job_id)
+        ledger.jobs.cancel(job_id)
     # then each is told to be over
     until(lambda: {told.name for told in hook.told if told.status == "resolved"}, induced.issubset, timeout_s=60)
     until(lambda: prometheus.firing() & induced, lambda firing: not firing, timeout_s=20)

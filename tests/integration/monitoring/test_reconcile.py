@@ -15,7 +15,7 @@ def test_counters_equal_the_records_after_everything(ledger: Ledger) -> None:
     everything(ledger)
     everything(ledger)
     move_clock(ledger, 5)
-    ledger.sweeps.idle_containers(limit=500)
+    ledger.maintenance.idle_containers(limit=500)
     # then every counter that can be counted again is what was counted
     assert [str(one) for one in differences(ledger)] == []
     assert ledger.audit() == []
@@ -61,7 +61,7 @@ def test_one_change_too_many_is_found_in_all_that_it_counts(ledger: Ledger, chan
     run_inhouse(ledger, Kind.RENDER, deadline_s=600)
     submit(ledger, Kind.RENDER)
     decide(ledger, Kind.RENDER, Shed("deadline_impossible", "too soon"))
-    ledger.desk.cancel(submit(ledger, Kind.RENDER))
+    ledger.jobs.cancel(submit(ledger, Kind.RENDER))
     assert differences(ledger) == []
     key = f"{ledger.prefix}:counters"
     (field,) = (name for name in ledger.client.hkeys(key) if name.startswith(f"{change}|"))
@@ -98,7 +98,7 @@ def test_jobs_that_were_retired_are_no_difference(ledger: Ledger) -> None:
     # given a job that ended long ago and was forgotten
     run_inhouse(ledger, Kind.RENDER)
     move_clock(ledger, 100)
-    assert len(ledger.sweeps.retire(Kind.RENDER, older_than_s=10, bucket="b", limit=10).ids) == 1
+    assert len(ledger.maintenance.retire(Kind.RENDER, older_than_s=10, bucket="b", limit=10).ids) == 1
     # then its counts stand, and are no difference
     assert differences(ledger) == []
     # but a count that is missing still is

@@ -8,11 +8,12 @@ import pytest
 
 from ledger import Kind, Ledger
 from ledger.containers import ContainerUse, Usage
-from ledger.decisions import Limits, RunOnModal
+from ledger.decisions import RunOnModal
+from ledger.limits import Limits
 from ledger.models import Artifact
 from ledger.outcomes import Placed, Refused
 from tests.integration.operators.conftest import Overspill
-from tests.support.ledgers import RECEIPT, move_clock, place, start_inhouse, submit
+from tests.support.ledgers import RECEIPT, limited, move_clock, place, start_inhouse, submit
 
 VIDEO = Artifact("videos", "a/1/video.mp4", None, 3, "0" * 64)
 CAPS = Limits(month_cap_usd_micros=10_000_000, max_modal_attempts=100, tenant_caps_usd_micros={"acme": 4_000_000})
@@ -23,14 +24,14 @@ def call(ledger: Ledger, *, tenant: str = "acme") -> str:
     """A job of a tenant whose call runs on Modal."""
     job_id = submit(ledger, tenant=tenant)
     place(ledger, ON_H100, limits=CAPS)
-    ledger.calls.record_call(job_id, 1, call_id=f"fc-{tenant}", first_check_s=1, deadline_s=100)
+    ledger.modal_calls.record_call(job_id, 1, call_id=f"fc-{tenant}", first_check_s=1, deadline_s=100)
     return job_id
 
 
 def finish(ledger: Ledger, job_id: str, *, seconds: int) -> None:
     """Its call has used a container for so long, which is gone."""
     ledger.attempts.begin_delivery(job_id, 1)
-    now_ms = ledger.placing.view().now_ms
+    now_ms = ledger.placement.view().now_ms
     use = ContainerUse(f"ta-{job_id}", now_ms - seconds * 1000, now_ms, gone=True)
     usage = Usage([use], usd_nanos_per_s=1_000_000, idle_window_s=2)
     ledger.attempts.complete(job_id, 1, artifact=VIDEO, measurements={}, usage=usage)
@@ -62,14 +63,53 @@ def test_the_budget_says_what_the_ledger_holds(ledger: Ledger, overspill: Oversp
     assert shown.err == ""
 
 
-def test_caps_that_differ_from_the_workers_are_said(
-    ledger: Ledger, overspill: Overspill, monkeypatch: pytest.MonkeyPatch
+def test_limits_are_changed_for_every_process_with_who_and_why(ledger: Ledger, overspill: Overspill) -> None:
+    # given a job that would fit under the cap that its dispatcher's environment names
+    submit(ledger)
+    # when an operator sets limits
+    said = overspill("budget", "set", "month=0.5", "tenant.acme=500", "attempts=20", "--why", "a slow month")
+    # then the change is told, and holds at once
+    assert said.out.splitlines() == [
+        "attempts: empty -> 20",
+        "month: empty -> $0.5000",
+        "tenant.acme: empty -> $500.00",
+    ]
+    (claimed,) = ledger.placement.claim_queued(Kind.RENDER, limit=1, lease_s=10)
+    assert ledger.placement.place(claimed, ON_H100, receipt=RECEIPT) == Refused("month_budget")
+    # and everything shows it
+    assert "$0.5000" in overspill("budget").out
+    assert overspill("budget", "--json").json["limits"]["tenant:acme"] == 500_000_000
+    # when one is taken back / then its default holds, and the history has all of it
+    assert overspill("budget", "unset", "month", "tenant.acme", "--why", "over").code == 0
+    rows = overspill("budget", "history").out.splitlines()
+    assert len(rows) == 5
+    assert f"month: $0.5000 -> $100,000.00, by ada@{socket.gethostname()}: over" in rows[3]
+    assert f"tenant.acme: $500.00 -> every tenant's, by ada@{socket.gethostname()}: over" in rows[4]
+    assert [row["name"] for row in overspill("budget", "history", "--limit", "1", "--json").json] == ["tenant:acme"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("set", "month=much", "--why", "x"), "expected a number or none for month, got 'much'"),
+        (("set", "moth=5", "--why", "x"), "no limit has the name 'moth'"),
+        (("set", "month=none", "--why", "x"), "month cannot be absent"),
+        (("set", "drain_ratio=2", "--why", "x"), "expected a share above 0 and up to 1"),
+        (("set", "gpus=1.5", "--why", "x"), "expected a whole number"),
+        (("set", "kind.video=5", "--why", "x"), "no limit has the name 'kind.video'"),
+        (("set", "month", "--why", "x"), "expected NAME=VALUE"),
+        (("set", "month=5", "--why", " "), "--why cannot be empty"),
+        (("set", "month=5"), "Missing option '--why'"),
+        (("unset", "tenant.A", "--why", "x"), "no limit has the name 'tenant.A'"),
+    ],
+)
+def test_a_wrong_limit_is_said_and_changes_nothing(
+    ledger: Ledger, overspill: Overspill, arguments: tuple[str, ...], message: str
 ) -> None:
-    # given workers that place under $10, and a shell that says $20
-    call(ledger)
-    monkeypatch.setenv("OVERSPILL_MONTH_CAP_USD", "20")
-    # when the budget is asked for / then the difference is said
-    assert "The workers place under $10.00 a month; the settings of this shell say $20.00." in overspill("budget").err
+    said = overspill("budget", *arguments)
+    assert said.code == 2
+    assert message in " ".join(said.err.replace("│", " ").split())
+    assert ledger.money.stored_limits() == {}
 
 
 @pytest.mark.parametrize("by", ["tenant", "kind", "class", "day", "component"])
@@ -104,21 +144,21 @@ def test_spilling_is_turned_off_for_a_while_and_that_is_recorded(ledger: Ledger,
     assert f"spill off: no job is placed on Modal; running calls continue; by {me}" in said.out
     assert "for another 2 h 0 min" in said.out
     submit(ledger)
-    (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=100)
-    assert ledger.placing.place(claimed, ON_H100, receipt=RECEIPT, limits=CAPS) == Refused("spill_off")
+    (claimed,) = ledger.placement.claim_queued(Kind.RENDER, limit=1, lease_s=100)
+    assert limited(ledger, CAPS).placement.place(claimed, ON_H100, receipt=RECEIPT) == Refused("spill_off")
     # and it stands among the events, with who and why
-    [event] = [event for event in ledger.looking.events(limit=20) if event.event == "spill.override"]
+    [event] = [event for event in ledger.stats.events(limit=20) if event.event == "spill.override"]
     assert f"by {me}: Modal's prices went mad" in (event.detail or "")
     # when the time is over / then the policy decides again
     move_clock(ledger, 7_201)
     assert overspill("spill", "--json").json["mode"] == "auto"
-    (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
-    assert isinstance(ledger.placing.place(claimed, ON_H100, receipt=RECEIPT, limits=CAPS), Placed)
+    (claimed,) = ledger.placement.claim_queued(Kind.RENDER, limit=1, lease_s=10)
+    assert isinstance(limited(ledger, CAPS).placement.place(claimed, ON_H100, receipt=RECEIPT), Placed)
 
 
 def test_an_open_breaker_is_shown_beside_the_hand(ledger: Ledger, overspill: Overspill) -> None:
     # given a breaker that has opened
-    ledger.following.move_breaker(version=0, phase="open", reason="token_refused", memory="{}")
+    ledger.modal_calls.move_breaker(version=0, phase="open", reason="token_refused", memory="{}")
     # when spilling is asked about / then it is said
     assert "Modal's circuit breaker is open: token_refused" in overspill("spill").out
     assert overspill("spill", "--json").json["breaker"] == {"phase": "open", "reason": "token_refused"}
@@ -132,9 +172,9 @@ def test_warm_containers_are_wished_for_and_taken_back(ledger: Ledger, overspill
     # then it is said what that costs at most, and it stands
     assert said.code == 0
     assert "costs $" in said.err
-    [wish] = ledger.budget.prewarms()
+    [wish] = ledger.money.prewarms()
     assert (wish.number, wish.gpu, wish.why) == (4, "H100", "the launch")
-    assert wish.until_ms - ledger.placing.view().now_ms == pytest.approx(1_800_000, abs=5_000)
+    assert wish.until_ms - ledger.placement.view().now_ms == pytest.approx(1_800_000, abs=5_000)
     assert "4 warm H100 for render jobs, for another 30 min" in overspill("prewarm").out
     assert overspill("prewarm", "--json").json[0]["number"] == 4
     # and it can be taken back
@@ -147,7 +187,7 @@ def test_calls_in_flight_are_listed(ledger: Ledger, overspill: Overspill) -> Non
     # given one that has begun, and one that is being stopped
     job_id, other = call(ledger), call(ledger, tenant="zeta")
     move_clock(ledger, 30)
-    ledger.desk.cancel(other)
+    ledger.jobs.cancel(other)
     # when they are listed / then each has its age, class and reservation
     first, second = overspill("calls", "--json").json
     assert (first["job_id"], first["stage"], first["reserved_usd_micros"]) == (job_id, "spawned", 1_000_000)
@@ -187,7 +227,7 @@ def test_a_mistake_is_one_sentence_and_changes_nothing(
     assert said.err.startswith("overspill: ")
     assert names in said.err
     assert said.err.count("\n") == 1
-    assert ledger.looking.events(limit=10) == []
+    assert ledger.stats.events(limit=10) == []
 
 
 def test_an_empty_ledger_can_be_asked_everything(overspill: Overspill, ledger: Ledger) -> None:

@@ -66,7 +66,7 @@ def test_modals_bill_is_booked_on_demand(modal: ModalLocalProcess, ledger: Ledge
     # when a month that is over is to be closed / then it is compared to its end
     closed = overspill(modal, "budget", "true-up", "--month", "2026-06", **ours)
     assert closed.stdout == "billed $0.0000, known $0.0000: booked +$0.0000\n", closed.stderr
-    assert ledger.budget.book("2026-06", by="day").true_up["as_of_ms"] == "1782864000000"
+    assert ledger.money.book("2026-06", by="day").true_up["as_of_ms"] == "1782864000000"
     # when Modal does not take our token / then that is one sentence
     refused = overspill(modal, "budget", "true-up", **ours, MODAL_TOKEN_SECRET="as-revoked")
     assert refused.returncode == 1

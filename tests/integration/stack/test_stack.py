@@ -118,7 +118,7 @@ def test_the_doctor_is_content_with_the_stack(stack: Stack) -> None:
 def test_a_mistake_is_one_sentence_and_leaves_no_trace(stack: Stack, arguments: list[str], names: str) -> None:
     # given the jobs that there are
     with ledger_of(stack) as ledger:
-        before = len(ledger.desk.page(Kind.RENDER, limit=100).records)
+        before = len(ledger.jobs.page(Kind.RENDER, limit=100).records)
         # when a command is given wrongly
         answer = Answer(stack, *arguments)
         # then one sentence on stderr names what is wrong, and nothing else happens
@@ -127,7 +127,7 @@ def test_a_mistake_is_one_sentence_and_leaves_no_trace(stack: Stack, arguments: 
         assert answer.err.startswith("overspill: ")
         assert names in answer.err
         assert answer.err.count("\n") == 1
-        assert len(ledger.desk.page(Kind.RENDER, limit=100).records) == before
+        assert len(ledger.jobs.page(Kind.RENDER, limit=100).records) == before
 
 
 def asked(stack: Stack, *, prompt: str, burst: str, **headers: str) -> str:
@@ -141,7 +141,7 @@ def asked(stack: Stack, *, prompt: str, burst: str, **headers: str) -> str:
     )
     job_id = str(answer.json()["id"])
     with ledger_of(stack) as ledger:
-        until(lambda: ledger.desk.get(job_id).state, lambda state: state is State.COMPLETED, timeout_s=90)
+        until(lambda: ledger.jobs.get(job_id).state, lambda state: state is State.COMPLETED, timeout_s=90)
     return job_id
 
 

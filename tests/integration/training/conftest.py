@@ -57,7 +57,7 @@ class Trainer:
     def submit(self, **fields: Any) -> str:
         """A train job, and its nudge."""
         job = TrainJob.model_validate({**RUN, **fields})
-        job_id = self.ledger.desk.submit(job, source="client").job_id
+        job_id = self.ledger.jobs.submit(job, source="client").job_id
         nudger = CeleryNudger(self.settings)
         nudger.send(decide(Kind.TRAIN))
         nudger.close()
@@ -65,7 +65,7 @@ class Trainer:
 
     def when(self, job_id: str, seen: Callable[[JobRecord], bool], *, timeout_s: float = 60) -> JobRecord:
         """Wait until a job looks so."""
-        return until(lambda: self.ledger.desk.get(job_id), seen, timeout_s=timeout_s)
+        return until(lambda: self.ledger.jobs.get(job_id), seen, timeout_s=timeout_s)
 
     def ended(self, job_id: str, *, timeout_s: float = 150) -> JobRecord:
         """Wait for a job's end."""
@@ -74,7 +74,7 @@ class Trainer:
     def checkpoint_told(self, job_id: str, *, timeout_s: float = 60) -> None:
         """Wait until a run has told of a checkpoint."""
         until(
-            lambda: self.ledger.training.rows(job_id),
+            lambda: self.ledger.attempts.training_rows(job_id),
             lambda rows: any(row["kind"] == "checkpoint" for row in rows),
             timeout_s=timeout_s,
         )

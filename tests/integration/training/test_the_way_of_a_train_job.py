@@ -23,7 +23,7 @@ def _kill_tree(pid: int) -> None:
 
 
 def _starts(trainer: Trainer, job_id: str) -> list[int]:
-    return [row["step"] for row in trainer.ledger.training.rows(job_id) if row["kind"] == "started"]
+    return [row["step"] for row in trainer.ledger.attempts.training_rows(job_id) if row["kind"] == "started"]
 
 
 def test_a_killed_worker_and_a_killed_container_cost_an_interval_each_and_a_stopped_worker_nothing(
@@ -45,11 +45,11 @@ def test_a_killed_worker_and_a_killed_container_cost_an_interval_each_and_a_stop
     # Then its run was saved and put back, and a third attempt goes on at that very step
     record = trainer.ended(inhouse)
     assert (record.state, record.pool, record.attempt) == (State.COMPLETED, Pool.INHOUSE, 3), record
-    assert [trainer.ledger.desk.attempt(inhouse, number)["outcome"] for number in (1, 2)] == ["lease_lost", "preempted"]
+    assert [trainer.ledger.jobs.attempt(inhouse, number)["outcome"] for number in (1, 2)] == ["lease_lost", "preempted"]
     first, second, third = _starts(trainer, inhouse)
     assert first == 0
     assert second >= 10
-    (stopped,) = [row["step"] for row in trainer.ledger.training.rows(inhouse) if row["kind"] == "stopped"]
+    (stopped,) = [row["step"] for row in trainer.ledger.attempts.training_rows(inhouse) if row["kind"] == "stopped"]
     assert third == stopped
     # And on Modal the same call goes on in another container
     struck = trainer.ended(on_modal)
@@ -71,11 +71,11 @@ def test_a_run_comes_home_from_modal_at_a_checkpoint(trainer: Trainer, undisturb
     assert away.attempt == 1
     trainer.checkpoint_told(job_id)
     # When the slot falls idle
-    trainer.ledger.desk.cancel(other)
+    trainer.ledger.jobs.cancel(other)
     # Then it comes home at a checkpoint, and ends with the same weights
     record = trainer.ended(job_id)
     assert (record.state, record.pool, record.attempt) == (State.COMPLETED, Pool.INHOUSE, 2), record
-    assert trainer.ledger.desk.attempt(job_id, 1)["outcome"] == "moved_home"
+    assert trainer.ledger.jobs.attempt(job_id, 1)["outcome"] == "moved_home"
     assert _starts(trainer, job_id)[-1] >= 10
     assert trainer.weights(record) == undisturbed
 
@@ -87,10 +87,10 @@ def test_what_was_trained_renders(trainer: Trainer) -> None:
     assert trainer.ended(job_id).state is State.COMPLETED
     # When a render names it, wherever it would have run
     video = RenderJob(prompt="a red circle", seconds=1, size="320x180", fps=8, model=f"dit:{job_id}")
-    record = trainer.ended(trainer.ledger.desk.submit(video, source="client").job_id)
+    record = trainer.ended(trainer.ledger.jobs.submit(video, source="client").job_id)
     # Then there is a video, made in-house
     assert (record.state, record.pool) == (State.COMPLETED, Pool.INHOUSE), record
     # And a job that has trained nothing is an error with its name
     wrong = video.model_copy(update={"model": "dit:ftjob_" + "0" * 32})
     with pytest.raises(ModelNotFound, match="ftjob_"):
-        trainer.ledger.desk.submit(wrong, source="client")
+        trainer.ledger.jobs.submit(wrong, source="client")

@@ -40,10 +40,10 @@ def _put(trainer: Resources, prefix: str, files: dict[str, bytes]) -> str:
 
 
 def _place(ledger: Ledger, **fields: Any) -> str:
-    job_id = ledger.desk.submit(TrainJob.model_validate({**TINY, **fields}), source="client").job_id
-    (claimed,) = ledger.placing.claim_queued(Kind.TRAIN, limit=1, lease_s=10)
+    job_id = ledger.jobs.submit(TrainJob.model_validate({**TINY, **fields}), source="client").job_id
+    (claimed,) = ledger.placement.claim_queued(Kind.TRAIN, limit=1, lease_s=10)
     receipt = Receipt("test", "test", "test")
-    assert isinstance(ledger.placing.place(claimed, RunInhouse(), receipt=receipt, limits=Limits(10**12, 9)), Placed)
+    assert isinstance(ledger.placement.place(claimed, RunInhouse(), receipt=receipt, limits=Limits(10**12, 9)), Placed)
     return job_id
 
 
@@ -160,7 +160,7 @@ def test_a_disk_that_fills_up_meanwhile_is_a_volume_that_is_full(
     monkeypatch.setattr(datasets._Bounded, "write", write)
     job_id = _place(ledger, dataset=_put(trainer, "full/", two_classes()))
     run_next(trainer, Kind.TRAIN, worker="w")
-    attempt = ledger.desk.attempt(job_id, 1)
+    attempt = ledger.jobs.attempt(job_id, 1)
     assert attempt["outcome"] == "volume_full"
     assert not list((trainer.settings.train_folder / "cache" / "s3").iterdir())
 
@@ -177,7 +177,7 @@ def test_a_job_may_not_name_a_place_that_is_not_permitted(trainer: Resources, le
     job_id = _place(ledger, dataset=dataset.format(own=trainer.artifacts.bucket))
     # When it is its turn, then it ends at once, by the name of its dataset
     assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "failed"
-    record = ledger.desk.get(job_id)
+    record = ledger.jobs.get(job_id)
     assert record.error_code == "dataset_problem"
     assert "may not be read from there" in (record.error_message or "")
 
@@ -215,14 +215,14 @@ def test_a_path_below_a_root_is_trained_on(trainer: Resources, ledger: Ledger, s
         assert found == trainer.settings.train_folder / "datasets" / "pets"
     assert resolve_dataset(values, trainer.artifacts, "pets", tmp_path / "cache") == elsewhere
     job_id = _place(ledger, dataset="pets")
-    assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed", ledger.desk.get(job_id).error_message
+    assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed", ledger.jobs.get(job_id).error_message
 
 
 def test_a_job_on_modal_may_name_no_other_places(trainer: Resources, ledger: Ledger) -> None:
     values = trainer.settings.model_copy(update={"modal_data_bucket": "pictures", "train_data_buckets": ("public",)})
     job_id = _place(ledger, dataset="s3://pictures/pets")
     with pytest.raises(DatasetProblem) as caught:
-        TrainOnModal(Resources(values, ledger, trainer.artifacts, trainer.nudger)).prepare(ledger.desk.get(job_id))
+        TrainOnModal(Resources(values, ledger, trainer.artifacts, trainer.nudger)).prepare(ledger.jobs.get(job_id))
     assert caught.value.flaw == "not_permitted"
 
 
@@ -230,5 +230,5 @@ def test_what_is_left_out_is_told_to_whoever_watches_the_job(trainer: Resources,
     address = _put(trainer, "left/", {**two_classes(), "dark/1.heic": b"x"})
     job_id = _place(ledger, dataset=address)
     assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed"
-    (warning,) = [row["message"] for row in ledger.training.rows(job_id) if row["kind"] == "warning"]
+    (warning,) = [row["message"] for row in ledger.attempts.training_rows(job_id) if row["kind"] == "warning"]
     assert "dark/1.heic" in warning

@@ -8,7 +8,7 @@ from ledger import Kind, Ledger, State, TrainJob
 from ledger.models import JobRecord
 from ledger.view import ClusterView
 from tests.integration.workers.conftest import RecordingNudger, settings_for
-from tests.support.ledgers import move_clock, submit
+from tests.support.ledgers import limited_by, move_clock, submit
 from workers.dispatch import Dispatcher
 from workers.maintenance.recall import recall_trains
 from workers.placement.policy import Verdict
@@ -17,7 +17,8 @@ from workers.resources import Resources
 
 def _dispatcher(ledger: Ledger, **fields: object) -> tuple[Dispatcher, RecordingNudger]:
     nudger = RecordingNudger()
-    return Dispatcher(ledger, nudger, settings_for(ledger, **fields)), nudger  # type: ignore[arg-type]  # the port
+    settings = settings_for(ledger, **fields)
+    return Dispatcher(limited_by(ledger, settings), nudger, settings), nudger  # type: ignore[arg-type]  # the port
 
 
 def test_a_burst_is_split_at_the_watermark_and_each_attempt_gets_its_nudge(ledger: Ledger) -> None:
@@ -27,7 +28,7 @@ def test_a_burst_is_split_at_the_watermark_and_each_attempt_gets_its_nudge(ledge
     dispatcher, nudger = _dispatcher(ledger, high_watermark=3, low_watermark=1)
     assert dispatcher.run(Kind.RENDER) == {"placed_inhouse": 3, "placed_modal": 4}
     assert [nudge.queue for nudge in nudger.sent] == ["inhouse.render"] * 3 + ["overflow"] * 4
-    assert ledger.placing.view().of(Kind.RENDER).spill.active
+    assert ledger.placement.view().of(Kind.RENDER).spill.active
 
 
 def test_a_spent_budget_holds_and_then_sheds_with_an_honest_reason(ledger: Ledger) -> None:
@@ -35,35 +36,35 @@ def test_a_spent_budget_holds_and_then_sheds_with_an_honest_reason(ledger: Ledge
     dispatcher, _ = _dispatcher(
         ledger, month_cap_usd=0.4, render_call_estimate_s=180, hold_again_s=5, hold_timeout_s=12
     )
-    first, second = submit(ledger), submit(ledger)
+    first, second = submit(ledger), submit(ledger, priority=4)
     # When two jobs come, then one is placed and the other held, with a receipt that says both
     assert dispatcher.run(Kind.RENDER) == {"placed_modal": 1, "held": 1}
-    held = ledger.desk.get(second)
+    held = ledger.jobs.get(second)
     assert (held.state, held.held_reason) == (State.HELD, "month_budget")
-    (receipt,) = ledger.desk.receipts(second)
+    (receipt,) = ledger.jobs.receipts(second)
     assert (receipt["rule"], receipt["signals"]["wanted"]) == ("month_budget", "no_live_slot")
     # It is looked at again, and again held
     move_clock(ledger, 6)
-    ledger.sweeps.due_held(limit=10)
+    ledger.maintenance.due_held(limit=10)
     assert dispatcher.run(Kind.RENDER) == {"held": 1}
     # Until its time is over
     move_clock(ledger, 20)
-    assert ledger.sweeps.due_held(limit=10) == ([], [second])
-    record = ledger.desk.get(second)
+    assert ledger.maintenance.due_held(limit=10) == ([], [second])
+    record = ledger.jobs.get(second)
     assert (record.state, record.error_code) == (State.FAILED, "budget_exhausted")
-    assert ledger.desk.get(first).state is State.PLACED
-    assert ledger.audit(settings_for(ledger, month_cap_usd=0.4).limits) == []
+    assert ledger.jobs.get(first).state is State.PLACED
+    assert ledger.audit(ledger.money.limits()) == []
 
 
 def test_held_jobs_go_on_when_there_is_room_again(ledger: Ledger) -> None:
     dispatcher, _ = _dispatcher(ledger, max_modal_attempts=1)
-    first, second = submit(ledger), submit(ledger)
+    first, second = submit(ledger), submit(ledger, priority=4)
     assert dispatcher.run(Kind.RENDER) == {"placed_modal": 1, "held": 1}
-    ledger.desk.cancel(first)
+    ledger.jobs.cancel(first)
     move_clock(ledger, 6)
-    ledger.sweeps.due_held(limit=10)
+    ledger.maintenance.due_held(limit=10)
     assert dispatcher.run(Kind.RENDER) == {"placed_modal": 1}
-    assert ledger.desk.get(second).state is State.PLACED
+    assert ledger.jobs.get(second).state is State.PLACED
 
 
 def test_a_held_job_is_not_held_past_its_deadline(ledger: Ledger) -> None:
@@ -71,8 +72,8 @@ def test_a_held_job_is_not_held_past_its_deadline(ledger: Ledger) -> None:
     job_id = submit(ledger, deadline_s=30)
     assert dispatcher.run(Kind.RENDER) == {"held": 1}
     move_clock(ledger, 31)
-    assert ledger.sweeps.due_held(limit=10) == ([], [job_id])
-    assert ledger.desk.get(job_id).error_code == "deadline_impossible"
+    assert ledger.maintenance.due_held(limit=10) == ([], [job_id])
+    assert ledger.jobs.get(job_id).error_code == "deadline_impossible"
 
 
 def test_a_train_job_that_may_not_go_to_modal_waits_for_own_gpus_and_goes_when_it_may(
@@ -81,19 +82,20 @@ def test_a_train_job_that_may_not_go_to_modal_waits_for_own_gpus_and_goes_when_i
     # Given no budget for Modal, and no own GPU that is alive
     job = TrainJob(recipe="image_classifier", deadline_s=60)
     poor, _ = _dispatcher(ledger, month_cap_usd=0)
-    job_id = ledger.desk.submit(job, source="client").job_id
+    job_id = ledger.jobs.submit(job, source="client").job_id
     # When a train job comes, then it is not held until it is shed: it waits for own GPUs
     assert poor.run(Kind.TRAIN) == {"placed_inhouse": 1}
-    (receipt,) = ledger.desk.receipts(job_id)
+    (receipt,) = ledger.jobs.receipts(job_id)
     assert (receipt["rule"], receipt["signals"]["wanted"]) == ("month_budget", "no_live_slot")
     # And it is left there while spilling is off, though its slack is used up
-    ledger.budget.set_override("off", who="ann", why="prices")
+    ledger.money.set_override("off", who="ann", why="prices")
     recall_trains(resources)
-    assert ledger.desk.get(job_id).state is State.PLACED
+    assert ledger.jobs.get(job_id).state is State.PLACED
     # And take it away when nothing keeps it off Modal any more
-    ledger.budget.set_override("auto", who="ann", why="prices")
+    ledger.money.set_override("auto", who="ann", why="prices")
+    limited_by(ledger, settings_for(ledger))
     recall_trains(resources)
-    assert ledger.desk.get(job_id).state is State.QUEUED
+    assert ledger.jobs.get(job_id).state is State.QUEUED
     rich, nudger = _dispatcher(ledger)
     assert rich.run(Kind.TRAIN) == {"placed_modal": 1}
     assert [nudge.queue for nudge in nudger.sent] == ["overflow"]
@@ -107,13 +109,13 @@ def test_a_job_that_a_newer_client_wrote_is_placed_like_the_others(ledger: Ledge
     # Given a slot, and a first job whose spec has a field that this version does not know
     ledger.attempts.slot_lives([Kind.RENDER], worker="g", lease_s=60)
     newer, other = submit(ledger, priority=9), submit(ledger)
-    spec = json.loads(ledger.desk.get(newer).spec)
+    spec = json.loads(ledger.jobs.get(newer).spec)
     _damage_spec(ledger, newer, json.dumps({**spec, "negative_prompt": "rain"}))
     dispatcher, _ = _dispatcher(ledger)
     # When they are decided about, then both are placed, and what is known of the first is read
     assert dispatcher.run(Kind.RENDER) == {"placed_inhouse": 2}
-    assert ledger.desk.get(newer).job.model_dump()["prompt"] == "a red ball"
-    assert ledger.desk.get(other).state is State.PLACED
+    assert ledger.jobs.get(newer).job.model_dump()["prompt"] == "a red ball"
+    assert ledger.jobs.get(other).state is State.PLACED
 
 
 @pytest.mark.parametrize(
@@ -127,8 +129,8 @@ def test_a_spec_that_cannot_be_read_is_set_aside_alone(ledger: Ledger, spec: str
     dispatcher, _ = _dispatcher(ledger)
     # When they are decided about, then the healthy one is placed, and the other is in quarantine with its reason
     assert dispatcher.run(Kind.RENDER) == {"quarantined": 1, "placed_inhouse": 1}
-    assert ledger.desk.get(healthy).state is State.PLACED
-    assert "spec" in ledger.desk.quarantined()[broken]
+    assert ledger.jobs.get(healthy).state is State.PLACED
+    assert "spec" in ledger.jobs.quarantined()[broken]
     # And it does not come again
     move_clock(ledger, 60)
     assert dispatcher.run(Kind.RENDER) == {}
@@ -149,8 +151,8 @@ def test_an_error_about_one_job_does_not_stop_those_behind_it(ledger: Ledger, mo
     monkeypatch.setattr(type(dispatcher._policy), "decide", lambda _, record, view: faulty(record, view))
     # When they are decided about, then the second is placed, and the first waits for its claim to lapse
     assert dispatcher.run(Kind.RENDER) == {"not_decided": 1, "placed_inhouse": 1}
-    assert ledger.desk.get(second).state is State.PLACED
-    assert ledger.desk.get(first).state is State.QUEUED
+    assert ledger.jobs.get(second).state is State.PLACED
+    assert ledger.jobs.get(first).state is State.QUEUED
 
 
 @pytest.mark.parametrize("damage", ["spec", "tenant", "attempt"])
@@ -158,7 +160,7 @@ def test_a_waiting_train_job_that_cannot_be_read_stops_no_other_from_being_recal
     ledger: Ledger, resources: Resources, damage: str
 ) -> None:
     # Given two train jobs that wait for own GPUs and should go to Modal, of which the first cannot be read
-    ids = [ledger.desk.submit(TrainJob(recipe="image_classifier", deadline_s=60), source="client").job_id for _ in "ab"]
+    ids = [ledger.jobs.submit(TrainJob(recipe="image_classifier", deadline_s=60), source="client").job_id for _ in "ab"]
     poor, _ = _dispatcher(ledger, month_cap_usd=0)
     assert poor.run(Kind.TRAIN) == {"placed_inhouse": 2}
     broken, healthy = ids
@@ -167,6 +169,7 @@ def test_a_waiting_train_job_that_cannot_be_read_stops_no_other_from_being_recal
         ledger.client.hset(key, "spec", "{")
     else:
         ledger.client.hdel(key, damage)
-    # When they are thought about, then the other is decided about again
+    # When they are thought about, now that there is a budget, then the other is decided about again
+    limited_by(ledger, settings_for(ledger))
     recall_trains(resources)
-    assert ledger.desk.get(healthy).state is State.QUEUED
+    assert ledger.jobs.get(healthy).state is State.QUEUED

@@ -18,7 +18,7 @@ from engines.train.contract import TrainEvent
 from engines.train.errors import DatasetProblem
 from infra.artifacts import ArtifactStore
 from ledger import Kind, Ledger, State, TrainJob
-from ledger.decisions import Limits, Receipt, RunInhouse
+from ledger.decisions import Receipt, RunInhouse
 from ledger.models import JobRecord
 from ledger.outcomes import Placed
 from overspill.dev.s3_service import S3Service
@@ -62,16 +62,14 @@ def trainer(ledger: Ledger, s3: S3Service, cache: Path) -> Resources:
 
 
 def _place(ledger: Ledger, **fields: Any) -> str:
-    job_id = ledger.desk.submit(TrainJob.model_validate({**TINY, **fields}), source="client").job_id
+    job_id = ledger.jobs.submit(TrainJob.model_validate({**TINY, **fields}), source="client").job_id
     _place_next(ledger)
     return job_id
 
 
 def _place_next(ledger: Ledger) -> None:
-    (claimed,) = ledger.placing.claim_queued(Kind.TRAIN, limit=1, lease_s=10)
-    placed = ledger.placing.place(
-        claimed, RunInhouse(), receipt=Receipt("test", "test", "test"), limits=Limits(10**12, 100)
-    )
+    (claimed,) = ledger.placement.claim_queued(Kind.TRAIN, limit=1, lease_s=10)
+    placed = ledger.placement.place(claimed, RunInhouse(), receipt=Receipt("test", "test", "test"))
     assert isinstance(placed, Placed)
 
 
@@ -87,7 +85,7 @@ def test_a_run_leaves_its_last_checkpoint_in_s3_and_tells_how_it_went(trainer: R
     job_id = _place(ledger)
     assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed"
     # Then its record points to the last checkpoint
-    record = ledger.desk.get(job_id)
+    record = ledger.jobs.get(job_id)
     assert record.state is State.COMPLETED
     assert record.artifact is not None
     assert record.artifact.key == f"train/{job_id}/1/step-12/metadata.json"
@@ -96,12 +94,12 @@ def test_a_run_leaves_its_last_checkpoint_in_s3_and_tells_how_it_went(trainer: R
     )
     assert facts["step"] == 12
     # And the ledger has its loss, its checkpoints and its speed
-    rows = ledger.training.rows(job_id)
+    rows = ledger.attempts.training_rows(job_id)
     assert [row["step"] for row in rows if row["kind"] == "checkpoint"] == [4, 8, 12]
     assert [row["n"] for row in rows] == sorted({row["n"] for row in rows})
     assert any(row["kind"] == "progress" and row["loss"] > 0 for row in rows)
-    assert ledger.training.speeds()["image_classifier@inhouse"] > 0
-    assert '"accuracy"' in ledger.desk.attempt(job_id, 1)["measurements"]
+    assert ledger.placement.training_speeds()["image_classifier@inhouse"] > 0
+    assert '"accuracy"' in ledger.jobs.attempt(job_id, 1)["measurements"]
     # And its curve lies in S3 too, and nothing is left of it on the host
     store = trainer.artifacts
     listed = store.client.list_objects_v2(Bucket=store.bucket, Prefix=f"train/{job_id}/1/tensorboard/")
@@ -122,9 +120,9 @@ def test_another_attempt_goes_on_from_what_the_first_left_in_s3(
     # When another attempt begins
     assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed"
     # Then it begins there, and the weights are the same as without the loss
-    starts = [row["step"] for row in ledger.training.rows(lost) if row["kind"] == "started"]
+    starts = [row["step"] for row in ledger.attempts.training_rows(lost) if row["kind"] == "started"]
     assert starts == [8]
-    records = [ledger.desk.get(job_id) for job_id in (whole, lost)]
+    records = [ledger.jobs.get(job_id) for job_id in (whole, lost)]
     first, second = (_weights(trainer, record, tmp_path / record.id) for record in records)
     assert first == second
 
@@ -216,7 +214,7 @@ def test_a_dataset_that_cannot_be_trained_on_ends_the_job_by_its_name(
         trainer.artifacts.client.put_object(Bucket=trainer.artifacts.bucket, Key=f"{prefix}/{name}", Body=CUT)
     job_id = _place(ledger, dataset=f"s3://{trainer.artifacts.bucket}/{prefix}")
     assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "failed"
-    record = ledger.desk.get(job_id)
+    record = ledger.jobs.get(job_id)
     assert record.error_code == "dataset_problem"
     assert said in (record.error_message or "")
 
@@ -261,14 +259,14 @@ def test_waiting_for_s3_is_no_hang_and_a_first_step_may_take_as_long_as_a_start(
 
 def test_a_runs_wall_clock_follows_from_its_size_once_its_speed_is_known(trainer: Resources, ledger: Ledger) -> None:
     # Given a job of a recipe of which nothing was learnt in-house / then only the setting bounds it
-    record = ledger.desk.get(_place(ledger))
+    record = ledger.jobs.get(_place(ledger))
     assert train_wall_clock_s(trainer, record) is None
     # When its speed is known / then it has ten times what is foreseen, and a start
-    ledger.training.note(record.id, 0, [], speed=("image_classifier@inhouse", 600.0))
+    ledger.attempts.note_training(record.id, 0, [], speed=("image_classifier@inhouse", 600.0))
     foreseen_s = 600.0 * TINY["batch_size"] * TINY["steps"]
     assert train_wall_clock_s(trainer, record) == 10 * foreseen_s + trainer.settings.start_timeout_s
     # And a day at least
-    ledger.training.note(record.id, 0, [], speed=("image_classifier@inhouse", 0.001))
+    ledger.attempts.note_training(record.id, 0, [], speed=("image_classifier@inhouse", 0.001))
     assert train_wall_clock_s(trainer, record) >= 86_400
 
 
@@ -277,7 +275,7 @@ def test_a_deployment_that_does_not_train_says_so(trainer: Resources, ledger: Le
     values = trainer.settings.model_copy(update={"train_engine": "off"})
     off = Resources(values, ledger, trainer.artifacts, trainer.nudger)
     assert run_next(off, Kind.TRAIN, worker="w").outcome == "failed"
-    assert ledger.desk.get(job_id).error_code == "no_engine"
+    assert ledger.jobs.get(job_id).error_code == "no_engine"
 
 
 def test_what_is_forgotten_leaves_nothing_in_s3(trainer: Resources, ledger: Ledger) -> None:
@@ -289,7 +287,7 @@ def test_what_is_forgotten_leaves_nothing_in_s3(trainer: Resources, ledger: Ledg
     retire_jobs(trainer)
     assert delete_objects(trainer) == 1
     assert store.whole(job_id) == []
-    assert ledger.training.rows(job_id) == []
+    assert ledger.attempts.training_rows(job_id) == []
 
 
 @pytest.fixture
@@ -313,7 +311,7 @@ def test_an_upload_that_was_cut_is_no_checkpoint_and_what_retired_jobs_have_left
         facts = {"score": None, "config": {"recipe": "image_classifier"}}
         made[job] = checkpoints.write(tmp_path / job, 4, {"model.safetensors": job.encode()}, facts).path
         CheckpointStore(trainer.artifacts).put(job, 1, made[job])
-    record = ledger.desk.get(job_id)
+    record = ledger.jobs.get(job_id)
     on_modal = TrainOnModal(trainer, volume)
     # And uploads of both that were cut before their metadata
     folder = f"image_classifier/{created_on(record).isoformat()}/{job_id}"
@@ -332,7 +330,7 @@ def test_an_upload_that_was_cut_is_no_checkpoint_and_what_retired_jobs_have_left
         assert checkpoints.read(volume.download(place, 4, tmp_path / "got" / job)).metadata
     # And when they are retired, nothing of them is left, on the volume neither
     for one in (judge, job_id):
-        ledger.desk.cancel(one)
+        ledger.jobs.cancel(one)
     move_clock(ledger, trainer.settings.retention_s + 60)
     retire_jobs(trainer)
     assert delete_objects(trainer) == 2
@@ -355,7 +353,7 @@ def stop_request(monkeypatch: pytest.MonkeyPatch) -> StopRequest:
 
 
 def _outcome(ledger: Ledger, job_id: str, attempt: int) -> str:
-    return str(ledger.desk.attempt(job_id, attempt)["outcome"])
+    return str(ledger.jobs.attempt(job_id, attempt)["outcome"])
 
 
 def test_a_worker_that_is_asked_to_stop_saves_at_the_next_step_and_requeues_the_run(
@@ -369,14 +367,14 @@ def test_a_worker_that_is_asked_to_stop_saves_at_the_next_step_and_requeues_the_
     said: list[str] = []
     working = threading.Thread(target=lambda: said.append(run_next(trainer, Kind.TRAIN, worker="w").outcome))
     working.start()
-    until(lambda: ledger.training.rows(job_id), lambda rows: len(rows) > 3, timeout_s=30)
+    until(lambda: ledger.attempts.training_rows(job_id), lambda rows: len(rows) > 3, timeout_s=30)
     # When its worker is asked to stop
     stop_request.make()
     working.join(30)
     # Then the job waits again, preempted, and what it had reached lies in S3
     assert said == ["requeued"]
-    assert (ledger.desk.get(job_id).state, _outcome(ledger, job_id, 1)) == (State.QUEUED, "preempted")
-    (stopped,) = [row["step"] for row in ledger.training.rows(job_id) if row["kind"] == "stopped"]
+    assert (ledger.jobs.get(job_id).state, _outcome(ledger, job_id, 1)) == (State.QUEUED, "preempted")
+    (stopped,) = [row["step"] for row in ledger.attempts.training_rows(job_id) if row["kind"] == "stopped"]
     assert 0 < stopped < 120
     assert [stored.step for stored in CheckpointStore(trainer.artifacts).whole(job_id)] == [stopped]
     # And another worker goes on at that very step, to the same weights
@@ -384,9 +382,9 @@ def test_a_worker_that_is_asked_to_stop_saves_at_the_next_step_and_requeues_the_
     move_clock(ledger, 5)
     _place_next(ledger)
     assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed"
-    starts = [row["step"] for row in ledger.training.rows(job_id) if row["kind"] == "started"]
+    starts = [row["step"] for row in ledger.attempts.training_rows(job_id) if row["kind"] == "started"]
     assert starts == [0, stopped]
-    records = [ledger.desk.get(one) for one in (undisturbed, job_id)]
+    records = [ledger.jobs.get(one) for one in (undisturbed, job_id)]
     first, second = (_weights(trainer, record, tmp_path / record.id) for record in records)
     assert first == second
 
@@ -401,11 +399,11 @@ def test_a_run_that_comes_to_no_step_is_requeued_when_the_grace_is_over(
 
     def slow(*_: object, **__: object) -> None:
         stop_request.make()
-        until(lambda: ledger.desk.get(job_id).state, lambda state: state is State.QUEUED, timeout_s=20)
+        until(lambda: ledger.jobs.get(job_id).state, lambda state: state is State.QUEUED, timeout_s=20)
 
     monkeypatch.setattr(CheckpointStore, "fetch_newest", slow)
     # When it takes a job
     assert run_next(short_grace, Kind.TRAIN, worker="w").outcome == "abandoned"
     # Then the job waits again, and nothing else was said of it
-    assert (ledger.desk.get(job_id).state, _outcome(ledger, job_id, 1)) == (State.QUEUED, "preempted")
-    assert ledger.desk.get(job_id).attempt == 1
+    assert (ledger.jobs.get(job_id).state, _outcome(ledger, job_id, 1)) == (State.QUEUED, "preempted")
+    assert ledger.jobs.get(job_id).attempt == 1

@@ -59,7 +59,7 @@ def accepted(whole: Whole, prompt: str, *, timeout_s: float = 20) -> JobRecord:
     """The job with this prompt, as soon as it stands in the ledger."""
 
     def look() -> JobRecord | None:
-        records = whole.ledger.desk.page(Kind.RENDER, limit=100).records
+        records = whole.ledger.jobs.page(Kind.RENDER, limit=100).records
         return next((record for record in records if f'"{prompt}"' in record.spec), None)
 
     found = until(look, lambda record: record is not None, timeout_s=timeout_s)

@@ -97,7 +97,7 @@ def ended(ledger: Ledger, prompt: str) -> JobRecord:
     """The job with this prompt, when it has ended."""
 
     def look() -> JobRecord | None:
-        records = ledger.desk.page(Kind.RENDER, limit=100).records
+        records = ledger.jobs.page(Kind.RENDER, limit=100).records
         return next((record for record in records if prompt in record.spec), None)
 
     record = until(look, lambda found: found is not None and found.is_terminal, timeout_s=90)
@@ -124,7 +124,7 @@ def test_a_service_of_ours_submits(stack: Stack, ledger: Ledger) -> None:
     # given a service that holds the ledger / when it submits / then its job completes
     fields = {name.removeprefix("OVERSPILL_").lower(): value for name, value in stack.environment.items()}
     client = Client(LedgerSettings.model_validate(fields))
-    assert ended(ledger, ledger.desk.get(client.submit(prompt=f"ours {uuid.uuid4()}", **SMALL)).spec).artifact
+    assert ended(ledger, ledger.jobs.get(client.submit(prompt=f"ours {uuid.uuid4()}", **SMALL)).spec).artifact
     client.close()
     assert refusals(stack) == []
 

@@ -51,11 +51,11 @@ class Signed:
             timeout_s=20,
         )
         job = RenderJob.model_validate({"prompt": f"signed {uuid.uuid4()}", "seconds": 1, "burst": "never"})
-        return self.ledger.desk.submit(job, source="client").job_id
+        return self.ledger.jobs.submit(job, source="client").job_id
 
     def placed(self, job_id: str) -> JobRecord:
         """The job, once a dispatcher has decided about it."""
-        return until(lambda: self.ledger.desk.get(job_id), lambda record: record.state is State.PLACED, timeout_s=20)
+        return until(lambda: self.ledger.jobs.get(job_id), lambda record: record.state is State.PLACED, timeout_s=20)
 
     def dropped(self, reason: str) -> int:
         """Messages dropped for a reason."""
@@ -65,15 +65,18 @@ class Signed:
 @pytest.fixture(scope="module")
 def signed(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signed]:
     url, prefix = redis_server.url(DATABASE), "{signed}"
-    settings = LedgerSettings.model_validate({"ledger_url": redis_server.url(0), "ledger_prefix": prefix})
+    # No sweep sends a nudge again while a test looks.
+    again = 3600
+    settings = LedgerSettings.model_validate(
+        {"ledger_url": redis_server.url(0), "ledger_prefix": prefix, "nudge_again_s": again}
+    )
     app = make_celery(Settings.model_validate({"broker_url": url}))
     environment = {
         "OVERSPILL_LEDGER_URL": redis_server.url(0),
         "OVERSPILL_LEDGER_PREFIX": prefix,
         "OVERSPILL_BROKER_URL": url,
         "OVERSPILL_NUDGE_KEYS": f"{NEW}, {OLD}",
-        # No sweep sends a nudge again while a test looks.
-        "OVERSPILL_NUDGE_AGAIN_S": "3600",
+        "OVERSPILL_NUDGE_AGAIN_S": str(again),
     }
     with (
         Ledger(settings) as ledger,
@@ -138,7 +141,7 @@ def test_any_other_nudge_is_dropped_and_counted(signed: Signed, made: Callable[[
     signed.bare.send_task(NUDGE.task, kwargs=NUDGE.kwargs, queue=NUDGE.queue, task_id=message_id, headers=headers)
     # then it is dropped and counted, and the job waits on
     until(lambda: signed.dropped(reason), lambda number: number == before + 1, timeout_s=20)
-    assert signed.ledger.desk.get(job_id).state is State.QUEUED
+    assert signed.ledger.jobs.get(job_id).state is State.QUEUED
 
 
 def test_a_bare_render_needs_no_signature(signed: Signed) -> None:
@@ -147,7 +150,7 @@ def test_a_bare_render_needs_no_signature(signed: Signed) -> None:
     signed.bare.send_task("tasks.render", kwargs={"prompt": prompt, "seconds": "4", "burst": "never"})
     # then it is accepted and decided about
     records = until(
-        lambda: [record for record in signed.ledger.desk.page(Kind.RENDER, limit=50).records if prompt in record.spec],
+        lambda: [record for record in signed.ledger.jobs.page(Kind.RENDER, limit=50).records if prompt in record.spec],
         bool,
         timeout_s=20,
     )

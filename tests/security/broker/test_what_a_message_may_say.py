@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("unharmed")]
 def test_time_limits_of_nudges_end_nobodys_render(whole: Whole, producer: Celery) -> None:
     # given renders that take longer than a second
     fields = {"seconds": "8", "size": "1024x1792", "burst": "never"}
-    ids = [whole.ledger.desk.submit(_render(f"long {number}", **fields), source="client").job_id for number in (1, 2)]
+    ids = [whole.ledger.jobs.submit(_render(f"long {number}", **fields), source="client").job_id for number in (1, 2)]
     # when somebody sends nudges that want everything over within a second
     for _ in range(60):
         producer.send_task(
@@ -84,7 +84,7 @@ def test_no_message_has_another_sent(whole: Whole, producer: Celery, way: str) -
     accepted(whole, prompt + " last")
     if way != "link_error":
         whole.ended(accepted(whole, prompt).id)
-    assert not [record for record in whole.ledger.desk.page(Kind.RENDER, limit=100).records if after in record.spec]
+    assert not [record for record in whole.ledger.jobs.page(Kind.RENDER, limit=100).records if after in record.spec]
 
 
 @pytest.mark.parametrize(

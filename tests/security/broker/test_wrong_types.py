@@ -208,7 +208,7 @@ def _takes(bare: Celery, ledger: Ledger, worker: Worker, *, queue: str) -> None:
     # A bare sender declares its queue, which needs the very keys; what is pushed needs none of them.
     bare.send_task("tasks.render", kwargs={"prompt": prompt, **SMALL}, queue=queue, declare=[])
     until(
-        lambda: [record.spec for record in ledger.desk.page(Kind.RENDER, limit=10).records],
+        lambda: [record.spec for record in ledger.jobs.page(Kind.RENDER, limit=10).records],
         lambda specs: any(prompt in spec for spec in specs),
         timeout_s=20,
     )

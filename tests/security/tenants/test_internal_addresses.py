@@ -38,7 +38,7 @@ def test_no_answer_holds_an_internal_message(api: RunningApi, message: str) -> N
     for answer in answers:
         assert not set(message.split()) & {word for word in answer.text.split() if len(word) > 7}, answer.text
     # and the detail is kept for `overspill why`
-    assert api.ledger.desk.get(job_id).error_message == message
+    assert api.ledger.jobs.get(job_id).error_message == message
 
 
 def test_every_cause_has_its_sentence() -> None:
@@ -60,7 +60,7 @@ def test_a_ledger_that_is_away_is_not_named(api: RunningApi, monkeypatch: pytest
     def away(*_: object, **__: object) -> None:
         raise LedgerUnavailable("redis-0.internal:6379", "Connection refused by redis-0.internal")
 
-    monkeypatch.setattr("ledger.desk.Desk.get", away)
+    monkeypatch.setattr("ledger.jobs.Desk.get", away)
     answer = api.http.get("/v1/videos/video_1")
     assert answer.status_code == 503
     assert "redis-0" not in answer.text + str(answer.headers)

@@ -25,7 +25,7 @@ NOWHERE = "ftjob_" + "0" * 32
 def trained(ledger: Ledger, tenant: str, recipe: str = "diffusion_transformer") -> str:
     """A train job of a tenant; whether it has ended changes nothing about whose it is."""
     job = TrainJob.model_validate({"recipe": recipe, "tenant": tenant})
-    return ledger.desk.submit(job, source="client").job_id
+    return ledger.jobs.submit(job, source="client").job_id
 
 
 def job_that_uses(kind: Kind, used_id: str) -> Job:
@@ -60,31 +60,31 @@ def test_the_ledger_refuses_it_whoever_submits(ledger: Ledger, kind: Kind) -> No
     theirs, mine = trained(ledger, "acme", "image_classifier"), trained(ledger, "default", "image_classifier")
     for used_id in (theirs, NOWHERE):
         with pytest.raises(ModelNotFound) as refused:
-            ledger.desk.submit(job_that_uses(kind, used_id), source="celery")
+            ledger.jobs.submit(job_that_uses(kind, used_id), source="celery")
         assert str(refused.value) == str(ModelNotFound(used_id))
-    assert ledger.desk.submit(job_that_uses(kind, mine), source="client").created
+    assert ledger.jobs.submit(job_that_uses(kind, mine), source="client").created
 
 
 def test_a_key_of_idempotency_gives_back_a_job_whose_model_is_gone_by_now(ledger: Ledger) -> None:
     job = job_that_uses(Kind.RENDER, trained(ledger, "default"))
-    first = ledger.desk.submit(job, source="api", idempotency_key="k")
+    first = ledger.jobs.submit(job, source="api", idempotency_key="k")
     ledger.client.delete(f"{ledger.prefix}:job:{job.uses}")
-    assert ledger.desk.submit(job, source="api", idempotency_key="k").job_id == first.job_id
+    assert ledger.jobs.submit(job, source="api", idempotency_key="k").job_id == first.job_id
 
 
 def accepted_before_it_was_checked(ledger: Ledger, kind: Kind, used_id: str) -> str:
     """A job as an older version accepted it: the ledger holds it, whatever it uses."""
     harmless = RenderJob(prompt="x") if kind is Kind.RENDER else TrainJob(recipe="diffusion_transformer")
-    job_id = ledger.desk.submit(harmless, source="api").job_id
+    job_id = ledger.jobs.submit(harmless, source="api").job_id
     spec = job_that_uses(kind, used_id).model_dump_json()
     ledger.client.hset(f"{ledger.prefix}:job:{job_id}", "spec", spec)
     return job_id
 
 
 def claim_and_place(ledger: Ledger, kind: Kind, job_id: str, pool: Pool) -> None:
-    claimed = next(one for one in ledger.placing.claim_queued(kind, limit=10, lease_s=10) if one.record.id == job_id)
+    claimed = next(one for one in ledger.placement.claim_queued(kind, limit=10, lease_s=10) if one.record.id == job_id)
     decision = RunInhouse() if pool is Pool.INHOUSE else MODAL
-    ledger.placing.place(claimed, decision, receipt=RECEIPT, limits=ROOMY)
+    ledger.placement.place(claimed, decision, receipt=RECEIPT, limits=ROOMY)
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -96,7 +96,7 @@ def test_an_own_gpu_worker_looks_for_itself(resources: Resources, ledger: Ledger
         values = resources.settings.model_copy(update={"train_engine": "torch"})
         worker = Resources(values, ledger, resources.artifacts, resources.nudger)
         assert run_next(worker, kind, worker="w").outcome == "failed"
-        record = ledger.desk.get(job_id)
+        record = ledger.jobs.get(job_id)
         assert (record.state, record.error_code) == (State.FAILED, "invalid_request")
         messages.append((record.error_message or "").replace(used_id, "ID"))
     assert messages[0] == messages[1]
@@ -123,10 +123,10 @@ def test_nothing_of_it_is_spawned_on_modal(ledger: Ledger, kind: Kind) -> None:
     workers = Resources(values, ledger, ArtifactStore(values), RecordingNudger())  # type: ignore[arg-type]  # one method
     modal: Any = _Modal()
     Spawner(workers, modal, Gate(ledger, BreakerRules())).run(worker="o")
-    record = ledger.desk.get(job_id)
+    record = ledger.jobs.get(job_id)
     assert modal.spawned == []
     assert (record.state, record.error_code) == (State.FAILED, "invalid_request")
-    assert ledger.placing.view().money.reserved_usd_micros == 0
+    assert ledger.placement.view().money.reserved_usd_micros == 0
 
 
 def test_the_operators_own_engine_is_nobodys_to_ask_about(ledger: Ledger) -> None:
@@ -138,4 +138,4 @@ def test_the_operators_own_engine_is_nobodys_to_ask_about(ledger: Ledger) -> Non
     modal: Any = _Modal()
     Spawner(workers, modal, Gate(ledger, BreakerRules())).run(worker="o")
     assert modal.spawned == [job_id]
-    assert json.loads(ledger.desk.get(job_id).spec)["model"] == "procedural"
+    assert json.loads(ledger.jobs.get(job_id).spec)["model"] == "procedural"

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.budget import projection
-from ledger.decisions import Limits
 from ledger.periods import month_end_ms, month_of, month_start_ms, next_day_ms
 from ledger.refusals import Refusal, is_about_dollars, public_code
 from ledger.retry_after import LEAST_S, OFF_S, UNKNOWN_S, Expected, Facts, Spent, retry_after_s
@@ -118,12 +117,6 @@ def test_the_outside_is_told_what_it_was_about() -> None:
     assert {reason.split("_")[0] for reason in dollars} == {"month", "day", "tenant", "kind"}
     assert {public_code(reason) for reason in dollars} == {"budget_exhausted"}
     assert {public_code(reason) for reason in set(Refusal) - dollars} == {"overloaded"}
-
-
-def test_a_tenants_own_cap_goes_before_the_default() -> None:
-    limits = Limits(1, 1, tenant_cap_usd_micros=5, tenant_caps_usd_micros={"acme": 9, "none": 0})
-    assert [limits.tenant_cap(name) for name in ("acme", "none", "other")] == [9, 0, 5]
-    assert limits.to_wire(tenant="acme", kind="render")["tenant"] == 9
 
 
 def test_a_projection_needs_an_hour_at_least_and_looks_back_a_day_at_most() -> None:

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from ledger.scripts import script_names, script_text
-from ledger.states import PUBLIC_STATUS, TERMINAL, TRANSITIONS, State, as_lua, as_mermaid, is_legal
+from ledger.scripts import script_text
+from ledger.states import PUBLIC_STATUS, TERMINAL, TRANSITIONS, State, as_lua, as_mermaid
 
 LUA = Path(__file__).parents[3] / "ledger" / "lua"
 #: How the further libraries begin.
@@ -20,11 +20,11 @@ def test_every_state_has_a_row_and_a_public_word() -> None:
 def test_nothing_leaves_a_terminal_state_and_all_else_can_be_cancelled() -> None:
     for state in State:
         assert (TRANSITIONS[state] == frozenset()) == (state in TERMINAL)
-        assert is_legal(state, State.CANCELLED) == (state not in TERMINAL)
+        assert (State.CANCELLED in TRANSITIONS[state]) == (state not in TERMINAL)
 
 
 def test_completed_is_reached_only_from_delivering() -> None:
-    assert [state for state in State if is_legal(state, State.COMPLETED)] == [State.DELIVERING]
+    assert [state for state in State if State.COMPLETED in TRANSITIONS[state]] == [State.DELIVERING]
 
 
 def test_lua_gets_the_same_table() -> None:
@@ -33,8 +33,12 @@ def test_lua_gets_the_same_table() -> None:
     assert read == {str(state): {str(after) for after in afters} for state, afters in TRANSITIONS.items()}
 
 
+def _script_names() -> list[str]:
+    return sorted(path.stem for path in LUA.glob("*.lua") if not path.stem.startswith("_"))
+
+
 def test_every_script_opens_with_the_table_and_has_its_own_header() -> None:
-    names = script_names()
+    names = _script_names()
     assert "submit" in names
     for name in names:
         assert script_text(name).startswith("local LEGAL = {")
@@ -42,7 +46,7 @@ def test_every_script_opens_with_the_table_and_has_its_own_header() -> None:
 
 
 def test_a_script_that_moves_money_names_the_library_that_it_needs() -> None:
-    for name in script_names():
+    for name in _script_names():
         body = (LUA / f"{name}.lua").read_text()
         for library, words in WORDS.items():
             if any(re.search(rf"(?<![\w.]){re.escape(word)}", body) for word in words):

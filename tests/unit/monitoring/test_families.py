@@ -7,7 +7,6 @@ import pytest
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from ledger.decisions import Limits
 from ledger.measuring import (
     BurnMeasure,
     Exemplar,
@@ -53,7 +52,6 @@ SERVER = RedisState(1, 2, 0, keeps_all=True, writes_ok=True)
 FACTS = Facts(
     version="1",
     python="3.11",
-    limits=Limits(month_cap_usd_micros=100_000_000, max_modal_attempts=5),
     prices_usd_per_s={"H100": 0.001},
     noted_max_age_s=300,
 )
@@ -183,37 +181,22 @@ def test_predicted_wait(queued: int, active: int, slots: int, seconds: float) ->
 
 def test_budgets_that_have_a_cap_are_shown_with_where_they_will_end() -> None:
     # given 21 days of a month of 30 are over, and 21 dollars are spent
-    measured = replace(QUIET, scopes={"month": ScopeMeasure(21_000_000, 4_000_000), "day": ScopeMeasure(1, 0)})
+    measured = replace(
+        QUIET, scopes={"month": ScopeMeasure(21_000_000, 4_000_000, 100_000_000), "day": ScopeMeasure(1, 0)}
+    )
     # when the budgets are made
-    (month,) = budgets(measured, FACTS.limits)
+    (month,) = budgets(measured)
     # then the month's is there; the day has no cap
     assert (month.scope, month.cap_usd, month.spent_usd, month.reserved_usd) == ("month", 100.0, 21.0, 4.0)
     assert month.projected_usd(NOW_MS / 1000) == pytest.approx(30.0)
     assert month.period_end_s - NOW_MS / 1000 == 9 * 86_400
 
 
-def test_a_cap_on_a_day_a_kind_and_a_named_tenant() -> None:
-    limits = replace(
-        FACTS.limits,
-        day_cap_usd_micros=5_000_000,
-        kind_caps_usd_micros={"train": 7_000_000},
-        tenant_caps_usd_micros={"acme": 9_000_000},
+def test_every_budget_that_has_a_cap_in_force_is_shown() -> None:
+    scopes = {"month": 100, "day": 5, "kind:train": 7, "kind:render": None, "tenant:acme": 9}
+    measured = replace(
+        QUIET,
+        scopes={name: ScopeMeasure(0, 0, None if usd is None else usd * 1_000_000) for name, usd in scopes.items()},
     )
-    measured = replace(QUIET, scopes={**QUIET.scopes, "tenant:acme": ScopeMeasure(1_000_000, 0)})
-    caps = {budget.scope: budget.cap_usd for budget in budgets(measured, limits)}
+    caps = {budget.scope: budget.cap_usd for budget in budgets(measured)}
     assert caps == {"month": 100.0, "day": 5.0, "kind:train": 7.0, "tenant:acme": 9.0}
-
-
-def test_the_cap_in_force_is_shown_and_not_the_setting_of_an_exporter_that_was_not_restarted() -> None:
-    # given a day's cap that was raised for those who place, one that was lifted, and one that nothing was placed under
-    limits = replace(FACTS.limits, day_cap_usd_micros=5_000_000, kind_caps_usd_micros={"train": 7_000_000})
-    scopes = {
-        "month": ScopeMeasure(0, 0),
-        "day": ScopeMeasure(0, 0, placed_under=True, cap_usd_micros=50_000_000),
-        "kind:train": ScopeMeasure(0, 0, placed_under=True, cap_usd_micros=None),
-    }
-    # when the budgets are made / then the ledger's word counts where it has one
-    assert {one.scope: one.cap_usd for one in budgets(replace(QUIET, scopes=scopes), limits)} == {
-        "month": 100.0,
-        "day": 50.0,
-    }

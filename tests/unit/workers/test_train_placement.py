@@ -9,7 +9,7 @@ import pytest
 from ledger.decisions import RunInhouse, RunOnModal, Shed
 from ledger.models import BurstMode, JobRecord, Kind, TrainJob
 from ledger.states import Pool, State
-from ledger.view import ClusterView, KindView
+from ledger.view import ClusterView, KindView, MoneyView
 from modal_apps.gpus import GpuClass, Profile, parse
 from workers.placement.training import CannotRun, RunSize, TrainNeeds, TrainPolicy
 from workers.training.sizing import EngineSizes
@@ -235,17 +235,18 @@ def test_after_an_out_of_memory_no_attempt_is_made_where_memory_is_not_more(
 
 
 @pytest.mark.parametrize(
-    ("fields", "changed", "said"),
+    ("fields", "attempts", "said"),
     [
-        ({"burst": "never"}, {}, "burst: never"),
-        ({"dataset": PATH}, {}, "no disk of ours"),
-        ({}, {"modal": False}, "no Modal class"),
+        ({"burst": "never"}, 1, "burst: never"),
+        ({"dataset": PATH}, 1, "no disk of ours"),
+        ({}, 0, "no Modal class"),
     ],
 )
 def test_a_job_that_has_outgrown_own_gpus_and_may_not_leave_them_fails_and_says_why(
-    fields: dict[str, Any], changed: dict[str, Any], said: str
+    fields: dict[str, Any], attempts: int, said: str
 ) -> None:
-    decision = _policy(**changed).decide(_outgrown(inhouse="cuda", **fields), _view()).decision
+    view = replace(_view(), money=MoneyView(max_modal_attempts=attempts))
+    decision = _policy().decide(_outgrown(inhouse="cuda", **fields), view).decision
     assert isinstance(decision, Shed)
     assert decision.code == "out_of_memory"
     assert "memory ran out on our own GPUs" in decision.message

@@ -65,8 +65,8 @@ class GpuWorker:
         """Wait until a job looks so; meanwhile no lease lapses."""
 
         def look() -> JobRecord:
-            assert self.ledger.sweeps.expire_leases(limit=10, max_attempts=9) == []
-            return self.ledger.desk.get(job_id)
+            assert self.ledger.maintenance.expire_leases(limit=10, max_attempts=9) == []
+            return self.ledger.jobs.get(job_id)
 
         return until(look, seen, timeout_s=timeout_s)
 
@@ -80,7 +80,7 @@ class GpuWorker:
 
     def attempt(self, job_id: str, attempt: int) -> tuple[str, str]:
         """How an attempt ended, and what was said of it."""
-        facts = self.ledger.desk.attempt(job_id, attempt)
+        facts = self.ledger.jobs.attempt(job_id, attempt)
         return facts["outcome"], facts["message"]
 
     @property
@@ -118,7 +118,7 @@ def gpu(ledger: Ledger, s3: S3Service, redis_server: RedisServer, tmp_path: Path
     )  # fmt: skip
     process.start()
     try:
-        until(lambda: ledger.placing.view().kinds[Kind.RENDER].live_slots, lambda slots: slots == 1, timeout_s=60)
+        until(lambda: ledger.placement.view().kinds[Kind.RENDER].live_slots, lambda slots: slots == 1, timeout_s=60)
         yield GpuWorker(process, settings, ledger)
     finally:
         process.stop(grace_s=5)
@@ -165,7 +165,7 @@ def test_a_job_that_always_hangs_fails_as_timeout_and_takes_what_it_started_with
         for one in descendants:
             until(one.is_running, lambda runs: not runs, timeout_s=10)
     # And in the end so is the job
-    record = gpu.ledger.desk.get(job_id)
+    record = gpu.ledger.jobs.get(job_id)
     assert (record.state, record.error_code, record.attempt) == (State.FAILED, "timeout", 3)
     assert "since its start" in (record.error_message or "")
     # And the slot runs the next

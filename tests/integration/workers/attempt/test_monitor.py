@@ -44,11 +44,11 @@ def test_only_what_the_dead_process_had_is_given_up(resources: Resources, ledger
     for nudge_id in ("nudge-1", "nudge-3", "nudge-1"):
         watch.give_up(nudge_id, DIED, for_memory=False)
     # then that job waits again at once, somebody is told, and the other goes on
-    record = ledger.desk.get(lost)
+    record = ledger.jobs.get(lost)
     assert (record.state, record.attempt) == (State.QUEUED, 1)
-    assert ledger.desk.attempt(lost, 1)["outcome"] == "crash"
-    assert DIED in ledger.desk.attempt(lost, 1)["message"]
-    assert ledger.desk.get(other).state is State.RUNNING
+    assert ledger.jobs.attempt(lost, 1)["outcome"] == "crash"
+    assert DIED in ledger.jobs.attempt(lost, 1)["message"]
+    assert ledger.jobs.get(other).state is State.RUNNING
     nudger = resources.nudger
     assert isinstance(nudger, RecordingNudger)
     assert nudger.sent == [decide(Kind.RENDER)]
@@ -69,7 +69,7 @@ def test_a_process_that_the_kernel_killed_for_memory_ran_out_of_it(resources: Re
         watch.stop()
     watch.wait()
     # then it is an end for want of memory: counted as that, and kept in the job's history
-    assert ledger.desk.attempt(job_id, 1)["outcome"] == "out_of_memory"
+    assert ledger.jobs.attempt(job_id, 1)["outcome"] == "out_of_memory"
     counters = ledger.counters()
     assert counters["out_of_memory_total|gpu=inhouse|kind=render|pool=inhouse|where=host"] == 1
 
@@ -87,7 +87,7 @@ def test_errors_of_tasks_are_none_of_its_business(resources: Resources, ledger: 
         watch.stop()
     watch.wait()
     # then nothing happens
-    assert ledger.desk.get(job_id).state is State.RUNNING
+    assert ledger.jobs.get(job_id).state is State.RUNNING
 
 
 @dataclass
@@ -130,7 +130,7 @@ def hung(resources: Resources, ledger: Ledger) -> Iterator[Hung]:
 
 
 def _ends(ledger: Ledger, job_id: str) -> tuple[str, int]:
-    attempt = ledger.desk.attempt(job_id, 1)
+    attempt = ledger.jobs.attempt(job_id, 1)
     ended = [key for key in ledger.counters() if key.startswith("attempts_total|")]
     return attempt["outcome"], len(ended)
 
@@ -177,7 +177,7 @@ def test_a_host_that_was_suspended_has_no_hung_attempts(hung: Hung, ledger: Ledg
     hung.now_s[0] += 3600
     hung.rounds(5)
     assert hung.process.is_alive()
-    assert ledger.desk.get(hung.job_id).state is State.RUNNING
+    assert ledger.jobs.get(hung.job_id).state is State.RUNNING
     # and the rest of its time does
     hung.rounds(15)
     hung.process.join(10)
@@ -195,7 +195,7 @@ def test_a_process_that_went_on_at_the_last_moment_lives(hung: Hung, ledger: Led
     # then it goes on
     hung.rounds(2)
     assert hung.process.is_alive()
-    assert ledger.desk.get(hung.job_id).state is State.RUNNING
+    assert ledger.jobs.get(hung.job_id).state is State.RUNNING
 
 
 def test_a_death_that_celery_does_not_report_ends_the_attempt_all_the_same(hung: Hung, ledger: Ledger) -> None:
@@ -207,7 +207,7 @@ def test_a_death_that_celery_does_not_report_ends_the_attempt_all_the_same(hung:
     lease = ledger.client.zscore(f"{ledger.prefix}:leases", hung.job_id)
     hung.rounds(5)
     assert ledger.client.zscore(f"{ledger.prefix}:leases", hung.job_id) != lease
-    assert ledger.desk.get(hung.job_id).state is State.RUNNING
+    assert ledger.jobs.get(hung.job_id).state is State.RUNNING
     # and when it has not / then the monitor ends the attempt, once
     hung.rounds(10)
     hung.monitor.wait()
@@ -226,13 +226,13 @@ def test_a_death_that_celery_reports_in_time_is_no_second_failure(hung: Hung, le
     hung.monitor.wait()
     # then the attempt has ended once, in Celery's words
     assert _ends(ledger, hung.job_id) == ("crash", 1)
-    assert DIED in ledger.desk.attempt(hung.job_id, 1)["message"]
+    assert DIED in ledger.jobs.attempt(hung.job_id, 1)["message"]
 
 
 def test_an_attempt_that_is_lost_hears_of_it_with_the_next_renewal(hung: Hung, ledger: Ledger) -> None:
     # given an attempt whose job is cancelled
     hung.rounds(2)
-    ledger.desk.cancel(hung.job_id)
+    ledger.jobs.cancel(hung.job_id)
     # when its lease is due
     hung.rounds(5)
     # then its process is told

@@ -25,12 +25,12 @@ def test_a_render_is_delivered_with_its_measurements_and_cost(resources: Resourc
     place(ledger, RunInhouse())
     report = run_next(resources, Kind.RENDER, worker="w")
     assert (report.outcome, report.job_id, report.attempt) == ("completed", job_id, 1)
-    record = ledger.desk.get(job_id)
+    record = ledger.jobs.get(job_id)
     assert record.state is State.COMPLETED
     assert record.artifact is not None
     assert record.artifact.size_bytes > 1000
     assert record.cost_usd_micros > 0
-    assert '"frames": 24' in ledger.desk.attempt(job_id, 1)["measurements"]
+    assert '"frames": 24' in ledger.jobs.attempt(job_id, 1)["measurements"]
 
 
 def test_an_engine_that_is_missing_ends_the_job_with_its_name(resources: Resources, ledger: Ledger) -> None:
@@ -39,7 +39,7 @@ def test_an_engine_that_is_missing_ends_the_job_with_its_name(resources: Resourc
     values = resources.settings.model_copy(update={"render_engine": "no-such-engine"})
     odd = Resources(values, ledger, resources.artifacts, resources.nudger)
     assert run_next(odd, Kind.RENDER, worker="w").outcome == "failed"
-    record = ledger.desk.get(job_id)
+    record = ledger.jobs.get(job_id)
     assert record.error_code == "invalid_request"
     assert "no-such-engine" in (record.error_message or "")
 
@@ -61,10 +61,10 @@ def test_s3_away_for_a_while_costs_time_and_no_second_render(ledger: Ledger, s3:
     monitor.start()
     # When a render is finished meanwhile
     worker.start()
-    until(lambda: ledger.desk.get(job_id), lambda record: record.state is State.DELIVERING, timeout_s=30)
+    until(lambda: ledger.jobs.get(job_id), lambda record: record.state is State.DELIVERING, timeout_s=30)
     # Then its lease is kept though it waits for longer than one
     for _ in range(5):
-        assert ledger.sweeps.expire_leases(limit=10, max_attempts=9) == []
+        assert ledger.maintenance.expire_leases(limit=10, max_attempts=9) == []
         worker.join(0.6)
     # And it is delivered by the same attempt as soon as the server is back
     s3.start()
@@ -72,7 +72,7 @@ def test_s3_away_for_a_while_costs_time_and_no_second_render(ledger: Ledger, s3:
     worker.join(60)
     monitor.stop()
     assert reports == ["completed"]
-    assert ledger.desk.get(job_id).attempt == 1
+    assert ledger.jobs.get(job_id).attempt == 1
 
 
 def test_an_hour_costs_what_the_setting_says() -> None:

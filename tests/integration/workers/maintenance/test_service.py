@@ -40,7 +40,7 @@ def service(ledger: Ledger, work: Work, *, owner: str = "a", pace: Pace = QUICK)
 
 def gauge(ledger: Ledger, name: str) -> tuple[float, int] | None:
     """The value, and when it was noted (milliseconds since 1970); None: never."""
-    found = ledger.measuring.read().gauges.get((name, (("duty", str(NAME)),)))
+    found = ledger.stats.read().gauges.get((name, (("duty", str(NAME)),)))
     return (found.value, found.at_ms) if found is not None else None
 
 

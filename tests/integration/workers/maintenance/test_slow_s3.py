@@ -11,7 +11,7 @@ from ledger.decisions import Hold, RunInhouse
 from ledger.deletions import DeleteFolder, DeleteObject, Store
 from overspill.dev.s3_service import S3Service
 from tests.integration.workers.conftest import RecordingNudger, settings_for
-from tests.support.ledgers import RECEIPT, ROOMY, move_clock, place, start_inhouse, submit
+from tests.support.ledgers import RECEIPT, ROOMY, limited, move_clock, place, start_inhouse, submit
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import until
 from workers.delivery import AttemptOf, TooLate, deliver
@@ -85,10 +85,10 @@ def test_while_s3_hangs_leases_held_jobs_and_nudges_are_repaired_and_afterwards_
     move_clock(ledger, ledger.settings.nudge_again_s + 30)
     # Then all of them are repaired soon
     sent: RecordingNudger = behind.nudger  # type: ignore[assignment]  # it is one
-    until(lambda: ledger.desk.get(dead).state, lambda state: state is State.QUEUED, timeout_s=SOON_S)
-    until(lambda: ledger.desk.get(held).state, lambda state: state is State.QUEUED, timeout_s=SOON_S)
+    until(lambda: ledger.jobs.get(dead).state, lambda state: state is State.QUEUED, timeout_s=SOON_S)
+    until(lambda: ledger.jobs.get(held).state, lambda state: state is State.QUEUED, timeout_s=SOON_S)
     until(lambda: {nudge.queue for nudge in sent.sent}, lambda queues: "render" in queues, timeout_s=SOON_S)
-    assert ledger.desk.get(lost).state is State.QUEUED
+    assert ledger.jobs.get(lost).state is State.QUEUED
     assert ledger.deletions.pending(Store.S3) == 1
     assert len(keys(resources, old)) == 4
     # And when S3 answers again, nothing of the retired job is left, of any attempt
@@ -107,9 +107,9 @@ def start_a_job(ledger: Ledger) -> str:
 
 def hold_a_job(ledger: Ledger) -> str:
     job_id = submit(ledger, priority=9)
-    (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
+    (claimed,) = ledger.placement.claim_queued(Kind.RENDER, limit=1, lease_s=10)
     hold = Hold("modal_calls_at_cap", again_in_s=5, timeout_s=3600)
-    ledger.placing.place(claimed, hold, receipt=RECEIPT, limits=ROOMY)
+    limited(ledger, ROOMY).placement.place(claimed, hold, receipt=RECEIPT)
     return job_id
 
 
@@ -145,7 +145,7 @@ def test_what_an_attempt_that_lost_the_race_has_put_is_deleted(ledger: Ledger, r
     class CancelledMeanwhile(ArtifactStore):
         def put_video(self, *arguments: object) -> object:  # type: ignore[override]  # the same, and a cancel
             artifact = resources.artifacts.put_video(*arguments)  # type: ignore[arg-type]
-            ledger.desk.cancel(job_id)
+            ledger.jobs.cancel(job_id)
             return artifact
 
     store = CancelledMeanwhile(resources.settings)

@@ -85,7 +85,7 @@ def test_a_result_beyond_our_bound_is_not_fetched(
     assert "OVERSPILL_RESULT_TRANSPORT" in (done.error_message or "")
     # And when a follower that holds more polls while Modal's store is away, it is known that the call has a result
     roomy = _plane(ledger, s3, containers)
-    call_id = ledger.desk.attempt(job_id, 1)["call_id"]
+    call_id = ledger.jobs.attempt(job_id, 1)["call_id"]
     roomy.admin.inject("unavailable", methods=["BlobGet"])
     result = asyncio.run(roomy.modal.poll(call_id))
     roomy.admin.clear()

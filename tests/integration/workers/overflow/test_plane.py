@@ -11,10 +11,11 @@ import pytest
 from modal.exception import ServiceError
 
 from ledger import Kind, Ledger, Pool, State
-from ledger.decisions import Limits, RunOnModal
-from ledger.following import SpawnRate
+from ledger.decisions import RunOnModal
+from ledger.limits import Limits
 from ledger.outcomes import ClaimedJob, Placed, Refused
-from tests.support.ledgers import RECEIPT, ROOMY, submit
+from ledger.polling import SpawnRate
+from tests.support.ledgers import RECEIPT, ROOMY, claim_spawns, limited, limited_by, submit
 from tests.support.overflow import APP, Plane, client_of, deploy_renderer
 from tests.support.simulated_modal import simulated_modal
 from tests.support.waiting import until
@@ -63,15 +64,15 @@ def test_a_call_is_spawned_shows_its_progress_and_its_end_is_noticed_by_its_hint
     # When it is followed
     with slow_polls.following():
         # Then its progress shows on the way
-        seen = until(lambda: ledger.desk.get(job_id), lambda job: job.progress >= 40, timeout_s=10)
+        seen = until(lambda: ledger.jobs.get(job_id), lambda job: job.progress >= 40, timeout_s=10)
         assert seen.state is State.RUNNING
         done = slow_polls.ended(job_id)
     # And its end is noticed long before the next poll, with what its container said of itself
     assert (done.state, done.progress) == (State.COMPLETED, 100)
     assert time.monotonic() - began < 12
-    attempt = ledger.desk.attempt(job_id, 1)
+    attempt = ledger.jobs.attempt(job_id, 1)
     assert int(attempt["peak_gpu_memory_bytes"]) == 30 * 2**30
-    assert "call.started" in [event.event for event in ledger.desk.history(job_id)]
+    assert "call.started" in [event.event for event in ledger.jobs.history(job_id)]
     assert int(attempt["cost_usd_micros"]) > 0
 
 
@@ -99,22 +100,22 @@ def test_many_calls_end_each_in_its_own_way(plane: Plane, silent: str) -> None:
         outcomes = {prompt: plane.attempt_ended(job_id)["outcome"] for prompt, job_id in ids.items()}
     # Then each has the outcome and the state that its ending calls for
     assert outcomes == {prompt: outcome for prompt, (outcome, _) in endings.items()}
-    states = {prompt: plane.ledger.desk.get(job_id).state for prompt, job_id in ids.items()}
+    states = {prompt: plane.ledger.jobs.get(job_id).state for prompt, job_id in ids.items()}
     assert states == {prompt: state for prompt, (_, state) in endings.items()}
     # And a clock that is an hour ahead costs what it worked, not an hour
-    skewed = plane.ledger.desk.attempt(ids["simulated 0.2 clock=3600"], 1)
+    skewed = plane.ledger.jobs.attempt(ids["simulated 0.2 clock=3600"], 1)
     assert int(skewed["cost_usd_micros"]) < 10 * plane.settings.prices.usd_nanos_per_s("H100") / 1000
     # And none of what the methods raised was taken for trouble with Modal
     assert plane.gate.read().phase is Phase.CLOSED
     # And after an out of memory the job wants a larger class
-    assert plane.ledger.desk.get(ids["simulated 0.2 answer=oom"]).outgrown_gpu == "H100"
+    assert plane.ledger.jobs.get(ids["simulated 0.2 answer=oom"]).outgrown_gpu == "H100"
 
 
 def test_the_platform_cancels_loses_and_expires_calls(plane: Plane) -> None:
     # Given one call that Modal cancels, and one whose result it has dropped
     cancelled, expired = plane.placed("simulated 60"), plane.placed("simulated 0.1")
     plane.spawn()
-    call_ids = {one: plane.ledger.desk.get(one).call_id or "" for one in (cancelled, expired)}
+    call_ids = {one: plane.ledger.jobs.get(one).call_id or "" for one in (cancelled, expired)}
     asyncio.run(plane.modal.cancel(call_ids[cancelled]))
     until(lambda: plane.admin.call(call_ids[expired]), lambda call: call["state"] == "done", timeout_s=10)
     plane.admin.inject("expire_results", call_id=call_ids[expired])
@@ -123,7 +124,7 @@ def test_the_platform_cancels_loses_and_expires_calls(plane: Plane) -> None:
         outcomes = {one: plane.attempt_ended(one)["outcome"] for one in call_ids}
     # Then each is named for what it is, and tried again
     assert outcomes == {cancelled: "cancelled_remotely", expired: "result_expired"}
-    assert {plane.ledger.desk.get(one).state for one in call_ids} == {State.QUEUED}
+    assert {plane.ledger.jobs.get(one).state for one in call_ids} == {State.QUEUED}
 
 
 def test_forty_cancels_stop_their_gpus_soon_and_say_what_they_cost(plane: Plane) -> None:
@@ -135,13 +136,13 @@ def test_forty_cancels_stop_their_gpus_soon_and_say_what_they_cost(plane: Plane)
     with plane.following():
         began = time.monotonic()
         for job_id in ids:
-            plane.ledger.desk.cancel(job_id)
-        until(plane.ledger.placing.view, lambda view: view.modal_attempts == 0, timeout_s=20)
+            plane.ledger.jobs.cancel(job_id)
+        until(plane.ledger.placement.view, lambda view: view.modal_attempts == 0, timeout_s=20)
     # Then every GPU has stopped within ten seconds
     assert time.monotonic() - began < 10
     assert plane.admin.calls(state="running") == []
     # And each says when, and what it cost
-    stopped = [event for event in plane.ledger.desk.history(ids[0]) if event.event == "call.stopped"]
+    stopped = [event for event in plane.ledger.jobs.history(ids[0]) if event.event == "call.stopped"]
     assert len(stopped) == 1
     assert "usd_micros" in (stopped[0].detail or "")
 
@@ -149,7 +150,7 @@ def test_forty_cancels_stop_their_gpus_soon_and_say_what_they_cost(plane: Plane)
 def test_a_call_whose_spawner_died_is_adopted_while_its_attempt_waits_for_it(plane: Plane) -> None:
     # Given a call whose spawner died before it wrote the id
     job_id = plane.placed("simulated 3")
-    (record,) = plane.ledger.calls.claim_spawns(worker="dies", limit=1, lease_s=60)
+    (record,) = claim_spawns(plane.ledger, worker="dies", limit=1, lease_s=60)
     request = {"prompt": "simulated 3", "width": 320, "height": 180, "seconds": 4, "fps": 24, "seed": 0}
     spawn = plane.modal.spawn(request, attempt_of=(record.id, 1), gpu="H100", timeout_s=10)
     call_id = asyncio.run(spawn)
@@ -158,14 +159,14 @@ def test_a_call_whose_spawner_died_is_adopted_while_its_attempt_waits_for_it(pla
         done = plane.ended(job_id)
     # Then it was taken for the attempt's own, and nobody paid twice
     assert (done.state, done.attempt, done.call_id) == (State.COMPLETED, 1, call_id)
-    assert "call.adopted" in [event.event for event in plane.ledger.desk.history(job_id)]
+    assert "call.adopted" in [event.event for event in plane.ledger.jobs.history(job_id)]
     assert len([call for call in plane.admin.calls() if call["call_id"] == call_id]) == 1
 
 
 def test_of_two_calls_of_one_attempt_the_one_that_works_is_followed(plane: Plane) -> None:
     # Given an attempt whose spawn was answered twice: the first call works, and the second one was recorded
     job_id = plane.placed("simulated 1.5")
-    plane.ledger.calls.claim_spawns(worker="twice", limit=1, lease_s=60)
+    claim_spawns(plane.ledger, worker="twice", limit=1, lease_s=60)
     request = {"prompt": "simulated 1.5", "width": 320, "height": 180, "seconds": 4, "fps": 24, "seed": 0}
 
     def spawned() -> str:
@@ -174,7 +175,7 @@ def test_of_two_calls_of_one_attempt_the_one_that_works_is_followed(plane: Plane
     works = spawned()
     until(lambda: asyncio.run(plane.modal.announcement(job_id, 1)), lambda found: found is not None, timeout_s=10)
     recorded = spawned()
-    assert plane.ledger.calls.record_call(job_id, 1, call_id=recorded, first_check_s=0, deadline_s=60)
+    assert plane.ledger.modal_calls.record_call(job_id, 1, call_id=recorded, first_check_s=0, deadline_s=60)
     # When it is followed
     with plane.following():
         done = plane.ended(job_id)
@@ -221,9 +222,9 @@ def test_a_class_of_which_no_gpu_comes_is_given_up_for_another(ledger: Ledger, c
     with plane.following():
         attempt = plane.attempt_ended(job_id)
         # Then it is stopped, and the job knows which class did not come
-        until(ledger.placing.view, lambda view: view.modal_attempts == 0, timeout_s=10)
+        until(ledger.placement.view, lambda view: view.modal_attempts == 0, timeout_s=10)
     assert attempt["outcome"] == "gpu_exhausted"
-    assert ledger.desk.get(job_id).exhausted_gpus == ("B200",)
+    assert ledger.jobs.get(job_id).exhausted_gpus == ("B200",)
 
 
 def test_a_call_that_outlasts_its_reservation_is_topped_up_or_stopped(ledger: Ledger, cloud: SimulatedModal) -> None:
@@ -236,17 +237,18 @@ def test_a_call_that_outlasts_its_reservation_is_topped_up_or_stopped(ledger: Le
     first = plane.placed("simulated 4", reserve_usd_micros=reserve)
     second = plane.placed("simulated 60 silent", reserve_usd_micros=reserve)
     plane.spawn()
+    limited_by(ledger, plane.settings)
     # When they are followed
     with plane.following():
         ended = plane.attempt_ended(second)
         done = plane.ended(first)
-        until(ledger.placing.view, lambda view: view.modal_attempts == 0, timeout_s=20)
+        until(ledger.placement.view, lambda view: view.modal_attempts == 0, timeout_s=20)
     # Then the one of four seconds goes on to its end, and the other is stopped in time, with its reason
     assert done.state is State.COMPLETED
     assert ended["outcome"] == "budget"
     counters = ledger.counters()
     assert counters["top_ups_total|kind=render|outcome=topped_up"] > 0
-    spent = ledger.placing.view().money
+    spent = ledger.placement.view().money
     assert spent.spent_usd_micros + spent.reserved_usd_micros <= 30_000
 
 
@@ -257,15 +259,15 @@ def test_tails_of_containers_that_died_early_are_given_back(ledger: Ledger, clou
     plane.spawn()
     with plane.following():
         plane.ended(job_id)
-    assert ledger.placing.view().money.reserved_usd_micros > 0
+    assert ledger.placement.view().money.reserved_usd_micros > 0
     # When its container dies, and the watch asks Modal
-    (task_id,) = json.loads(ledger.desk.attempt(job_id, 1)["measurements"])["container_id"].split()
+    (task_id,) = json.loads(ledger.jobs.attempt(job_id, 1)["measurements"])["container_id"].split()
     plane.admin.inject("kill", task_id=task_id)
     watch = IdleWatch(ledger, plane.modal)
 
     def reserved() -> int:
         asyncio.run(watch.compare())
-        return ledger.placing.view().money.reserved_usd_micros
+        return ledger.placement.view().money.reserved_usd_micros
 
     # Then nothing is set aside for it any more
     until(reserved, lambda usd_micros: usd_micros == 0, timeout_s=10)
@@ -291,10 +293,10 @@ def test_an_app_that_is_not_deployed_holds_jobs_and_uses_up_no_retry(ledger: Led
     tally = plane.spawn()
     # Then no attempt failed: the job waits again, and the breaker says why
     assert tally.get("not_deployed") == 1
-    record = ledger.desk.get(job_id)
+    record = ledger.jobs.get(job_id)
     assert (record.state, record.pool) == (State.QUEUED, None)
-    assert ledger.desk.attempt(job_id, 1)["outcome"] == "given_back"
-    assert (ledger.following.breaker().phase, ledger.following.breaker().reason) == ("open", "not_deployed")
+    assert ledger.jobs.attempt(job_id, 1)["outcome"] == "given_back"
+    assert (ledger.modal_calls.breaker().phase, ledger.modal_calls.breaker().reason) == ("open", "not_deployed")
     assert ledger.counters()["spawn_errors_total|reason=not_deployed"] == 1
     # And nothing more is placed on Modal
     assert _place_again(ledger) == Refused("breaker_open")
@@ -317,19 +319,19 @@ def test_one_class_that_is_missing_is_its_jobs_trouble_and_nobody_elses(ledger: 
     # When it is spawned
     assert plane.spawn() == {"spawn_refused": 1}
     # Then its attempt failed with Modal's words, and the breaker lets others through
-    attempt = ledger.desk.attempt(job_id, 1)
+    attempt = ledger.jobs.attempt(job_id, 1)
     assert attempt["outcome"] == "spawn_refused"
     assert "NoSuchClass" in attempt["message"]
-    assert ledger.following.breaker().phase == "closed"
+    assert ledger.modal_calls.breaker().phase == "closed"
 
 
 def _place_again(ledger: Ledger, *, limits: Limits = ROOMY) -> Placed | Refused:
     def claim() -> list[ClaimedJob]:
-        return ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
+        return ledger.placement.claim_queued(Kind.RENDER, limit=1, lease_s=10)
 
     (claimed,) = until(claim, bool, timeout_s=10)
     decision = RunOnModal("H100", 1_000, usd_nanos_per_s=1)
-    outcome = ledger.placing.place(claimed, decision, receipt=RECEIPT, limits=limits)
+    outcome = limited(ledger, limits).placement.place(claimed, decision, receipt=RECEIPT)
     assert isinstance(outcome, Placed | Refused)
     return outcome
 
@@ -345,8 +347,8 @@ def test_modal_that_is_away_opens_the_breaker_and_it_closes_when_modal_is_back(
     plane.spawn()
     assert plane.gate.read().phase is Phase.OPEN
     # Then what still waited was given back, and nothing is claimed
-    assert plane.ledger.following.claim_spawns(worker="w", limit=9, lease_s=1, rate=_RATE).records == []
-    assert all(ledger.desk.get(one).pool is not Pool.MODAL for one in ids)
+    assert plane.ledger.modal_calls.claim_spawns(worker="w", limit=9, lease_s=1, rate=_RATE).records == []
+    assert all(ledger.jobs.get(one).pool is not Pool.MODAL for one in ids)
     # When Modal is back, it is asked something cheap, and a few spawns close the breaker
     plane.admin.clear()
     probe = BreakerProbe(ledger, plane.gate, plane.modal.probe, failure_reason_of)
@@ -384,9 +386,9 @@ def test_a_token_that_is_revoked_stops_spills_and_says_so_and_all_goes_on_when_i
     # When it works
     with revoked.following():
         until(lambda: revoked.gate.read().phase, lambda phase: phase is Phase.OPEN, timeout_s=10)
-        until(lambda: ledger.desk.get(waiting).state, lambda state: state is State.QUEUED, timeout_s=10)
+        until(lambda: ledger.jobs.get(waiting).state, lambda state: state is State.QUEUED, timeout_s=10)
         # Then the call in flight is not given up
-        assert ledger.desk.get(running).state is State.RUNNING
+        assert ledger.jobs.get(running).state is State.RUNNING
         assert revoked.gate.read().reason == "token_refused"
     # And when the token is good again, what ran is fetched, and spawns go out
     with good.following():
@@ -400,18 +402,18 @@ def test_a_wish_for_warm_containers_is_kept_paid_for_and_given_back(ledger: Ledg
     # Given an operator's wish for three warm containers of a class
     plane = _plane(ledger, cloud)
     keeper = WarmKeeper(plane.resources, plane.modal, render_need(plane.settings), every_s=30)
-    ledger.budget.set_prewarm(3, gpu="H200", for_s=60, who="op", why="a launch")
+    ledger.money.set_prewarm(3, gpu="H200", for_s=60, who="op", why="a launch")
     # When the keeper goes round
     asyncio.run(keeper.keep())
     # Then Modal has them, the ledger knows, and half a minute of three is booked ahead
     until(lambda: asyncio.run(plane.modal.pool("H200")), lambda pool: pool.runners >= 3, timeout_s=10)
-    assert ledger.warming.kept() == {(Kind.RENDER, "H200"): 3}
+    assert ledger.money.kept_warm() == {(Kind.RENDER, "H200"): 3}
     rate = plane.settings.prices.usd_nanos_per_s("H200")
-    spent = ledger.placing.view().money.spent_usd_micros
+    spent = ledger.placement.view().money.spent_usd_micros
     assert spent == pytest.approx(3 * 30 * rate / 1000, rel=0.01)
     # When the wish is taken back, another keeper (the first one died) gives them back
-    ledger.budget.set_prewarm(0, gpu="H200", for_s=60, who="op", why="over")
+    ledger.money.set_prewarm(0, gpu="H200", for_s=60, who="op", why="over")
     asyncio.run(WarmKeeper(plane.resources, plane.modal, render_need(plane.settings), every_s=30).keep())
-    assert ledger.warming.kept() == {}
-    assert ledger.placing.view().money.spent_usd_micros == spent
-    assert ledger.audit(plane.settings.limits) == []
+    assert ledger.money.kept_warm() == {}
+    assert ledger.placement.view().money.spent_usd_micros == spent
+    assert ledger.audit(ledger.money.limits()) == []

@@ -64,14 +64,14 @@ def test_a_full_disk_costs_the_job_nothing_but_time(
     outcome, nudger = _spawn(ledger)
     # Then the attempt ended by a cause of its own, and nothing is reserved or to be stopped
     assert outcome == {"spawn_not_prepared": 1}
-    attempt = ledger.desk.attempt(job_id, 1)
+    attempt = ledger.jobs.attempt(job_id, 1)
     assert (attempt["outcome"], attempt["settled"]) == ("spawn_not_prepared", "1")
     assert "No space left on device" in attempt["message"]
-    assert ledger.placing.view().money.reserved_usd_micros == 0
-    assert ledger.calls.claim_cancels(limit=5, again_in_s=1) == []
+    assert ledger.placement.view().money.reserved_usd_micros == 0
+    assert ledger.modal_calls.claim_cancels(limit=5, again_in_s=1) == []
     # And the job waits in the queue, whoever decides is nudged, and the breaker has heard nothing against Modal
-    assert (str(ledger.desk.get(job_id).state), len(nudger.sent)) == ("queued", 1)
-    assert ledger.following.breaker().phase == "closed"
+    assert (str(ledger.jobs.get(job_id).state), len(nudger.sent)) == ("queued", 1)
+    assert ledger.modal_calls.breaker().phase == "closed"
 
 
 def test_the_pauses_grow_and_come_to_an_end(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,9 +86,9 @@ def test_the_pauses_grow_and_come_to_an_end(ledger: Ledger, monkeypatch: pytest.
         _spawn(ledger)
         move_clock(ledger, 121)
     # Then it has failed in the end, with the reason
-    record = ledger.desk.get(job_id)
+    record = ledger.jobs.get(job_id)
     assert (str(record.state), record.error_code, record.attempt) == ("failed", "spawn_not_prepared", rule.retries + 1)
-    assert ledger.placing.view().money.reserved_usd_micros == 0
+    assert ledger.placement.view().money.reserved_usd_micros == 0
 
 
 def test_a_lost_answer_is_still_one_of_which_a_call_may_exist(ledger: Ledger) -> None:
@@ -97,8 +97,8 @@ def test_a_lost_answer_is_still_one_of_which_a_call_may_exist(ledger: Ledger) ->
     place(ledger, MODAL)
     # When the job is spawned / then the attempt is lost, and what it may cost stays reserved until it is settled
     assert _spawn(ledger, ConnectionResetError(errno.ECONNRESET, "reset"))[0] == {"spawn_lost": 1}
-    assert ledger.placing.view().money.reserved_usd_micros > 0
-    assert [due.job_id for due in ledger.calls.claim_cancels(limit=5, again_in_s=1)] == [job_id]
+    assert ledger.placement.view().money.reserved_usd_micros > 0
+    assert [due.job_id for due in ledger.modal_calls.claim_cancels(limit=5, again_in_s=1)] == [job_id]
 
 
 def test_a_ledger_that_is_away_meanwhile_takes_no_retry(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,5 +111,5 @@ def test_a_ledger_that_is_away_meanwhile_takes_no_retry(ledger: Ledger, monkeypa
     place(ledger, MODAL)
     # When it is spawned / then it is decided about again, and nothing is reserved
     assert _spawn(ledger)[0] == {"ledger_away": 1}
-    assert str(ledger.desk.get(job_id).state) == "queued"
-    assert ledger.placing.view().money.reserved_usd_micros == 0
+    assert str(ledger.jobs.get(job_id).state) == "queued"
+    assert ledger.placement.view().money.reserved_usd_micros == 0

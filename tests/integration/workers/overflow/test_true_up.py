@@ -13,7 +13,7 @@ from ledger import Ledger
 from ledger.containers import ContainerUse, Usage
 from ledger.decisions import RunOnModal
 from ledger.models import Artifact
-from tests.support.ledgers import move_clock, place, submit
+from tests.support.ledgers import claim_spawns, move_clock, place, submit
 from workers.overflow import true_up
 from workers.overflow.true_up import NightlyTrueUp
 
@@ -31,14 +31,14 @@ class _Open:
 
 
 def _set_clock(ledger: Ledger, at: datetime) -> None:
-    move_clock(ledger, at.timestamp() - ledger.placing.view().now_ms / 1000)
+    move_clock(ledger, at.timestamp() - ledger.placement.view().now_ms / 1000)
 
 
 def _call(ledger: Ledger) -> str:
     job_id = submit(ledger)
     place(ledger, MODAL)
-    (record,) = ledger.calls.claim_spawns(worker="o", limit=1, lease_s=10)
-    ledger.calls.record_call(record.id, 1, call_id=f"fc-{record.id}", first_check_s=0, deadline_s=600)
+    (record,) = claim_spawns(ledger, worker="o", limit=1, lease_s=10)
+    ledger.modal_calls.record_call(record.id, 1, call_id=f"fc-{record.id}", first_check_s=0, deadline_s=600)
     return job_id
 
 
@@ -98,8 +98,8 @@ def test_under_constant_load_the_bill_is_booked_up_to_the_hour_in_which_all_is_s
     # Then not up to midnight, for the call reaches back before it, but up to noon
     assert [end for _, end in bill.asked] == [night.replace(hour=0), day.replace(hour=12)]
     # And the difference is booked, and moves no cap of the day that has begun
-    assert ledger.budget.book("2031-06", by="component").modal == {"execution": 40_000, "true_up": 5_000}
-    assert ledger.budget.book("2031-06", by="day").modal == {"2031-06-15": 45_000}
+    assert ledger.money.book("2031-06", by="component").modal == {"execution": 40_000, "true_up": 5_000}
+    assert ledger.money.book("2031-06", by="day").modal == {"2031-06-15": 45_000}
 
 
 def test_the_last_hours_of_a_month_are_compared_until_it_is_closed(ledger: Ledger, bill: _Bill) -> None:
@@ -122,7 +122,7 @@ def test_the_last_hours_of_a_month_are_compared_until_it_is_closed(ledger: Ledge
     assert asyncio.run(nightly.compare(second.date()))
     july = (june[1], second)
     assert bill.asked == [june, july]
-    assert sum(ledger.budget.book("2031-06", by="day").modal.values()) == 42_000
+    assert sum(ledger.money.book("2031-06", by="day").modal.values()) == 42_000
     # And the one after asks about July only
     bill.asked.clear()
     third = second + timedelta(days=1)
@@ -171,4 +171,4 @@ def test_a_month_whose_bill_makes_no_sense_does_not_keep_the_next_from_being_com
     monkeypatch.setattr(true_up, "billed_usd_micros", odd)
     # When both are compared, then it is to be tried again, and July is booked
     assert not asyncio.run(_nightly(ledger).compare(date(2031, 7, 2)))
-    assert sum(ledger.budget.book("2031-07", by="day").modal.values()) == 45_000
+    assert sum(ledger.money.book("2031-07", by="day").modal.values()) == 45_000

@@ -12,7 +12,7 @@ import pytest
 from infra.settings import Settings
 from ledger import Kind, Ledger
 from tests.integration.workers.conftest import settings_for
-from tests.support.ledgers import move_clock, submit
+from tests.support.ledgers import limited_by, move_clock, observed, submit
 from workers.dispatch import render_need
 from workers.overflow.breaker import FailureReason, Gate
 from workers.overflow.containers import WarmKeeper, hour_of_week
@@ -48,6 +48,7 @@ class Keeping:
     def on(cls, ledger: Ledger, modal: ToldModal | None = None, **fields: Any) -> "Keeping":
         """A keeper whose settings are `fields`."""
         settings, told = settings_for(ledger, **fields), modal or ToldModal()
+        limited_by(ledger, settings)
         resources: Any = type("Open", (), {"ledger": ledger, "settings": settings})
         port: Any = told
         return cls(ledger, told, WarmKeeper(resources, port, render_need(settings), every_s=ROUND_S))
@@ -58,18 +59,18 @@ class Keeping:
 
     def wish(self, number: int, gpu: str = "H200") -> None:
         """An operator's."""
-        self.ledger.budget.set_prewarm(number, gpu=gpu, for_s=3600, who="op", why="a launch")
+        self.ledger.money.set_prewarm(number, gpu=gpu, for_s=3600, who="op", why="a launch")
 
     @property
     def alive(self) -> tuple[int, int]:
         """Containers and GPUs that count."""
-        view = self.ledger.budget.view(settings_for(self.ledger).limits)
+        view = self.ledger.money.view()
         return view.containers.used, view.gpus.used
 
     @property
     def spent(self) -> int:
         """Micro-dollars of this month."""
-        return self.ledger.placing.view().money.spent_usd_micros
+        return self.ledger.placement.view().money.spent_usd_micros
 
 
 def _round_usd_micros(gpu: str, number: int) -> int:
@@ -78,9 +79,9 @@ def _round_usd_micros(gpu: str, number: int) -> int:
 
 def _busy_weeks(ledger: Ledger) -> None:
     """Weeks in which every hour brought 600 jobs of a minute each: ten GPUs' work."""
-    ledger.warming.arrivals(Kind.RENDER, keep_ratio=0.6)
+    ledger.money.arrivals(Kind.RENDER, keep_ratio=0.6)
     ledger.client.hset(f"{ledger.prefix}:arrivals:render", mapping={str(hour): "600" for hour in range(168)})
-    ledger.observe("job_run_seconds", "kind=render|pool=modal", 60)
+    observed(ledger, "job_run_seconds", "kind=render|pool=modal", 60)
 
 
 def test_a_wish_is_kept_as_far_as_the_caps_on_what_is_alive_have_room(ledger: Ledger) -> None:
@@ -130,10 +131,10 @@ def test_a_forecast_peak_is_warmed_for_within_its_ceiling(ledger: Ledger) -> Non
     _busy_weeks(ledger)
     # When the keeper goes round twice
     keeping.round()
-    assert ledger.warming.kept() == {(Kind.RENDER, "H100"): 5}
+    assert ledger.money.kept_warm() == {(Kind.RENDER, "H100"): 5}
     keeping.round()
     # Then half of the ten GPUs that the peak needs were warm, until the day's ceiling was reached
-    assert (ledger.warming.kept(), keeping.alive) == ({}, (0, 0))
+    assert (ledger.money.kept_warm(), keeping.alive) == ({}, (0, 0))
     assert keeping.spent == pytest.approx(one_round, abs=2)
 
 
@@ -145,7 +146,7 @@ def test_while_nothing_may_spill_no_forecast_is_warmed_for(ledger: Ledger, stopp
     assert keeping.modal.told["H100"][0] == 5
     # When spilling is turned off, or the breaker opens
     if stopped_by == "operator":
-        ledger.budget.set_override("off", who="op", why="test")
+        ledger.money.set_override("off", who="op", why="test")
     else:
         Gate(ledger, breaker_rules(settings_for(ledger))).failed(FailureReason.TOKEN_REFUSED)
     keeping.round()
@@ -159,7 +160,7 @@ def test_each_render_class_gets_the_window_of_its_own_cold_starts(ledger: Ledger
         ledger, modal_window="measured", modal_render_classes=("H100", "H200"), modal_render_fallbacks=("B200",)
     )
     for gpu, seconds in (("H100", 20), ("H100", 30), ("B200", 500), ("L4", 17)):
-        ledger.observe("cold_start_seconds", f"gpu={gpu}|kind=render", seconds)
+        observed(ledger, "cold_start_seconds", f"gpu={gpu}|kind=render", seconds)
     # When the keeper goes round / then each has its own, within what the budget reckons with
     keeping.round()
     assert keeping.modal.told == {"B200": (0, 0, 60), "H100": (0, 0, 25)}
@@ -170,16 +171,16 @@ def test_the_arrivals_of_a_week_are_folded_hour_by_hour(ledger: Ledger) -> None:
     # Given three jobs in this hour
     for _ in range(3):
         submit(ledger)
-    assert sum(ledger.warming.arrivals(Kind.RENDER, keep_ratio=0.5).by_hour.values()) == 0
+    assert sum(ledger.money.arrivals(Kind.RENDER, keep_ratio=0.5).by_hour.values()) == 0
     # When the hour is over
     move_clock(ledger, 3600)
-    now = ledger.warming.arrivals(Kind.RENDER, keep_ratio=0.5)
+    now = ledger.money.arrivals(Kind.RENDER, keep_ratio=0.5)
     hour = (hour_of_week(now.now_ms) - 1) % 168
     assert now.by_hour[hour] == 3 * 0.5 or now.by_hour[hour] == 3
     # And a quiet week later it counts half
     was = now.by_hour[hour]
     move_clock(ledger, 7 * 86_400)
-    assert ledger.warming.arrivals(Kind.RENDER, keep_ratio=0.5).by_hour[hour] == was / 2
+    assert ledger.money.arrivals(Kind.RENDER, keep_ratio=0.5).by_hour[hour] == was / 2
 
 
 def test_an_error_about_one_class_keeps_no_other_cold(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,14 +188,14 @@ def test_an_error_about_one_class_keeps_no_other_cold(ledger: Ledger, monkeypatc
     keeping = Keeping.on(ledger)
     keeping.wish(1, "H100")
     keeping.wish(2, "H200")
-    hold = ledger.warming.hold
+    hold = ledger.money.hold_warm
 
     def odd(pool: Any, terms: Any) -> Any:
         if pool.gpu == "H100":
             raise ValueError("odd")
         return hold(pool, terms)
 
-    monkeypatch.setattr(ledger.warming, "hold", odd)
+    monkeypatch.setattr(ledger.money, "hold_warm", odd)
     # When a round is made / then the other class is warm
     keeping.round()
     assert keeping.modal.told["H200"][0] == 2

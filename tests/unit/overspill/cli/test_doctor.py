@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import redis
 
+from infra.limits import given_limits
 from infra.settings import Settings
-from ledger.decisions import Limits
+from ledger.limits import Limits
 from modal_apps.prices import PriceList
 from overspill.cli.checks import machine, money, services
 from overspill.cli.checks.finding import Finding, Health
-from tests.support.ledgers import MODAL, ROOMY, fresh_ledger, place, submit
+from tests.support.ledgers import MODAL, ROOMY, fresh_ledger, limited, place, submit
 from tests.support.redis_server import RedisServer
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -133,7 +134,7 @@ def test_a_budget_is_well_until_it_drains(redis_server: RedisServer) -> None:
         for reserve_usd_micros in (4_000_000, 5_500_000, 500_000):
             submit(ledger)
             place(ledger, replace(MODAL, reserve_usd_micros=reserve_usd_micros), limits=ROOMY)
-            found.append(money.of_budget(ledger.budget.view(limits)))
+            found.append(money.of_budget(limited(ledger, limits).money.view()))
     # then it is well, then only priority jobs spill, then nothing is left
     assert [finding.health for finding in found] == [Health.OK, Health.NOTE, Health.WRONG]
     assert "$4.00 of $10.00 spent or set aside" in found[0].detail
@@ -143,14 +144,32 @@ def test_a_budget_is_well_until_it_drains(redis_server: RedisServer) -> None:
     assert found[2].remedy
 
 
+def test_an_environment_that_differs_from_the_limits_in_force_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given an environment that names three limits
+    monkeypatch.setenv("OVERSPILL_MONTH_CAP_USD", "2500")
+    monkeypatch.setenv("OVERSPILL_TENANT_MONTH_CAPS_USD", '{"acme": 4}')
+    monkeypatch.setenv("OVERSPILL_MAX_MODAL_GPUS", "8")
+    given = given_limits(settings())
+    # when the ledger has none yet, or the same, or others / then only the last is noted, with what to do
+    assert money.of_limits(given, {}).health is Health.OK
+    same = {"month": "2500000000", "tenant:acme": "4000000", "gpus": "8", "day": "1"}
+    assert money.of_limits(given, same).health is Health.OK
+    found = money.of_limits(given, {**same, "month": "50000000000", "tenant:acme": "default", "gpus": "none"})
+    assert found.health is Health.NOTE
+    assert "OVERSPILL_MONTH_CAP_USD says $2,500.00, in force is $50,000.00" in found.detail
+    assert "OVERSPILL_TENANT_MONTH_CAPS_USD says $4.00, in force is no limit" in found.detail
+    assert "OVERSPILL_MAX_MODAL_GPUS says 8, in force is no limit" in found.detail
+    assert "overspill budget set gpus=8 month=2500 tenant.acme=4 --why" in found.remedy
+
+
 def test_a_hand_on_spilling_and_an_open_breaker_are_found(redis_server: RedisServer) -> None:
     # given an operator who turned spilling off, and then a breaker that opened
     with fresh_ledger(redis_server.url(2)) as ledger:
         asked = settings(ledger_url=redis_server.url(2), ledger_prefix=ledger.prefix)
         assert money.spilling(asked).health is Health.OK
-        ledger.budget.set_override("off", who="ada@here", why="prices")
+        ledger.money.set_override("off", who="ada@here", why="prices")
         off = money.spilling(asked)
-        ledger.following.move_breaker(version=0, phase="open", reason="token_refused", memory="{}")
+        ledger.modal_calls.move_breaker(version=0, phase="open", reason="token_refused", memory="{}")
         broken = money.spilling(asked)
     # then the first is worth knowing, the second wrong, each with what mends it
     assert (off.health, off.remedy) == (Health.NOTE, "`overspill spill auto`")

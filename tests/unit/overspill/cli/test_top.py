@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from ledger import Ledger, LedgerSettings
-from ledger.decisions import Limits, RunInhouse
+from ledger.decisions import RunInhouse
+from ledger.limits import Limits
 from ledger.models import Kind
 from ledger.states import State
 from overspill.cli.top import Snapshot, frame, take
@@ -45,8 +46,8 @@ def busy(ledger: Ledger) -> Snapshot:
         place(ledger, decision, limits=Limits(month_cap_usd_micros=CAP, max_modal_attempts=100))
     ids = ids[2:]
     for number, job_id in enumerate(ids[:2]):
-        ledger.calls.record_call(job_id, 1, call_id=f"fc-{number}", first_check_s=1, deadline_s=100)
-    ledger.desk.cancel(ids[0])
+        ledger.modal_calls.record_call(job_id, 1, call_id=f"fc-{number}", first_check_s=1, deadline_s=100)
+    ledger.jobs.cancel(ids[0])
     move_clock(ledger, 65)
     submit(ledger)
     return take(ledger, before=Snapshot(ledger.address, month_cap_usd_micros=CAP), since_s=0)
@@ -72,8 +73,8 @@ def test_a_frame_has_everything_that_there_is(ledger: Ledger) -> None:
 
 def test_who_keeps_jobs_off_modal_is_shown(ledger: Ledger) -> None:
     # given an operator who turned spilling off, and a breaker that opened / when it is drawn / then both are there
-    ledger.budget.set_override("off", who="ada", why="")
-    ledger.following.move_breaker(version=0, phase="open", reason="token_refused", memory="{}")
+    ledger.money.set_override("off", who="ada", why="")
+    ledger.modal_calls.move_breaker(version=0, phase="open", reason="token_refused", memory="{}")
     text = drawn(take(ledger, before=Snapshot(ledger.address, month_cap_usd_micros=CAP), since_s=0), 100)
     assert "off, by an operator" in text
     assert "breaker open: token refused" in text
@@ -112,11 +113,11 @@ def fresh_away() -> Ledger:
 def test_calls_in_flight_are_bounded_and_counted(ledger: Ledger) -> None:
     # given three calls / when two are asked for / then two come, the oldest first, and all are counted
     busy(ledger)
-    calls, total = ledger.looking.calls_in_flight(limit=2)
+    calls, total = ledger.stats.calls_in_flight(limit=2)
     assert total == 3
     assert [call.is_stopping for call in calls] == [False, False]
     assert {call.state for call in calls} == {State.PLACED, State.RUNNING}
-    assert len(ledger.looking.events(limit=4)) == 4
+    assert len(ledger.stats.events(limit=4)) == 4
 
 
 class Terminal:

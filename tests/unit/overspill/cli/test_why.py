@@ -11,15 +11,16 @@ from rich.console import Console
 
 from ledger import Ledger
 from ledger.containers import ContainerUse, Usage
-from ledger.decisions import Hold, Limits, Receipt, RunInhouse, RunOnModal
-from ledger.desk import Event
+from ledger.decisions import Hold, Receipt, RunInhouse, RunOnModal
+from ledger.jobs import Event
+from ledger.limits import Limits
 from ledger.models import Artifact, Kind, TrainJob
 from ledger.outcomes import Held, Refused
 from ledger.refusals import Refusal
 from ledger.retries import Cause
 from overspill.cli.why import life, view, words
 from overspill.terminal.text import duration
-from tests.support.ledgers import MODAL, ROOMY, fresh_ledger, move_clock, start_inhouse, submit
+from tests.support.ledgers import MODAL, ROOMY, fresh_ledger, limited, move_clock, start_inhouse, submit
 from tests.support.redis_server import RedisServer
 
 VIDEO = Artifact("videos", "a/1/video.mp4", None, 3, "0" * 64)
@@ -35,19 +36,19 @@ def ledger(redis_server: RedisServer) -> Iterator[Ledger]:
 
 
 def decide(ledger: Ledger, decision: RunInhouse | RunOnModal | Hold, rule: str, limits: Limits = ROOMY) -> object:
-    (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
+    (claimed,) = ledger.placement.claim_queued(Kind.RENDER, limit=1, lease_s=10)
     receipt = Receipt("watermark", rule, type(decision).__name__, SEEN)
-    return ledger.placing.place(claimed, decision, receipt=receipt, limits=limits)
+    return limited(ledger, limits).placement.place(claimed, decision, receipt=receipt)
 
 
 def told(ledger: Ledger, job_id: str) -> life.Life:
-    record, now_ms = ledger.desk.get(job_id), ledger.placing.view().now_ms
+    record, now_ms = ledger.jobs.get(job_id), ledger.placement.view().now_ms
     return life.tell(
         record,
-        history=ledger.desk.history(job_id),
-        receipts=ledger.desk.receipts(job_id),
+        history=ledger.jobs.history(job_id),
+        receipts=ledger.jobs.receipts(job_id),
         attempts=[
-            life.read_attempt(n, ledger.desk.attempt(job_id, n), now_ms=now_ms) for n in range(1, record.attempt + 1)
+            life.read_attempt(n, ledger.jobs.attempt(job_id, n), now_ms=now_ms) for n in range(1, record.attempt + 1)
         ],
         now_ms=now_ms,
     )
@@ -66,7 +67,7 @@ def spilled(ledger: Ledger) -> str:
     ledger.attempts.fail(job_id, 1, cause=Cause.CRASH, message="killed by signal 9", max_attempts=9, jitter=0.0)
     move_clock(ledger, 5)
     decide(ledger, MODAL, "above_watermark")
-    ledger.calls.record_call(job_id, 2, call_id="fc-123", first_check_s=1, deadline_s=100)
+    ledger.modal_calls.record_call(job_id, 2, call_id="fc-123", first_check_s=1, deadline_s=100)
     ledger.attempts.begin_delivery(job_id, 2)
     used = Usage([ContainerUse("ta-1", 1_000, 9_000)], usd_nanos_per_s=1_000_000, idle_window_s=2)
     ledger.attempts.complete(job_id, 2, artifact=VIDEO, measurements={"container_id": "ta-1"}, usage=used)
@@ -104,7 +105,7 @@ def test_a_life_is_told_from_its_door_to_its_end(ledger: Ledger) -> None:
 
 def test_a_move_is_no_failure(ledger: Ledger) -> None:
     # given a training run that was called back, given back, cut into segments, moved home, and whose worker then died
-    job_id = ledger.desk.submit(TrainJob(recipe="image_classifier"), source="client").job_id
+    job_id = ledger.jobs.submit(TrainJob(recipe="image_classifier"), source="client").job_id
     key = f"{ledger.prefix}:attempt:{job_id}"
     ends = [("recalled", "slack_used_up"), ("given_back", "breaker_open"), ("given_back", "throttled"),
             ("segment_ended", "segment_ended"), ("moved_home", "moved_home"), ("lease_lost", "lease_lost")]  # fmt: skip
@@ -112,8 +113,8 @@ def test_a_move_is_no_failure(ledger: Ledger) -> None:
     for number, (outcome, detail) in enumerate(ends, 1):
         ledger.client.hset(f"{key}:{number}", mapping={"pool": "modal", "gpu": "H100", "outcome": outcome})
         told_of.append(Event(number, "job.queued", "queued", number, None, None, detail))
-    record = ledger.desk.get(job_id)
-    attempts = [life.read_attempt(n, ledger.desk.attempt(job_id, n), now_ms=9) for n in range(1, len(ends) + 1)]
+    record = ledger.jobs.get(job_id)
+    attempts = [life.read_attempt(n, ledger.jobs.attempt(job_id, n), now_ms=9) for n in range(1, len(ends) + 1)]
     running = Event(0, "job.running", "running", 1, "modal", "H100", "fc-1")
     history = [event for one in told_of for event in (running, one)]
     # when its life is told / then only the last is called a failure
@@ -142,18 +143,18 @@ def test_a_refusal_names_the_limit_that_said_no(ledger: Ledger) -> None:
     # given a job that wanted Modal, was refused by the cap, held, and shed at the end of its hold time
     job_id = submit(ledger)
     full = Limits(month_cap_usd_micros=0, max_modal_attempts=10)
-    (claimed,) = ledger.placing.claim_queued(Kind.RENDER, limit=1, lease_s=10)
-    receipt = Receipt("watermark", "budget_exhausted", "Hold", {**SEEN, "wanted": "above_watermark"})
-    assert isinstance(ledger.placing.place(claimed, MODAL, receipt=receipt, limits=full), Refused)
-    hold = Hold("budget_exhausted", again_in_s=1, timeout_s=3)
-    assert isinstance(ledger.placing.place(claimed, hold, receipt=receipt, limits=full), Held)
+    (claimed,) = ledger.placement.claim_queued(Kind.RENDER, limit=1, lease_s=10)
+    receipt = Receipt("watermark", "month_budget", "Hold", {**SEEN, "wanted": "above_watermark"})
+    assert isinstance(limited(ledger, full).placement.place(claimed, MODAL, receipt=receipt), Refused)
+    hold = Hold("month_budget", again_in_s=1, timeout_s=3)
+    assert isinstance(limited(ledger, full).placement.place(claimed, hold, receipt=receipt), Held)
     held = told(ledger, job_id)
-    assert "the budget for Modal was spent or set aside (budget_exhausted)" in held.ending
+    assert "the month's budget for Modal was spent or set aside (month_budget)" in held.ending
     move_clock(ledger, 4)
-    ledger.sweeps.due_held(limit=10)
+    ledger.maintenance.due_held(limit=10)
     # when its life is told / then the reason stands at the decision and at the end
     shown = told(ledger, job_id)
-    assert shown.steps[1].text == "held, because the budget for Modal was spent or set aside (budget_exhausted)"
+    assert shown.steps[1].text == "held, because the month's budget for Modal was spent or set aside (month_budget)"
     assert "wanted Modal because the in-house queue was deep enough to spill" in shown.steps[1].seen
     assert "it was refused: the budget for Modal is spent (budget_exhausted)" in shown.ending
     assert shown.attempts == []

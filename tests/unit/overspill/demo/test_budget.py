@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ledger.decisions import Limits
+from ledger.limits import Limits
 from ledger.models import JobRecord
 from ledger.states import Pool, State
 from overspill.demo.budget import BudgetVerdict, judge, peak_usd_micros

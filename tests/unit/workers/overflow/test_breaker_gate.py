@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ledger.following import StoredBreaker
+from ledger.polling import StoredBreaker
 from workers.overflow import breaker as gate_module
 from workers.overflow.breaker import BreakerRules, FailureReason, Gate, Phase
 
@@ -14,7 +14,7 @@ class _Shared:
     """The breaker's memory, as the ledger keeps it; the clock is a test's."""
 
     def __init__(self) -> None:
-        self.following = self
+        self.modal_calls = self
         self.stored = StoredBreaker(version=0, phase="closed", reason="", memory=None, now_ms=0)
         self.now_s = 0.0
 

@@ -30,7 +30,7 @@ BEGAN = Announcement("video_1", 1, "fc-1", 110.0, (ContainerStart("ta-1", 110.0)
 
 class _Ledger:
     def __init__(self) -> None:
-        self.calls = self
+        self.modal_calls = self
         self.settled: list[Usage] = []
 
     def settle_cancel(self, *_: object, usage: Usage) -> None:

@@ -24,8 +24,9 @@ def test_an_error_about_one_class_does_not_keep_the_others_from_being_compared()
         return PoolStats(0, 1, 0)
 
     ledger: Any = SimpleNamespace(
-        following=SimpleNamespace(idle_pools=lambda: [(Kind.RENDER, "H100"), (Kind.RENDER, "H200")]),
-        calls=SimpleNamespace(idle_ended=idle_ended),
+        modal_calls=SimpleNamespace(
+            idle_pools=lambda: [(Kind.RENDER, "H100"), (Kind.RENDER, "H200")], idle_ended=idle_ended
+        ),
     )
     modal: Any = SimpleNamespace(pool=pool)
     # When a round is made

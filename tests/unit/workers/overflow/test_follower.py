@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from infra.settings import Settings
-from ledger.following import Release, Shares, StoredBreaker
 from ledger.models import Kind
 from ledger.outcomes import DueCall, DueCalls
+from ledger.polling import Release, Shares, StoredBreaker
 from modal_apps.announce import Announcement
 from modal_apps.hints import CallHint
 from workers.overflow import follower
@@ -32,7 +32,7 @@ class _Ledger:
     """Hands the calls out once a run, and tells when all were given back."""
 
     def __init__(self) -> None:
-        self.calls = self.sweeps = self.following = self
+        self.modal_calls = self.maintenance = self.modal_calls = self
         self.due = list(CALLS)
         self.released: set[str] = set()
         self.all_back = threading.Event()
@@ -58,7 +58,7 @@ class _Ledger:
     def share_partitions(self, **_: Any) -> Shares:
         return Shares([0], 1)
 
-    def release(self, releases: Sequence[Release]) -> list[str]:
+    def release_claims(self, releases: Sequence[Release]) -> list[str]:
         if self.release_raises and any(one.job_id == "video_3" for one in releases):
             raise ValueError("a release that cannot be written")
         self.released |= {one.job_id for one in releases}

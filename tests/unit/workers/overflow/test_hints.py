@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ledger.errors import UnknownOutcome
-from ledger.following import Hint, Shares
+from ledger.polling import Hint, Shares
 from modal_apps.hints import CallHint
 from workers.overflow import hints
 from workers.overflow.hints import HintDrain
@@ -21,7 +21,7 @@ class _Ledger:
     """One partition for everybody; notes what it is told."""
 
     def __init__(self) -> None:
-        self.following = self
+        self.modal_calls = self
         self.noted: list[tuple[str, str]] = []
 
     def share_partitions(self, **_: Any) -> Shares:

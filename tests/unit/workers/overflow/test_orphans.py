@@ -7,7 +7,7 @@ from typing import Any
 
 from infra.settings import Settings
 from ledger.errors import UnknownOutcome
-from ledger.following import Announced
+from ledger.polling import Announced
 from modal_apps.announce import Announcement, parse_entry
 from workers.overflow.orphans import OrphanSweep
 
@@ -33,8 +33,8 @@ def test_an_entry_that_cannot_be_removed_does_not_end_the_sweep() -> None:
     modal: Any = _Modal()
     done: list[str] = []
     ledger: Any = SimpleNamespace(
-        following=SimpleNamespace(compare=lambda page: ["settled"] * len(page)),
-        sweeps=SimpleNamespace(done=done.append),
+        modal_calls=SimpleNamespace(compare_announced=lambda page: ["settled"] * len(page)),
+        maintenance=SimpleNamespace(done=done.append),
     )
     # When they are swept
     seen = asyncio.run(OrphanSweep(ledger, modal, Settings(), owner="f").sweep())
@@ -56,7 +56,9 @@ def test_an_entry_that_cannot_be_compared_does_not_end_the_sweep() -> None:
 
     modal: Any = _Pages()
     done: list[str] = []
-    ledger: Any = SimpleNamespace(following=SimpleNamespace(compare=compare), sweeps=SimpleNamespace(done=done.append))
+    ledger: Any = SimpleNamespace(
+        modal_calls=SimpleNamespace(compare_announced=compare), maintenance=SimpleNamespace(done=done.append)
+    )
     # When they are swept
     seen = asyncio.run(OrphanSweep(ledger, modal, Settings(), owner="f").sweep())
     # Then the sweep came to its end, and all others that could be removed were

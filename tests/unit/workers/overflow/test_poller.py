@@ -42,7 +42,7 @@ class _Ledger:
     """Answers for the budget, and notes how attempts failed and which calls were adopted."""
 
     def __init__(self, answer: ToppedUp | Refused) -> None:
-        self.calls = self.attempts = self
+        self.modal_calls = self.attempts = self
         self.answer = answer
         self.asked: list[int] = []
         self.failed: list[str] = []

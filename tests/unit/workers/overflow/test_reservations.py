@@ -39,7 +39,7 @@ def test_a_call_whose_price_is_not_known_is_left_alone() -> None:
 
 class _Ledger:
     def __init__(self, answer: object) -> None:
-        self.calls = self
+        self.modal_calls = self
         self.answer = answer
         self.asked: list[int] = []
 

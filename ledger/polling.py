@@ -95,8 +95,8 @@ class SpawnClaim:
     hint_age_s: float | None
 
 
-class Following:
-    """The verbs of followers and spawners that are shared between processes."""
+class Polling:
+    """The verbs that spawners and pollers share between processes; part of `ModalCalls`."""
 
     def __init__(self, runner: ScriptRunner) -> None:
         self._runner = runner
@@ -128,7 +128,7 @@ class Following:
             hint_age_s=None if hints_ms is None else (int(answer["now_ms"]) - int(hints_ms)) / 1000,
         )
 
-    def give_back(
+    def reschedule_spawns(
         self, attempts: Sequence[tuple[str, int]] | None, *, reason: str, pause_s: float, limit: int = 500
     ) -> list[str]:
         """Modal may not be used now: attempts of which no call exists are decided about again, at no cost to the job.
@@ -140,13 +140,18 @@ class Following:
             limit: how many at most.
         """
         answer = self._runner.call(
-            "give_back_spawns",
+            "reschedule_spawns",
             attempts=None if attempts is None else [{"id": one, "attempt": number} for one, number in attempts],
             limit=limit,
             reason=reason,
             pause_ms=int(pause_s * 1000),
         )
         return list(answer["ids"] or [])
+
+    def hold_spawn(self, job_id: str, attempt: int, *, lease_s: float) -> bool:
+        """Keep the claim on an attempt that is being prepared for its spawn. False: it is not ours any more."""
+        answer = self._runner.call("hold_spawn", id=job_id, attempt=attempt, lease_ms=int(lease_s * 1000))
+        return bool(answer["outcome"] == "held")
 
     def claim_due(self, *, limit: int, lease_s: float) -> DueCalls:
         """Take calls that are due to be looked at, for `lease_s` seconds."""
@@ -175,7 +180,7 @@ class Following:
         next_in_s = None if next_ms is None else max(0.0, (int(next_ms) - now_ms) / 1000)
         return DueCalls(calls, int(answer["in_flight"]), next_in_s)
 
-    def keep(self, calls: Sequence[tuple[str, int]], *, lease_s: float) -> list[str]:
+    def keep_claims(self, calls: Sequence[tuple[str, int]], *, lease_s: float) -> list[str]:
         """Hold on to claimed calls (job and attempt) for `lease_s` seconds from now.
 
         Returns the ids of those of which the claim had lapsed: another follower may have them.
@@ -187,7 +192,7 @@ class Following:
         )
         return list(answer["lapsed"] or [])
 
-    def release(self, releases: Sequence[Release]) -> list[str]:
+    def release_claims(self, releases: Sequence[Release]) -> list[str]:
         """These calls still run. Returns the ids of jobs whose attempt is not the newest any more."""
         answer = self._runner.call(
             "release_calls",
@@ -223,7 +228,7 @@ class Following:
         )
         return [Announced(row["id"], int(row["attempt"]), row["call_id"]) for row in answer["strangers"] or []]
 
-    def compare(self, announced: Sequence[Announced]) -> list[Standing]:
+    def compare_announced(self, announced: Sequence[Announced]) -> list[Standing]:
         """Which of these calls the ledger knows, in their order."""
         answer = self._runner.call(
             "announced",

@@ -1,4 +1,4 @@
-"""The front desk: accept a job, say how it stands, list, cancel."""
+"""Jobs as callers see them: submit, status, list, cancel."""
 
 import json
 import secrets
@@ -41,7 +41,7 @@ class Page:
     has_more: bool
 
 
-class Desk:
+class Jobs:
     """What callers from outside may ask for."""
 
     def __init__(self, runner: ScriptRunner, *, prefix: str, idempotency_ttl_s: int) -> None:

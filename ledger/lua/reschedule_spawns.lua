@@ -4,6 +4,7 @@ needs: settling
 a: attempts? = [{id, attempt}] (absent: all that wait for their spawn, up to `limit`), limit, reason, pause_ms
 -> given_back, ids ]]
 work_may_end()
+must_be_numbers(a, { 'pause_ms' })
 local wanted = {}
 if is_null(a.attempts) then
   for _, id in ipairs(redis.call('ZRANGE', K('waiting:modal'), 0, a.limit - 1)) do wanted[#wanted + 1] = { id = id } end
@@ -18,9 +19,8 @@ for _, one in ipairs(wanted) do
   if mine then
     end_attempt(job, 'given_back')
     settle(job, job.attempt, 0)
-    local err = transition(job, 'queued', { pool = cjson.null, gpu = cjson.null, worker = cjson.null,
+    transition(job, 'queued', { pool = cjson.null, gpu = cjson.null, worker = cjson.null,
       call_id = cjson.null, progress = 0, not_before_ms = math.floor(now_ms + a.pause_ms) }, a.reason)
-    if err then return err end
     ids[#ids + 1] = one.id
   end
 end

@@ -57,8 +57,8 @@ class LatestEvent:
     detail: str | None
 
 
-class Looking:
-    """The verbs of those who only watch."""
+class Activity:
+    """The verbs of those who only watch; part of `Stats`."""
 
     def __init__(self, runner: ScriptRunner, *, prefix: str) -> None:
         self._runner = runner
@@ -96,11 +96,6 @@ class Looking:
         wanted = wanted[:limit]
         attempts = self._hashes([f"{prefix}:attempt:{job_id}:{number}" for job_id, number, _ in wanted])
         return [_call(*one, fields) for one, fields in zip(wanted, attempts, strict=True)], total
-
-    def month_cap_in_force(self) -> int | None:
-        """The month's cap that the last placement on Modal was made under, micro-dollars; None: there was none."""
-        text = self._runner.guarded(lambda: self._runner.client.hget(f"{self._prefix}:caps", "month"))
-        return int(text) if text and text.isdigit() else None
 
     def _hashes(self, keys: list[str]) -> list[dict[str, str]]:
         def read() -> list[Any]:

@@ -24,7 +24,7 @@ class Retired:
     more: bool
 
 
-class Sweeps:
+class Maintenance:
     """The verbs of maintenance services, and of whatever else one process at a time does."""
 
     def __init__(self, runner: ScriptRunner) -> None:

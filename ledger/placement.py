@@ -4,11 +4,13 @@ import json
 from typing import Any
 
 from ledger import nudges
-from ledger.decisions import Decision, Hold, Limits, Receipt, RunInhouse, RunOnModal, Shed, SpillState
+from ledger.decisions import Decision, Hold, Receipt, RunInhouse, RunOnModal, Shed, SpillState
 from ledger.errors import UnknownOutcome
-from ledger.models import Kind, record_from_fields
+from ledger.models import JobRecord, Kind, record_from_fields
 from ledger.outcomes import ClaimedJob, Held, Placed, PlaceOutcome, Refused, Stale, WasShed
+from ledger.refusals import Refusal
 from ledger.scripts import ScriptRunner
+from ledger.stages import Stage
 from ledger.states import Pool
 from ledger.view import ClusterView, KindView, MoneyView
 
@@ -30,11 +32,12 @@ def _wire(decision: Decision) -> dict[str, object]:
             return {"to": "shed", "code": code, "message": message}
 
 
-class Placing:
+class Placement:
     """The dispatchers' verbs."""
 
-    def __init__(self, runner: ScriptRunner) -> None:
+    def __init__(self, runner: ScriptRunner, *, prefix: str) -> None:
         self._runner = runner
+        self._prefix = prefix
 
     def claim_queued(self, kind: Kind, *, limit: int, lease_s: float) -> list[ClaimedJob]:
         """Take up to `limit` queued jobs of a kind, by priority and age; ours for `lease_s` seconds."""
@@ -63,9 +66,23 @@ class Placing:
                 int(answer["spent_usd_micros"]),
                 int(answer["reserved_usd_micros"]),
                 int(answer["day_spent_usd_micros"]),
+                Stage(int(answer["stage"])),
+                int(answer["drain_priority"]),
+                int(answer["max_modal_attempts"]),
             ),
             override=answer["override"],
         )
+
+    def would_refuse(self, decision: RunOnModal, *, tenant: str, kind: Kind, priority: int) -> Refusal | None:
+        """The limit that would keep such a job off Modal now; None: `place` would place it. Changes nothing."""
+        answer = self._runner.call("would_refuse", decision=vars(decision), tenant=tenant, kind=kind, priority=priority)
+        match answer["outcome"]:
+            case "free":
+                return None
+            case "refused":
+                return Refusal(answer["reason"])
+            case other:
+                raise UnknownOutcome("would_refuse", other)
 
     def place(
         self,
@@ -73,10 +90,9 @@ class Placing:
         decision: Decision,
         *,
         receipt: Receipt,
-        limits: Limits,
         spill: SpillState | None = None,
     ) -> PlaceOutcome:
-        """Commit a decision with its receipt. The limits are checked again inside, under Redis's one thread."""
+        """Commit a decision with its receipt. The limits in force are checked inside, under Redis's one thread."""
         record = claimed.record
         answer = self._runner.call(
             "place",
@@ -85,7 +101,6 @@ class Placing:
             decision=_wire(decision),
             receipt=json.dumps(receipt.to_wire()),
             rule=receipt.rule,
-            limits=limits.to_wire(tenant=record.tenant, kind=record.kind),
             spill=None if spill is None else {"active": spill.active},
         )
         match answer["outcome"]:
@@ -107,6 +122,39 @@ class Placing:
         """A policy changed its mind about spilling without deciding about a job; somebody else's change stands."""
         self._runner.call("note_spill", kind=kind, active=now.active, was_since_ms=was.since_ms)
 
+    def waiting_inhouse(self, kind: Kind, *, limit: int) -> list[JobRecord]:
+        """Jobs that are placed in-house and wait for a slot, the next one first. Unreadable ones are left out."""
+        client = self._runner.client
+
+        def read() -> list[Any]:
+            ids: Any = client.zrange(f"{self._prefix}:waiting:inhouse:{kind}", 0, limit - 1)
+            pipe = client.pipeline(transaction=False)
+            for job_id in ids:
+                pipe.hgetall(f"{self._prefix}:job:{job_id}")
+            return pipe.execute(raise_on_error=False)
+
+        return [record for row in self._runner.guarded(read) if (record := _readable(row)) is not None]
+
+    def recall(self, record: JobRecord, decision: RunOnModal, *, reason: str) -> bool:
+        """Have a job that waits for an in-house slot decided about again, because Modal should have it.
+
+        Returns:
+            Whether it was; not if it has begun or moved on, nor if a limit keeps it off Modal now.
+        """
+        answer = self._runner.call(
+            "recall",
+            id=record.id,
+            attempt=record.attempt,
+            reason=reason,
+            decision=vars(decision),
+        )
+        return bool(answer["outcome"] == "recalled")
+
+    def training_speeds(self) -> dict[str, float]:
+        """What has been learnt of speeds: `speed_key` -> seconds per training example."""
+        raw = self._runner.guarded(lambda: self._runner.client.hgetall(f"{self._prefix}:train:speeds"))
+        return {key: float(value) for key, value in raw.items()}
+
 
 def _kind_view(row: dict[str, Any]) -> KindView:
     return KindView(
@@ -117,3 +165,13 @@ def _kind_view(row: dict[str, Any]) -> KindView:
         oldest_waiting_ms=int(row["oldest_waiting_ms"]),
         spill=SpillState(bool(row["spill_active"]), int(row["spill_since_ms"])),
     )
+
+
+def _readable(row: object) -> JobRecord | None:
+    """None: there is no record, or whoever loads it next puts it into quarantine."""
+    if not isinstance(row, dict) or not row:
+        return None
+    try:
+        return record_from_fields(row)
+    except (KeyError, ValueError, TypeError):
+        return None
