@@ -71,4 +71,5 @@ def create_app(
     errors.install(app)
     app.include_router(health.router)
     app.include_router(videos.router)
+    app.state.routes = (*health.router.routes, *videos.router.routes)
     return app

@@ -5,7 +5,8 @@ from there. It retries 408, 409, 429 and 5xx by itself unless `x-should-retry: f
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 
 import structlog
 from fastapi import FastAPI, Request
@@ -13,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
 
 from ledger.errors import IdempotencyConflict, JobNotFound, LedgerFull, LedgerUnavailable, ModelNotFound
 
@@ -210,7 +212,17 @@ def _from_framework(error: HTTPException) -> ApiError:
             return internal_error()
 
 
-async def _answer(_: Request, error: Exception) -> JSONResponse:
+def methods_of(request: Request) -> list[str]:
+    """The methods that any route takes at the request's path."""
+    scope = {**request.scope, "method": "GET"}
+    routes: Iterable[BaseRoute] = request.app.state.routes
+    here = [route for route in routes if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE]
+    return sorted({method for route in here for method in route.methods or ()})
+
+
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error = HTTPException(error.status_code, headers={"Allow": ", ".join(methods_of(request))})
     answer = translate(error)
     if isinstance(answer, QuotaExhausted | Overloaded):
         log.info("job.rejected", code=answer.code, reason=answer.reason, retry_after_s=answer.retry_after_s)

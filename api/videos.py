@@ -65,7 +65,7 @@ async def create(request: Request, app: CurrentState, tenant: Tenant) -> Respons
     return JSONResponse(presentation.video(accepted.record), headers=headers)
 
 
-@router.get("")
+@router.api_route("", methods=["GET", "HEAD"])
 async def index(
     app: CurrentState,
     tenant: Tenant,
@@ -84,7 +84,7 @@ async def index(
     return JSONResponse(presentation.video_list(page.records, has_more=page.has_more))
 
 
-@router.get("/{video_id}")
+@router.api_route("/{video_id}", methods=["GET", "HEAD"])
 async def retrieve(video_id: str, app: CurrentState, tenant: Tenant) -> Response:
     """How a job stands, and when to look again."""
     record = await _find(app, video_id, tenant)
@@ -109,7 +109,7 @@ async def delete(video_id: str, app: CurrentState, tenant: Tenant) -> Response:
     return JSONResponse(presentation.deletion(video_id, state))
 
 
-@router.get("/{video_id}/content")
+@router.api_route("/{video_id}/content", methods=["GET", "HEAD"])
 async def content(
     video_id: str, app: CurrentState, tenant: Tenant, variant: Literal["video", "thumbnail"] = "video"
 ) -> Response:

@@ -95,6 +95,15 @@ class Ledger:
         """
         self.runner.guarded(self.client.ping)
 
+    def check_writes(self) -> None:
+        """Have Redis write something small that is gone in a second: what a job needs of it.
+
+        Raises:
+            LedgerUnavailable: it did not answer in time, or takes no writes (a read-only replica, a disk that failed).
+            LedgerFull: it has no memory for it.
+        """
+        self.runner.guarded(lambda: self.client.set(f"{self.prefix}:writable", "1", px=1_000))
+
     def refuse_eviction(self) -> None:
         """Raise unless the server keeps every key.
 

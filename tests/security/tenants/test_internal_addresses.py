@@ -60,7 +60,7 @@ def test_a_ledger_that_is_away_is_not_named(api: RunningApi, monkeypatch: pytest
     def away(*_: object, **__: object) -> None:
         raise LedgerUnavailable("redis-0.internal:6379", "Connection refused by redis-0.internal")
 
-    monkeypatch.setattr("ledger.jobs.Desk.get", away)
+    monkeypatch.setattr("ledger.jobs.Jobs.get", away)
     answer = api.http.get("/v1/videos/video_1")
     assert answer.status_code == 503
     assert "redis-0" not in answer.text + str(answer.headers)

@@ -13,7 +13,7 @@ from ledger.models import Job
 from ledger.states import Pool
 from tests.integration.workers.conftest import RecordingNudger, settings_for
 from tests.support.api_server import RunningApi
-from tests.support.ledgers import MODAL, RECEIPT, ROOMY, place, submit
+from tests.support.ledgers import MODAL, RECEIPT, place, submit
 from workers.inhouse import run_next
 from workers.overflow.breaker import BreakerRules, Gate
 from workers.overflow.spawner import Spawner
@@ -84,7 +84,7 @@ def accepted_before_it_was_checked(ledger: Ledger, kind: Kind, used_id: str) -> 
 def claim_and_place(ledger: Ledger, kind: Kind, job_id: str, pool: Pool) -> None:
     claimed = next(one for one in ledger.placement.claim_queued(kind, limit=10, lease_s=10) if one.record.id == job_id)
     decision = RunInhouse() if pool is Pool.INHOUSE else MODAL
-    ledger.placement.place(claimed, decision, receipt=RECEIPT, limits=ROOMY)
+    ledger.placement.place(claimed, decision, receipt=RECEIPT)
 
 
 @pytest.mark.parametrize("kind", Kind)
