@@ -16,7 +16,14 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
-from ledger.errors import IdempotencyConflict, JobNotFound, LedgerFull, LedgerUnavailable, ModelNotFound
+from ledger.errors import (
+    IdempotencyConflict,
+    JobNotFound,
+    LedgerFull,
+    LedgerUnavailable,
+    ModelNotFound,
+    TenantQuotaExceeded,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +31,14 @@ log = structlog.get_logger(__name__)
 NO_RETRY = {"x-should-retry": "false"}
 #: The longest name of a field that is echoed, characters.
 PARAM_MAX_CHARS = 80
+
+
+#: What a tenant's quota is of.
+_QUOTA_WORDS = {
+    "jobs": "jobs that have not ended",
+    "spec_bytes": "bytes of requests whose jobs have not ended",
+    "jobs_per_minute": "new jobs a minute",
+}
 
 
 class ApiError(Exception):
@@ -175,6 +190,14 @@ def translate(error: Exception) -> ApiError:
             answer = video_not_found()
         case IdempotencyConflict():
             answer = Conflict(str(error), code="idempotency_key_reused", param="Idempotency-Key")
+        case TenantQuotaExceeded(what=what, retry_after_s=retry_after_s):
+            answer = QuotaExhausted(
+                f"You have reached what you may have at once ({_QUOTA_WORDS.get(what, what)}). "
+                f"The job was not accepted. Try again in {retry_after_s} s.",
+                code="tenant_quota_exceeded",
+                retry_after_s=retry_after_s,
+                reason=f"tenant_{what}",
+            )
         case ModelNotFound():
             answer = BadRequest(
                 "model: expected `dit:` and the id of one of your training jobs; there is none with this id.",
@@ -240,6 +263,7 @@ def install(app: FastAPI) -> None:
         JobNotFound,
         IdempotencyConflict,
         ModelNotFound,
+        TenantQuotaExceeded,
         RequestValidationError,
         HTTPException,
     ):

@@ -61,8 +61,8 @@ def video(record: JobRecord) -> dict[str, object]:
         "x_deadline_at": _seconds(record.deadline_ms),
         "x_fps": job.fps,
         "x_seed": job.seed,
-        "x_priority": job.priority,
-        "x_burst": str(job.burst),
+        "x_priority": record.priority,
+        "x_burst": str(record.burst),
     }
 
 

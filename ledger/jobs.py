@@ -1,6 +1,7 @@
 """Jobs as callers see them: submit, status, list, cancel."""
 
 import json
+import math
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +11,17 @@ from typing import Any, Literal
 import redis
 
 from ledger import nudges
-from ledger.errors import IdempotencyConflict, JobNotFound, ModelNotFound, RecordUnreadable, UnknownOutcome
+from ledger.errors import (
+    IdempotencyConflict,
+    JobNotFound,
+    ModelNotFound,
+    RecordUnreadable,
+    TenantQuotaExceeded,
+    UnknownOutcome,
+)
 from ledger.models import Job, JobRecord, Kind, new_job_id, record_from_fields
 from ledger.outcomes import AlreadyEnded, Cancelled, Submitted
+from ledger.quotas import RATE_BURST_S, Quotas
 from ledger.scripts import ScriptRunner
 from ledger.states import SCHEMA
 
@@ -44,10 +53,11 @@ class Page:
 class Jobs:
     """What callers from outside may ask for."""
 
-    def __init__(self, runner: ScriptRunner, *, prefix: str, idempotency_ttl_s: int) -> None:
+    def __init__(self, runner: ScriptRunner, *, prefix: str, idempotency_ttl_s: int, quotas: Quotas) -> None:
         self._runner = runner
         self._prefix = prefix
         self._idempotency_ttl_s = idempotency_ttl_s
+        self._quotas = quotas
 
     def submit(
         self,
@@ -71,6 +81,7 @@ class Jobs:
 
         Raises:
             IdempotencyConflict: the key stands for another request.
+            TenantQuotaExceeded: the tenant has as much as it may have; the job was not accepted.
             ModelNotFound: the job uses the model of a train job that its tenant does not have.
             LedgerUnavailable, LedgerFull: the job was not accepted (or, if the answer was lost, was accepted whole).
         """
@@ -88,6 +99,9 @@ class Jobs:
             source=source,
             deadline_s=job.deadline_s,
             uses=job.uses,
+            quota=self._quotas.of(job.tenant).to_wire(),
+            quota_is_said=self._quotas.said,
+            rate_burst_ms=RATE_BURST_S * 1000,
             idempotency_key=idempotency_key,
             idempotency_ttl_s=self._idempotency_ttl_s,
             is_retry=is_retry,
@@ -99,10 +113,26 @@ class Jobs:
                 return Submitted(answer["id"], outcome == "created", nudges.decide(job.kind))
             case "conflict":
                 raise IdempotencyConflict(idempotency_key or "", answer["id"])
+            case "quota":
+                raise TenantQuotaExceeded(job.tenant, answer["what"], math.ceil(answer["retry_after_ms"] / 1000))
             case "model_not_found":
                 raise ModelNotFound(job.uses or "")
             case other:
                 raise UnknownOutcome("submit", other)
+
+    def announce_quotas(self) -> None:
+        """Have the ledger bind clients, whose settings say nothing of quotas, by those of this process.
+
+        Raises:
+            LedgerUnavailable, LedgerFull: they are as they were.
+        """
+        if not self._quotas.said:
+            return
+        pipe = self._runner.client.pipeline(transaction=True)
+        pipe.delete(f"{self._prefix}:quotas")
+        for tenant, text in self._quotas.texts().items():
+            pipe.hset(f"{self._prefix}:quotas", tenant, text)
+        self._runner.guarded(pipe.execute)
 
     def was_accepted(self, job: Job, *, idempotency_key: str | None, is_retry: bool) -> bool:
         """Whether `submit` would give an older job back (or complain of the key), instead of accepting a new one."""

@@ -4,6 +4,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger.nudges import NUDGE_KEY_MIN_CHARS
+from ledger.quotas import Quotas, TenantQuota
 
 
 class LedgerSettings(BaseSettings):
@@ -40,6 +41,14 @@ class LedgerSettings(BaseSettings):
     nudge_again_s: float = Field(
         default=5.0, gt=0, le=3600, description="A job that waits longer than this is nudged again, seconds."
     )
+    tenant_quota: TenantQuota = Field(
+        default=TenantQuota(),
+        description="What each tenant may have at once, as JSON: "
+        '{"priority": 5, "burst": "auto", "jobs": 1000, "spec_bytes": 10000000, "jobs_per_minute": 60}.',
+    )
+    tenant_quotas: dict[str, TenantQuota] = Field(
+        default_factory=dict, description='The same for a tenant, instead, as JSON: {"acme": {"jobs": 100}}.'
+    )
     events_kept: int = Field(default=100_000, ge=1_000, description="Length of the stream of events, entries.")
 
     @field_validator("nudge_keys")
@@ -48,6 +57,12 @@ class LedgerSettings(BaseSettings):
         if any(len(key) < NUDGE_KEY_MIN_CHARS for key in _split(value)):
             raise ValueError(f"expected keys of {NUDGE_KEY_MIN_CHARS} characters or more")
         return value
+
+    @property
+    def quotas(self) -> Quotas:
+        """What tenants may have at once."""
+        said = bool({"tenant_quota", "tenant_quotas"} & self.model_fields_set)
+        return Quotas(everybody=self.tenant_quota, by_tenant=self.tenant_quotas, said=said)
 
     @property
     def keys_of_nudges(self) -> tuple[str, ...]:

@@ -71,7 +71,12 @@ class Ledger:
             },
             fill=None if given is None else self._fill_limits,
         )
-        self.jobs = Jobs(self.runner, prefix=self.prefix, idempotency_ttl_s=self.settings.idempotency_ttl_s)
+        self.jobs = Jobs(
+            self.runner,
+            prefix=self.prefix,
+            idempotency_ttl_s=self.settings.idempotency_ttl_s,
+            quotas=self.settings.quotas,
+        )
         self.placement = Placement(self.runner, prefix=self.prefix)
         self.attempts = Attempts(self.runner, prefix=self.prefix)
         self.modal_calls = ModalCalls(self.runner)
