@@ -87,6 +87,14 @@ format: setup ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+.PHONY: docs
+docs: setup ## Write the pages and files that are made from the code: settings, metrics, alerts, dashboards, GPU classes
+	@$(BIN)/python -m infra.settings.page
+	@$(BIN)/python -m monitoring.alerting
+	@$(BIN)/python -m monitoring.dashboards
+	@$(BIN)/python -m monitoring.documentation
+	@$(BIN)/python -m modal_apps.gpu_table > docs/gpu-classes.md
+
 .PHONY: lock
 lock: setup ## Resolve pyproject.toml into requirements.lock (needs uv on the PATH)
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header \

@@ -47,11 +47,11 @@ class Admission:
             Overloaded: there is no room, or Modal cannot be used.
             LedgerUnavailable: the ledger did not answer.
         """
-        if self._settings.hold_timeout_of(job.kind, job.tenant) > 0:
+        if self._settings.placement.hold_timeout_of(job.kind, job.tenant) > 0:
             return  # it would be held: it is accepted, and its record names the reason
         view = ledger.placement.view()
         # As the ledger will accept it: its tenant may have ceilings.
-        capped = self._settings.quotas.of(job.tenant).capped(job)
+        capped = self._settings.ledger.quotas.of(job.tenant).capped(job)
         decision = self._policy.decide(_imagined(capped, view.now_ms), view).decision
         if not isinstance(decision, RunOnModal):
             return

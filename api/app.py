@@ -60,7 +60,7 @@ def create_app(
         await run_in_threadpool(tracing)  # importing OpenTelemetry takes half a second that no request should pay
         with suppress(LedgerError):  # submits bring them along, too; this binds clients
             await parts.ledger.call(lambda ledger: ledger.jobs.announce_quotas())
-        log.info("api.started", auth=settings.api_auth)
+        log.info("api.started", auth=settings.api.auth)
         yield
         await run_in_threadpool(parts.outbox.stop)
         await run_in_threadpool(parts.ledger.stop)

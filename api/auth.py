@@ -41,9 +41,9 @@ def key_ring(settings: Settings) -> KeyRing | None:
     Raises:
         SystemExit: keys are required and there is none, or a tenant's name cannot be one.
     """
-    if settings.api_auth == "off":
+    if settings.api.auth == "off":
         return None
-    tenants_by_key = settings.tenants_by_key
+    tenants_by_key = settings.api.tenants_by_key
     if not tenants_by_key:
         raise SystemExit(
             "overspill api: an API key is required and OVERSPILL_API_KEYS holds none: "

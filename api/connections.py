@@ -98,10 +98,10 @@ def _bounds() -> tuple[float, int]:
     """The time for a head, seconds, and the most connections, as far as this process has descriptors for them."""
     values = settings()
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = values.api_max_connections
+    room = values.api.max_connections
     if descriptors != resource.RLIM_INFINITY:
         room = min(room, max(8, descriptors - _SPARE_DESCRIPTORS))
-    return values.api_header_timeout_s, room
+    return values.api.header_timeout_s, room
 
 
 class StrictProtocol(H11Protocol):

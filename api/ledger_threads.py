@@ -23,7 +23,7 @@ class LedgerThreads:
 
     def __init__(self, ledger: Ledger, *, threads: int = THREADS, answer_within_s: float = ANSWER_WITHIN_S) -> None:
         self.ledger = ledger
-        self._address = address_of(ledger.settings.ledger_url.get_secret_value())
+        self._address = address_of(ledger.settings.url.get_secret_value())
         self._answer_within_s = answer_within_s
         self._slots = asyncio.Semaphore(threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ledger")

@@ -43,8 +43,8 @@ async def create(request: Request, app: CurrentState, tenant: Tenant) -> Respons
     """Accept a job. When this has answered 200, the job is in the ledger and will end."""
     key = creation.idempotency_key(request.headers.get("idempotency-key"))
     is_retry = creation.is_retry(request.headers.get("x-stainless-retry-count"))
-    fields = await read_fields(request, max_bytes=app.settings.api_max_body_bytes)
-    refuse_unknown = app.settings.api_unknown_fields == "refuse"
+    fields = await read_fields(request, max_bytes=app.settings.api.max_body_bytes)
+    refuse_unknown = app.settings.api.unknown_fields == "refuse"
     # In a thread: a long prompt's digest and checks are milliseconds that others need not wait for.
     job = await run_in_threadpool(creation.render_job, fields, tenant=tenant, refuse_unknown=refuse_unknown)
 

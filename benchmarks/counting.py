@@ -36,7 +36,6 @@ from ledger import scripts
 from ledger.decisions import Hold, RunInhouse
 from ledger.models import Kind
 from ledger.retries import Cause
-from ledger.settings import LedgerSettings
 from ledger.store import Ledger
 from tests.support.activity import (
     decide,
@@ -48,6 +47,7 @@ from tests.support.activity import (
     submit,
 )
 from tests.support.redis_server import free_port, running_redis
+from tests.support.settings import ledger_settings_of
 
 #: The functions of the scripts that do nothing but count.
 COUNTING = (
@@ -242,7 +242,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, by(Path(folder)) as (url, worked):
         patience = {"ledger_timeout_s": 10, "ledger_connect_timeout_s": 10}
         counted, plain = (
-            Ledger(LedgerSettings.model_validate({"ledger_url": url, "ledger_prefix": prefix, **patience}))
+            Ledger(ledger_settings_of({"ledger_url": url, "ledger_prefix": prefix, **patience}))
             for prefix in ("{counted}", "{plain}")
         )
         with counted, plain:

@@ -22,9 +22,10 @@ from pathlib import Path
 import httpx
 import psutil
 
-from ledger import Kind, Ledger, LedgerSettings
+from ledger import Kind, Ledger
 from tests.support.activity import H100, everything, spawn
 from tests.support.redis_server import RedisServer, running_redis
+from tests.support.settings import ledger_settings_of
 
 REPOSITORY = Path(__file__).parents[1]
 BATCH = 2_000
@@ -66,7 +67,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         running_redis(Path(folder)) as running,
-        Ledger(LedgerSettings.model_validate({"ledger_url": running.url(), "ledger_timeout_s": 30})) as ledger,
+        Ledger(ledger_settings_of({"ledger_url": running.url(), "ledger_timeout_s": 30})) as ledger,
     ):
         # The records need not survive: writing them to a disk as well would only take time.
         ledger.client.config_set("appendonly", "no")

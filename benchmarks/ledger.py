@@ -11,10 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from ledger import Kind, Ledger, LedgerSettings, RenderJob
+from ledger import Kind, Ledger, RenderJob
 from ledger.decisions import Receipt, RunInhouse
 from ledger.models import Artifact
 from tests.support.redis_server import running_redis
+from tests.support.settings import ledger_settings_of
 
 RECEIPT = Receipt("watermark", "below_watermark", "RunInhouse", {"waiting_inhouse": 3, "live_slots": 2})
 
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=5000)
     jobs = parser.parse_args().jobs
     with tempfile.TemporaryDirectory() as folder, running_redis(Path(folder)) as server:
-        settings = LedgerSettings.model_validate({"ledger_url": server.url()})
+        settings = ledger_settings_of({"ledger_url": server.url()})
         with Ledger(settings) as ledger:
             ledger.ping()
             empty = int(ledger.client.info("memory")["used_memory"])

@@ -51,10 +51,9 @@ from modal_local.admin_client import AdminClient
 from tests.support.redis_server import running_redis
 from tests.support.simulated_modal import simulated_modal
 from workers.dispatch import Dispatcher, policy_from
-from workers.overflow.breaker import Gate
+from workers.overflow.breaker import BreakerRules, Gate
 from workers.overflow.orphans import OrphanSweep
 from workers.overflow.spawner import Spawner
-from workers.overflow.wiring import breaker_rules
 from workers.resources import Resources
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +90,7 @@ def main() -> int:
             OVERSPILL_DRAIN_RATIO="1",
             OVERSPILL_MODAL_MAX_CONTAINERS=str(2 * arguments.calls),
             OVERSPILL_CALL_DEADLINE_S="3600",
-            OVERSPILL_RENDER_CALL_ESTIMATE_S=f"{load.reserve_for_s(Settings().render_call_estimate_s):.0f}",
+            OVERSPILL_RENDER_CALL_ESTIMATE_S=f"{load.reserve_for_s(Settings().modal.render_call_estimate_s):.0f}",
         )
         reserve_usd = reserve_of(Settings()) / MICROS_PER_USD
         os.environ["OVERSPILL_MONTH_CAP_USD"] = f"{reserve_usd * arguments.calls:.6f}"
@@ -121,7 +120,7 @@ class Run:
 
     def run(self) -> dict[str, Any]:
         """All of it, in order."""
-        watch = Watch(Ledger(self.settings), self.settings)
+        watch = Watch(Ledger(self.settings.ledger), self.settings)
         watcher = threading.Thread(target=watch.run)
         watcher.start()
         began = time.perf_counter()
@@ -194,7 +193,7 @@ class Run:
     def spawn(self) -> int:
         """Spawn all that was placed."""
         tally: Counter[str] = Counter()
-        spawner = Spawner(self.resources, self.modal, Gate(self.ledger, breaker_rules(self.settings)))
+        spawner = Spawner(self.resources, self.modal, Gate(self.ledger, BreakerRules()))
         while self.ledger.client.zcard(f"{self.ledger.prefix}:waiting:modal"):
             tally.update(spawner.run(worker="benchmark"))
         return tally["spawned"]

@@ -14,10 +14,9 @@ from infra.nudging import CeleryNudger
 from infra.settings import Settings
 from ledger.models import Artifact
 from ledger.nudges import Nudge
-from workers.overflow.breaker import Gate
+from workers.overflow.breaker import BreakerRules, Gate
 from workers.overflow.follower import Follower
 from workers.overflow.modal_sdk.client import ModalSdk
-from workers.overflow.wiring import breaker_rules
 from workers.resources import Resources
 
 
@@ -45,7 +44,9 @@ def resources_of(settings: Settings) -> Resources:
 def modal_of(settings: Settings) -> ModalSdk:
     """The way to Modal."""
     return ModalSdk(
-        app_name=settings.modal_app, environment=settings.modal_environment, max_result_bytes=settings.max_result_bytes
+        app_name=settings.modal.app,
+        environment=settings.modal.environment,
+        max_result_bytes=settings.modal.max_result_bytes,
     )
 
 
@@ -54,7 +55,7 @@ async def follow() -> None:
     settings = Settings()
     configure_logging(settings)
     resources = resources_of(settings)
-    follower = Follower(resources, modal_of(settings), Gate(resources.ledger, breaker_rules(settings)))
+    follower = Follower(resources, modal_of(settings), Gate(resources.ledger, BreakerRules()))
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, follower.wake_and_stop)
     print("ready", flush=True)

@@ -89,11 +89,11 @@ class ArtifactStore:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.bucket = settings.s3_bucket
+        self.bucket = settings.s3.bucket
 
     @cached_property
     def _client(self) -> "S3Client":
-        return self._connect(self._settings.s3_endpoint_url)
+        return self._connect(self._settings.s3.endpoint_url)
 
     @property
     def client(self) -> "S3Client":
@@ -103,11 +103,11 @@ class ArtifactStore:
     @cached_property
     def _deleting_client(self) -> "S3Client":
         """One try each: the ledger's list of deletions has the pauses."""
-        return self._connect(self._settings.s3_endpoint_url, attempts=1)
+        return self._connect(self._settings.s3.endpoint_url, attempts=1)
 
     @cached_property
     def _public_client(self) -> "S3Client":
-        return self._connect(self._settings.s3_public_endpoint_url or self._settings.s3_endpoint_url)
+        return self._connect(self._settings.s3.public_endpoint_url or self._settings.s3.endpoint_url)
 
     def put_video(self, job_id: str, attempt: int, video: Video) -> Artifact:
         """Put a render's files; the artifact is published only when the ledger points to it.
@@ -242,7 +242,7 @@ class ArtifactStore:
         return self._public_client.generate_presigned_url(
             "get_object",
             Params={"Bucket": artifact.bucket, "Key": key},
-            ExpiresIn=self._settings.presign_ttl_s,
+            ExpiresIn=self._settings.s3.presign_ttl_s,
         )
 
     def check(self) -> None:
@@ -290,16 +290,16 @@ class ArtifactStore:
             raise ArtifactStoreUnavailable("store", key, str(error)) from error
 
     def _connect(self, endpoint_url: str | None, *, attempts: int = 4) -> "S3Client":
-        secret = self._settings.s3_secret_access_key
+        secret = self._settings.s3.secret_access_key
         client: S3Client = boto3.session.Session().client(
             "s3",
             endpoint_url=endpoint_url,
-            region_name=self._settings.s3_region,
-            aws_access_key_id=self._settings.s3_access_key_id,
+            region_name=self._settings.s3.region,
+            aws_access_key_id=self._settings.s3.access_key_id,
             aws_secret_access_key=secret.get_secret_value() if secret else None,
             config=Config(
-                connect_timeout=min(5.0, self._settings.s3_timeout_s),
-                read_timeout=self._settings.s3_timeout_s,
+                connect_timeout=min(5.0, self._settings.s3.timeout_s),
+                read_timeout=self._settings.s3.timeout_s,
                 retries={"mode": "standard", "total_max_attempts": attempts},
                 signature_version="s3v4",
                 s3={"addressing_style": "path" if endpoint_url else "auto"},

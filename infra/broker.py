@@ -20,9 +20,9 @@ class Broker:
 
     def __init__(self, settings: Settings) -> None:
         self._client = client_for(
-            settings.broker_url.get_secret_value(),
-            timeout_s=settings.ledger_timeout_s,
-            connect_timeout_s=settings.ledger_connect_timeout_s,
+            settings.ledger.broker_url.get_secret_value(),
+            timeout_s=settings.ledger.timeout_s,
+            connect_timeout_s=settings.ledger.connect_timeout_s,
             name="overspill-broker-depth",
         )
 

@@ -60,7 +60,7 @@ def make_celery(settings: Settings, *, set_as_current: bool = False) -> Celery:
     """A Celery app with our configuration and no tasks of its own."""
     app = Celery("overspill", set_as_current=set_as_current)
     app.conf.update(
-        **broker(settings.broker_url.get_secret_value()),
+        **broker(settings.ledger.broker_url.get_secret_value()),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         # JSON only: a pickle is refused before it is opened.
@@ -79,8 +79,8 @@ def make_celery(settings: Settings, *, set_as_current: bool = False) -> Celery:
         task_default_queue=DEFAULT_QUEUE,
         task_create_missing_queues=False,
         # Flower needs these; what they cost is in docs/production.md.
-        worker_send_task_events=settings.worker_events,
-        task_send_sent_event=settings.worker_events,
+        worker_send_task_events=settings.celery.worker_events,
+        task_send_sent_event=settings.celery.worker_events,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,

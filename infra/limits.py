@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from infra.settings import MICROS_PER_USD, Settings
+from infra.settings.overflow import BudgetSettings
 from ledger.limits import Difference, Unit, rule_of
 from ledger.store import GivenLimits, Ledger
 
@@ -35,11 +36,11 @@ def given_limits(settings: Settings) -> dict[str, int | float]:
     """The limits that the environment names, by name. What is left at its default is not said by it."""
     given: dict[str, int | float] = {}
     for name, setting in _SETTINGS.items():
-        value = getattr(settings, setting)
-        if setting in settings.model_fields_set and value is not None:
+        value = getattr(settings.budget, setting)
+        if setting in settings.budget.model_fields_set and value is not None:
             given[name] = _in_unit(name, value)
     for prefix, setting in _MAPPINGS.items():
-        for label, value in getattr(settings, setting).items():
+        for label, value in getattr(settings.budget, setting).items():
             given[f"{prefix}:{label}"] = _in_unit(f"{prefix}:{label}", value)
     return given
 
@@ -47,13 +48,13 @@ def given_limits(settings: Settings) -> dict[str, int | float]:
 def variable_of(name: str) -> str:
     """The environment variable that names a limit."""
     setting = _MAPPINGS[name.partition(":")[0]] if ":" in name else _SETTINGS[name]
-    return f"OVERSPILL_{setting.upper()}"
+    return BudgetSettings.variable(setting)
 
 
 def open_ledger(settings: Settings) -> Ledger:
     """The ledger of a process that places jobs, or refuses them: it fills the limits that the ledger does not have."""
     who = f"{socket.gethostname()}:{os.getpid()}"
-    return Ledger(settings, given=GivenLimits(given_limits(settings), who=who, on_difference=_warn))
+    return Ledger(settings.ledger, given=GivenLimits(given_limits(settings), who=who, on_difference=_warn))
 
 
 def _in_unit(name: str, value: float) -> int | float:

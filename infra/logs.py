@@ -28,7 +28,7 @@ def hide_secrets(_: object, __: str, event: MutableMapping[str, Any]) -> Mutable
 
 def configure_logging(settings: Settings) -> None:
     """Send structlog and the standard library's loggers (Celery, uvicorn, boto3) to stderr in one form."""
-    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    as_json = settings.logs.format == "json" or (settings.logs.format == "auto" and not sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -60,7 +60,7 @@ def configure_logging(settings: Settings) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
+    root.setLevel(settings.logs.level.upper())
     # Libraries speak up when something is wrong; their chatter is not ours.
     # (Celery's own lines about each task carry its arguments, which are customers' prompts; ours carry ids.)
     for name in (

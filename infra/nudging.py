@@ -18,7 +18,7 @@ class CeleryNudger:
 
     def __init__(self, settings: Settings) -> None:
         self._app = make_celery(settings)
-        self._keys = settings.keys_of_nudges
+        self._keys = settings.ledger.keys_of_nudges
 
     def send(self, nudge: Nudge) -> bool:
         """Send one nudge, within a few seconds, never raising. False: it could not be sent."""

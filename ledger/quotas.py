@@ -35,6 +35,10 @@ class TenantQuota(BaseModel):
         default=None, gt=0, le=1e6, description="Most new jobs a minute on average; those of a minute may come at once."
     )
 
+    def __str__(self) -> str:
+        """As it is written in the environment."""
+        return json.dumps(self.to_wire())
+
     def to_wire(self) -> dict[str, object]:
         """As submit.lua reads it: what bounds nothing is left out."""
         return self.model_dump(mode="json", exclude_none=True)

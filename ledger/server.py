@@ -46,9 +46,9 @@ def connect(settings: LedgerSettings) -> "redis.Redis":
         WrongLedgerAddress: the address cannot be understood.
     """
     return client_for(
-        settings.ledger_url.get_secret_value(),
-        timeout_s=settings.ledger_timeout_s,
-        connect_timeout_s=settings.ledger_connect_timeout_s,
+        settings.url.get_secret_value(),
+        timeout_s=settings.timeout_s,
+        connect_timeout_s=settings.connect_timeout_s,
         name="overspill-ledger",
     )
 

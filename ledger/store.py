@@ -58,8 +58,8 @@ class Ledger:
         """
         self.settings = settings or LedgerSettings()
         self._given = given
-        self.prefix = self.settings.ledger_prefix
-        self.address = address_of(self.settings.ledger_url.get_secret_value())
+        self.prefix = self.settings.prefix
+        self.address = address_of(self.settings.url.get_secret_value())
         self.client = connect(self.settings)
         self.runner = ScriptRunner(
             self.client,

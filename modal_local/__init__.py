@@ -9,6 +9,7 @@ outlives the server.
 
 Who may come in: `modal_local.server.ModalLocal` starts it, `modal_local.cli` is its command line,
 `modal_local.admin_client` steers a running one. Requests come in by `rpc` (gRPC, by grpclib in `transport`) and `http`
-(blobs, admin). One object per subject under `services/` answers them; it keeps its state in `store` and gets everything
-else from a `Context`. `rpc` describes how service objects are written; `contracts`, what they ask of each other.
+(blobs, admin), and for deployed web functions by `web`. One object per subject under `services/` answers them; it keeps
+its state in `store` and gets everything else from a `Context`. `rpc` describes how service objects are written;
+`contracts`, what they ask of each other.
 """

@@ -17,10 +17,12 @@ from modal_local.records import CallRecord
 from modal_local.registry import Registry
 from modal_local.rpc import RpcRouter
 from modal_local.scheduler.engine import Scheduler
+from modal_local.schedules.service import ScheduleService
 from modal_local.services.billing import Lifetime, costs_within
 from modal_local.services.containers import LIFETIMES
 
 _DEFAULT_LIMIT = 1_000
+_FARTHEST_S = 10 * 366 * 86400.0
 
 
 class AdminService:
@@ -34,6 +36,7 @@ class AdminService:
         scheduler: Scheduler,
         injector: FaultInjector,
         prices: PriceTable,
+        schedules: ScheduleService,
     ) -> None:
         self._context = context
         self._registry = registry
@@ -41,6 +44,7 @@ class AdminService:
         self._scheduler = scheduler
         self._injector = injector
         self._prices = prices
+        self._schedules = schedules
         self.router: RpcRouter | None = None
 
     def routes(self) -> list[web.RouteDef]:
@@ -55,6 +59,9 @@ class AdminService:
             web.get("/admin/pools", self._guard(self._pools)),
             web.get("/admin/spend", self._guard(self._spend)),
             web.get("/admin/rpcs", self._guard(self._rpcs)),
+            web.get("/admin/schedules", self._guard(self._list_schedules)),
+            web.get("/admin/clock", self._guard(self._clock)),
+            web.post("/admin/clock", self._guard(self._move_clock)),
             web.get("/admin/faults", self._guard(self._faults)),
             web.post("/admin/faults", self._guard(self._inject)),
             web.delete("/admin/faults", self._guard(self._clear)),
@@ -150,7 +157,7 @@ class AdminService:
                 continue
             row["state"] = container.state.value if container is not None else "ended"
             row["running_inputs"] = list(container.running) if container is not None else []
-            row["ready_at"] = (container.ready_at or None) if container is not None else None
+            row.setdefault("ready_at", None)
             rows.append(row)
         return {"containers": rows}
 
@@ -188,6 +195,31 @@ class AdminService:
             raise NotFoundError("The server is still starting.")
         return {"served": sorted(self.router.served), "calls": dict(sorted(self.router.calls.items()))}
 
+    async def _list_schedules(self, request: web.Request) -> Any:
+        return {
+            "schedules": [
+                {
+                    "function_id": function.function_id,
+                    "function_tag": function.tag,
+                    "app_id": function.app_id,
+                    "due_at": due_at,
+                }
+                for function, due_at in self._schedules.upcoming()
+            ]
+        }
+
+    async def _clock(self, request: web.Request) -> Any:
+        return {"now": self._context.clock.now(), "skew_s": self._context.clock.skew_s}
+
+    async def _move_clock(self, request: web.Request) -> Any:
+        data = await _body(request)
+        by_s = data.get("advance_s")
+        if not isinstance(by_s, int | float) or isinstance(by_s, bool) or not 0 <= by_s < _FARTHEST_S:
+            raise ValueError(f"Expected `advance_s`, seconds from 0 up to ten years, got {by_s!r}.")
+        self._context.clock.skew_s += by_s
+        self._schedules.reconsider()
+        return await self._clock(request)
+
     async def _faults(self, request: web.Request) -> Any:
         return {
             "active": [_fault_as_json(active) for active in self._injector.active()],
@@ -197,16 +229,22 @@ class AdminService:
         }
 
     async def _inject(self, request: web.Request) -> Any:
-        try:
-            data = await request.json()
-        except json.JSONDecodeError as error:
-            raise FaultError(f"Expected a JSON object with a `kind`: {error}") from error
-        if not isinstance(data, dict):
-            raise FaultError("Expected a JSON object with a `kind`.")
+        data = await _body(request)
+        self._schedules.reconsider()  # a fault may move the clock
         return _fault_as_json(self._injector.inject(read_fault(data)))
 
     async def _clear(self, request: web.Request) -> Any:
         return {"cleared": self._injector.clear(request.match_info.get("fault_id"))}
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    try:
+        data = await request.json()
+    except json.JSONDecodeError as error:
+        raise ValueError(f"Expected a JSON object: {error}") from error
+    if not isinstance(data, dict):
+        raise ValueError("Expected a JSON object.")
+    return data
 
 
 def _fault_as_json(active: ActiveFault) -> dict[str, Any]:

@@ -64,6 +64,18 @@ class AdminClient:
         """Which RPCs are served, and how often each was called."""
         return self._ask("GET", "/rpcs")
 
+    def schedules(self) -> list[dict[str, Any]]:
+        """Functions that have a schedule, with `due_at`, the earliest first."""
+        return list(self._ask("GET", "/schedules")["schedules"])
+
+    def clock(self) -> dict[str, Any]:
+        """The server's time: `now`, and `skew_s`, by which it is ahead of this machine's."""
+        return self._ask("GET", "/clock")
+
+    def advance_clock(self, seconds: float) -> dict[str, Any]:
+        """Moves the server's time on: what is due by then runs, once each."""
+        return self._ask("POST", "/clock", {"advance_s": seconds})
+
     def faults(self) -> dict[str, Any]:
         """The faults in force, and all that have been injected."""
         return self._ask("GET", "/faults")

@@ -61,6 +61,10 @@ def serve(  # noqa: PLR0917 - typer reads each flag from a parameter
     init_failure_limit: Annotated[int, typer.Option(help="Failed starts in a row that are tolerated.")] = 3,
     heartbeat_timeout_s: Annotated[float, typer.Option(help="Heartbeat timeout of a container, seconds.")] = 60.0,
     standby: Annotated[bool, typer.Option(help="Fork containers from a prepared interpreter.")] = True,
+    terminate_containers: Annotated[
+        bool, typer.Option(help="Serve cancel(terminate_containers=True), or refuse it as Modal is reported to do.")
+    ] = True,
+    web_timeout_s: Annotated[float, typer.Option(help="Seconds after which a web request is answered by 303.")] = 150.0,
     seed: Annotated[int, typer.Option(help="Seed of random cold starts and faults.")] = 0,
     token_id: Annotated[str | None, typer.Option(envvar="MODAL_LOCAL_TOKEN_ID")] = None,
     token_secret: Annotated[str | None, typer.Option(envvar="MODAL_LOCAL_TOKEN_SECRET")] = None,
@@ -84,6 +88,8 @@ def serve(  # noqa: PLR0917 - typer reads each flag from a parameter
             init_failure_limit=init_failure_limit,
             heartbeat_timeout_s=heartbeat_timeout_s,
             standby=standby,
+            terminate_containers=terminate_containers,
+            web_timeout_s=web_timeout_s,
             seed=seed,
             token_id=token_id,
             token_secret=token_secret,

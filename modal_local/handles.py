@@ -1,5 +1,7 @@
 """What clients are told about functions and classes: handle metadata, made from the records. Pure."""
 
+from collections.abc import Mapping
+
 from modal_proto import api_pb2
 
 from modal_local.records import AppRecord, ClassRecord, FunctionRecord
@@ -21,7 +23,7 @@ def function_metadata(
         metadata = api_pb2.FunctionHandleMetadata()
         if base.precreated is not None:
             metadata.CopyFrom(base.precreated)
-        return metadata
+        return _with_web_urls(metadata, base)
     definition = registry.definition(function, staged=staged)
     definition_id = base.staged_id if staged and base.staged is not None else registry.definition_id(function)
     metadata = api_pb2.FunctionHandleMetadata(
@@ -38,6 +40,13 @@ def function_metadata(
     )
     for name, method in definition.method_definitions.items():
         metadata.method_handle_metadata[name].CopyFrom(method_metadata(function.app_id, definition_id, name, method))
+    return _with_web_urls(metadata, base)
+
+
+def _with_web_urls(metadata: api_pb2.FunctionHandleMetadata, base: FunctionRecord) -> api_pb2.FunctionHandleMetadata:
+    metadata.web_url = base.web_urls.get("", "")
+    for name, method in metadata.method_handle_metadata.items():
+        method.web_url = base.web_urls.get(name, "")
     return metadata
 
 
@@ -58,7 +67,7 @@ def method_metadata(
     )
 
 
-def function_data(definition: api_pb2.Function) -> api_pb2.FunctionData:
+def function_data(definition: api_pb2.Function, web_urls: Mapping[str, str]) -> api_pb2.FunctionData:
     """The shape that FunctionCreate and FunctionGet answer with; the SDK wants at least one ranked function in it."""
     data = api_pb2.FunctionData(
         module_name=definition.module_name,
@@ -76,9 +85,12 @@ def function_data(definition: api_pb2.Function) -> api_pb2.FunctionData:
         supported_input_formats=definition.supported_input_formats,
         supported_output_formats=definition.supported_output_formats,
         routing_region=definition.routing_region,
+        webhook_config=definition.webhook_config,
+        web_url=web_urls.get("", ""),
     )
     for name, method in definition.method_definitions.items():
         data.method_definitions[name].CopyFrom(method)
+        data.method_definitions[name].web_url = web_urls.get(name, "")
     if definition.HasField("schedule"):
         data.schedule.CopyFrom(definition.schedule)
     data.ranked_functions.add(rank=0, function=definition)

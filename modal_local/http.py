@@ -19,9 +19,10 @@ class HasRoutes(Protocol):
 
 
 @web.middleware
-async def _loopback_only(
+async def loopback_only(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
+    """Refuses whoever is not on this machine."""
     if request.remote is not None and not is_loopback(request.remote):
         raise web.HTTPForbidden(text=f"modal_local answers loopback only; this came from {request.remote}.")
     return await handler(request)
@@ -31,7 +32,7 @@ class HttpServer:
     """One aiohttp server on a free loopback port."""
 
     def __init__(self, services: Sequence[object]) -> None:
-        self._app = web.Application(middlewares=[_loopback_only], client_max_size=_MAX_BODY_BYTES)
+        self._app = web.Application(middlewares=[loopback_only], client_max_size=_MAX_BODY_BYTES)
         for service in services:
             routes = getattr(service, "routes", None)
             if routes is not None:

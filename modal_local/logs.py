@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from modal_proto import api_pb2
 
+from modal_local.records import ContainerRecord
+
 _LINES_KEPT = 20_000
 
 
@@ -17,6 +19,7 @@ class LogLine:
         number: raised by one for each line of the app.
         at: unix time in seconds.
         descriptor: a value of api_pb2.FileDescriptor.
+        calls: the calls that its container had in hand: the one that wrote it, if it was alone.
     """
 
     number: int
@@ -26,6 +29,7 @@ class LogLine:
     at: float
     descriptor: int
     text: str
+    calls: tuple[str, ...] = ()
 
 
 class LogBook:
@@ -36,12 +40,14 @@ class LogBook:
         self._next: dict[str, int] = {}
         self._waiters: list[asyncio.Future[None]] = []
 
-    def add(self, app_id: str, function_id: str, task_id: str, at: float, descriptor: int, text: str) -> None:
-        """Keeps a line."""
+    def add(self, container: ContainerRecord, at: float, descriptor: int, text: str) -> None:
+        """Keeps a line that a container has written, or that tells about it."""
+        app_id = container.app_id
         number = self._next.get(app_id, 0) + 1
         self._next[app_id] = number
         lines = self._lines.setdefault(app_id, deque(maxlen=_LINES_KEPT))
-        lines.append(LogLine(number, app_id, function_id, task_id, at, descriptor, text))
+        calls = container.heard_calls
+        lines.append(LogLine(number, app_id, container.function_id, container.task_id, at, descriptor, text, calls))
         self.notify()
 
     def notify(self) -> None:

@@ -23,9 +23,11 @@ from modal_proto import api_pb2
 
 from modal_local.context import Context
 from modal_local.contracts import BucketMounts, MountPlan, SecretEnvironments, VolumeMounts
-from modal_local.errors import ModalLocalError
+from modal_local.errors import ModalLocalError, NotFoundError
+from modal_local.execs.commands import Place
 from modal_local.handles import app_layout
 from modal_local.logs import STDERR, STDOUT, LogBook
+from modal_local.ports import wait_until_free, web_server_ports
 from modal_local.records import ContainerRecord
 from modal_local.registry import Registry
 from modal_local.rpc import Caller, Credentials, override_headers
@@ -35,11 +37,12 @@ from modal_local.standby.keeper import Assignment, Standby, StandbyError
 
 _LINE_LIMIT_BYTES = 1024 * 1024
 _RESTORE_STATE = "restore-state.json"
+_PORT_PATIENCE_S = 10.0
 _TOLD_LINES = 5  # of a failed container's output, in the server's own log
 _ISOLATION = Path(__file__).parent / "isolation"
 # What a container inherits of the server's environment: where programs and certificates are, and the language.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
-_TO_DIE_WITH_THE_SERVER = ("setpriv", "--pdeathsig", "KILL")
+TO_DIE_WITH_THE_SERVER = ("setpriv", "--pdeathsig", "KILL")
 # What each container is told about where it is, and the interpreter that waits for one, too.
 _SAME_FOR_ALL = {
     "PYTHONPATH": str(_ISOLATION),
@@ -110,13 +113,14 @@ class ProcessLauncher:
         self._buckets = buckets
         interval_s = context.settings.heartbeat_interval_s
         self._same_for_all = {**_SAME_FOR_ALL, "MODAL_HEARTBEAT_INTERVAL": f"{interval_s:g}"}
-        self._standby = Standby({**_inherited(), **self._same_for_all}, _TO_DIE_WITH_THE_SERVER)
+        self._standby = Standby({**_inherited(), **self._same_for_all}, TO_DIE_WITH_THE_SERVER)
         self._processes: dict[str, _Process] = {}
+        self._places: dict[str, Place] = {}
         self._watchers: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Gets an interpreter ready in the background, if the settings say so."""
-        if self._context.settings.standby and shutil.which(_TO_DIE_WITH_THE_SERVER[0]) is not None:
+        if self._context.settings.standby and shutil.which(TO_DIE_WITH_THE_SERVER[0]) is not None:
             await self._standby.start()
 
     async def launch(self, container: ContainerRecord, ended: Callable[[ContainerRecord, int | None], None]) -> None:
@@ -144,8 +148,10 @@ class ProcessLauncher:
         if definition.checkpointing_enabled:
             environment["MODAL_ENABLE_SNAP_RESTORE"] = "1"
             environment["MODAL_RESTORE_STATE_PATH"] = str(home / _RESTORE_STATE)
-        if shutil.which(_TO_DIE_WITH_THE_SERVER[0]) is None:
+        if shutil.which(TO_DIE_WITH_THE_SERVER[0]) is None:
             raise ModalLocalError("Containers are started by `setpriv` of util-linux, which is not on the PATH.")
+        for port in web_server_ports(definition):
+            await wait_until_free(port, _PORT_PATIENCE_S)
         buckets = await self._buckets.prepare_buckets(definition.cloud_bucket_mounts)
         plan = await self._volumes.prepare_mounts(container.task_id, definition.volume_mounts, buckets)
         # Pipes of our own: asyncio's wait() waits for its pipes too, which a child of the container may hold open.
@@ -160,6 +166,7 @@ class ProcessLauncher:
             os.close(out.write_end)
             os.close(err.write_end)
         self._processes[container.task_id] = process
+        self._places[container.task_id] = Place(process.pid, environment, work, mounted=bool(plan.mounts))
         self._context.logger.info("container.started", container_id=container.task_id, function=function.tag)
         readers = [
             asyncio.create_task(self._read(container, pipe, descriptor))
@@ -168,6 +175,19 @@ class ProcessLauncher:
         watcher = asyncio.create_task(self._watch(container, process, readers, ended))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
+
+    def place(self, task_id: str) -> Place:
+        """Where a container is, for commands beside it. Raises NotFoundError."""
+        found = self._places.get(task_id)
+        if found is None:
+            raise NotFoundError(f"Container {task_id!r} is not running here.")
+        return found
+
+    async def gone(self, task_id: str) -> None:
+        """Returns when a container has ended."""
+        process = self._processes.get(task_id)
+        if process is not None:
+            await process.wait()
 
     def kill(self, container: ContainerRecord) -> None:
         """SIGKILL to the container and all that it has started."""
@@ -286,11 +306,11 @@ class ProcessLauncher:
             except StandbyError as error:
                 self._context.logger.warning("standby.failed", error=str(error))
         # Twice where a prefix stands before it: a shell that waits for a mount must not outlive the server either.
-        leading = _TO_DIE_WITH_THE_SERVER if start.plan.command_prefix else ()
+        leading = TO_DIE_WITH_THE_SERVER if start.plan.command_prefix else ()
         return await asyncio.create_subprocess_exec(
             *leading,
             *start.plan.command_prefix,
-            *_TO_DIE_WITH_THE_SERVER,
+            *TO_DIE_WITH_THE_SERVER,
             *(sys.executable, "-m", "modal._container_entrypoint"),
             cwd=start.work,
             env=start.environment,
@@ -311,6 +331,7 @@ class ProcessLauncher:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # what it left behind
         self._processes.pop(container.task_id, None)
+        self._places.pop(container.task_id, None)
         self._credentials.container_secrets.pop(container.task_id, None)
         await asyncio.wait(readers, timeout=1.0)
         for reader in readers:
@@ -336,14 +357,7 @@ class ProcessLauncher:
                     continue
                 if not line:
                     return
-                self._logs.add(
-                    container.app_id,
-                    container.function_id,
-                    container.task_id,
-                    self._context.clock.now(),
-                    descriptor,
-                    line.decode(errors="replace"),
-                )
+                self._logs.add(container, self._context.clock.now(), descriptor, line.decode(errors="replace"))
 
 
 def _inherited() -> dict[str, str]:

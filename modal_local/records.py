@@ -1,6 +1,7 @@
 """The records that the control plane keeps: apps, functions, calls, inputs, containers. Hardly any behaviour."""
 
 import asyncio
+import contextlib
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -69,6 +70,7 @@ class FunctionRecord:
         published: the definition that new containers run; None until the app is published.
         staged: the definition that the next publish makes the published one.
         base_id: for a variant, the function that it is a variant of.
+        web_urls: where it is reached as a web function; of a class, by method. Empty for what is none.
     """
 
     function_id: str
@@ -83,6 +85,7 @@ class FunctionRecord:
     options: api_pb2.FunctionOptions | None = None
     autoscaler: api_pb2.AutoscalerSettings | None = None
     precreated: api_pb2.FunctionHandleMetadata | None = None
+    web_urls: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -175,6 +178,20 @@ class CallRecord:
             if not waiter.done():
                 waiter.set_result(None)
 
+    async def changed(self, timeout_s: float | None) -> None:
+        """Returns when something has changed, or after so many seconds."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiters.append(waiter)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await waiter
+        finally:
+            if not waiter.done():
+                waiter.cancel()
+            with contextlib.suppress(ValueError):
+                self.waiters.remove(waiter)
+
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
@@ -217,6 +234,7 @@ class ContainerRecord:
 
     Attributes:
         running: the inputs that it has been given and not answered, with the attempt of each.
+        last_call: the call of the input that it has let go of last: it may still be heard of.
         waiter: the open request for inputs, if there is one.
         cancels: inputs to be cancelled with the next heartbeat.
         cancelling: inputs that it was asked to cancel and has not released yet.
@@ -238,6 +256,7 @@ class ContainerRecord:
     last_heartbeat: float = 0.0
     inputs_done: int = 0
     running: dict[str, InputRecord] = field(default_factory=dict)
+    last_call: str = ""
     waiter: "InputRequest | None" = None
     cancels: list[str] = field(default_factory=list)
     cancelling: set[str] = field(default_factory=set)
@@ -245,6 +264,13 @@ class ContainerRecord:
     failure: api_pb2.GenericResult | None = None
     exit_code: int | None = None
     end_reason: str = ""
+
+    @property
+    def heard_calls(self) -> tuple[str, ...]:
+        """Whose output it is that comes now: of the calls that it has in hand, or of the last one."""
+        if self.running:
+            return tuple({one.call.call_id: None for one in self.running.values()})
+        return (self.last_call,) if self.last_call else ()
 
     @property
     def live(self) -> bool:

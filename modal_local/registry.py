@@ -7,9 +7,10 @@ from typing import Any
 from modal_proto import api_pb2
 
 from modal_local.context import Context
-from modal_local.errors import InvalidArgumentError, NotFoundError
+from modal_local.errors import NotFoundError
+from modal_local.limits import known_card
+from modal_local.ports import web_server_ports
 from modal_local.records import AppRecord, ClassRecord, FunctionRecord, PoolSettings
-from modal_local.settings import GPU_TYPES, canonical_gpu
 
 _APPS, _FUNCTIONS, _CLASSES = "apps", "functions", "classes"
 
@@ -122,6 +123,7 @@ def merge_options(source: api_pb2.Function, options: api_pb2.FunctionOptions) ->
         ("target_concurrent_inputs", "target_concurrent_inputs"),
         ("batch_max_size", "batch_max_size"),
         ("batch_linger_ms", "batch_linger_ms"),
+        ("cloud_provider_str", "cloud_provider_str"),
     ):
         if theirs in given:
             setattr(merged, mine, getattr(options, theirs))
@@ -167,15 +169,17 @@ def pool_settings(definition: api_pb2.Function, override: api_pb2.AutoscalerSett
     target = definition.target_concurrent_inputs or definition.max_concurrent_inputs or 1
     if scaling.HasField("target_concurrency"):
         target = scaling.target_concurrency or target
+    # A port that is fixed can be had once on a machine.
+    most = 1 if web_server_ports(definition) else scaling.max_containers or definition.concurrency_limit
     return PoolSettings(
         min_containers=scaling.min_containers or definition.warm_pool_size,
-        max_containers=scaling.max_containers or definition.concurrency_limit,
+        max_containers=most,
         buffer_containers=scaling.buffer_containers,
         scaledown_window_s=scaling.scaledown_window or definition.task_idle_timeout_secs or defaults.scaledown_window_s,
         inputs_per_container=max(target, definition.batch_max_size, 1),
         timeout_s=definition.timeout_secs or defaults.timeout_s,
         startup_timeout_s=definition.startup_timeout_secs or definition.timeout_secs or defaults.startup_timeout_s,
-        gpu_type=normal_gpu_type(gpu.gpu_type) if gpu.count else "",
+        gpu_type=known_card(gpu.gpu_type) if gpu.count else "",
         gpu_count=gpu.count,
         cpu_cores=definition.resources.milli_cpu / 1000 or defaults.cpu_cores,
         memory_mib=definition.resources.memory_mb or defaults.memory_mib,
@@ -184,18 +188,6 @@ def pool_settings(definition: api_pb2.Function, override: api_pb2.AutoscalerSett
         region=next(iter(definition.scheduler_placement.regions), ""),
         nonpreemptible=definition.scheduler_placement.nonpreemptible,
     )
-
-
-def normal_gpu_type(name: str) -> str:
-    """The card that a GPU string names: `H100!` is an H100, `A100` an A100-40GB.
-
-    Raises:
-        InvalidArgumentError: there is no such card.
-    """
-    card = canonical_gpu(name)
-    if card not in GPU_TYPES:
-        raise InvalidArgumentError(f"Invalid GPU type {name!r}: expected one of {', '.join(GPU_TYPES)}.")
-    return card
 
 
 def _pack(message: Any) -> str | None:
@@ -220,6 +212,7 @@ def _function_as_json(function: FunctionRecord) -> dict[str, Any]:
         "options": _pack(function.options),
         "autoscaler": _pack(function.autoscaler),
         "precreated": _pack(function.precreated),
+        "web_urls": function.web_urls,
     }
 
 
@@ -237,4 +230,5 @@ def _function_from_json(value: dict[str, Any]) -> FunctionRecord:
         options=_unpack(api_pb2.FunctionOptions, value["options"]),
         autoscaler=_unpack(api_pb2.AutoscalerSettings, value["autoscaler"]),
         precreated=_unpack(api_pb2.FunctionHandleMetadata, value["precreated"]),
+        web_urls=value.get("web_urls", {}),
     )

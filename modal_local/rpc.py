@@ -25,6 +25,7 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 from modal_proto import api_pb2
 
 from modal_local.errors import PermissionDeniedError, RpcError, UnauthenticatedError, UnimplementedError
+from modal_local.left_out import refusal
 
 if TYPE_CHECKING:
     from modal_local.context import Context
@@ -231,7 +232,7 @@ class RpcRouter:
             if name not in self._told:
                 self._told.add(name)
                 self._context.logger.warning("rpc.unserved", method=name)
-            raise UnimplementedError(f"modal_local does not serve {name}.")
+            raise UnimplementedError(refusal(name))
         return method
 
     async def _serve_stream(self, stream: Any, method: Callable[..., Any], request: Message, caller: Caller) -> None:

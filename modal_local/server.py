@@ -20,17 +20,19 @@ from modal_local.callbook import CallBook
 from modal_local.coldstart import ColdStarts
 from modal_local.context import Context
 from modal_local.errors import ModalLocalError
+from modal_local.execs.router import CommandRouter
 from modal_local.faults.injector import FaultInjector, Reach
 from modal_local.faults.launcher import FaultyLauncher
 from modal_local.faults.model import FaultScript, read_script
 from modal_local.faults.script import FaultPlayer
 from modal_local.http import LOOPBACK, HttpServer
-from modal_local.logs import LogBook
+from modal_local.logs import STDERR, LogBook
 from modal_local.prices import PriceTable
-from modal_local.processes import ProcessLauncher
+from modal_local.processes import TO_DIE_WITH_THE_SERVER, ProcessLauncher
 from modal_local.registry import Registry
 from modal_local.rpc import Credentials, RpcRouter
 from modal_local.scheduler.engine import Scheduler
+from modal_local.schedules.service import ScheduleService
 from modal_local.services.apps import AppService
 from modal_local.services.billing import BillingService
 from modal_local.services.blobs import BlobService
@@ -45,12 +47,16 @@ from modal_local.services.images import ImageService
 from modal_local.services.logs import LogService
 from modal_local.services.mounts import MountService
 from modal_local.services.queues import QueueService
+from modal_local.services.releases import Releases, ReleaseService
 from modal_local.services.secrets import SecretService
+from modal_local.services.statistics import StatisticsService
+from modal_local.services.streams import StreamService
 from modal_local.services.volumes import VolumeService
 from modal_local.settings import Settings, SettingsError
 from modal_local.simulate import Handler, SimulatedLauncher, sleep_for_first_argument
 from modal_local.store import Store
 from modal_local.transport import GrpcServer
+from modal_local.web.gateway import Gateway
 
 _CREDENTIALS = "credentials"
 _TOKEN_KEY = "token"  # noqa: S105 - the name of a row
@@ -180,26 +186,45 @@ class ModalLocal:
         cold_starts = ColdStarts(self._settings.cold_start, self._settings.seed)
         faulty = FaultyLauncher(self.launcher, self.injector)
         self.scheduler = Scheduler(context, registry, book, faulty, self.lifetimes, cold_starts.draw)
+        self.scheduler.on_launch_failed = lambda container, why: self.logs.add(
+            container, context.clock.now(), STDERR, why
+        )
         simulated.dispatcher = self.scheduler.dispatcher
+        releases = Releases(context, registry)
         self.apps = AppService(
             context,
             registry,
-            on_publish=self.scheduler.published,
+            releases,
+            on_publish=self._app_published,
             on_stop=self._app_stopped,
             running=self.scheduler.running_containers,
         )
-        self.admin = AdminService(context, registry, book, self.scheduler, self.injector, PriceTable())
+        self.gateway = Gateway(context, registry, book, blobs, self.credentials.tokens)
+        functions = FunctionService(context, registry, self.scheduler, self.gateway)
+        self.gateway.calls = self.scheduler.dispatcher
+        self.gateway.bind = lambda function_id, params: (
+            functions.variant(registry.function(function_id), params).function_id
+        )
+        self.commands = CommandRouter(context, self.launcher, secret_service, TO_DIE_WITH_THE_SERVER)
+        self.schedules = ScheduleService(context, registry, book, self.scheduler.dispatcher)
+        self.admin = AdminService(context, registry, book, self.scheduler, self.injector, PriceTable(), self.schedules)
         self._services = [
             self.apps,
-            FunctionService(context, registry, self.scheduler),
+            functions,
             ClassService(context, registry),
             CallService(context, registry, book, self.scheduler),
+            StreamService(book),
+            StatisticsService(context, registry, book),
+            ReleaseService(context, registry, releases, self._app_published),
+            self.gateway,
             ContainerService(context, registry, self.scheduler, self.launcher.restore),
             EnvironmentService(context),
             LogService(context, registry, self.logs),
             BillingService(context),
             DictService(context),
             QueueService(context),
+            self.schedules,
+            self.commands,
             FaultPlayer(context, self.injector, self._script()),
             *(images, mounts, blobs, secret_service, volumes, self.admin),
         ]
@@ -227,7 +252,7 @@ class ModalLocal:
     async def _listen(self) -> None:
         self._http = HttpServer(self._services)
         self.context.http_base_url = await self._same_place(self._http)
-        server = GrpcServer([self.router])
+        server = GrpcServer([self.router, self.commands])
         reach = Reach(self.launcher.stop_container, server.disconnect, server.set_stream_limit)
         self.injector.attach(self.scheduler, self.book, self.registry, reach)
         try:
@@ -254,6 +279,10 @@ class ModalLocal:
             url = await http.start()
         self.context.store.put(_CREDENTIALS, _HTTP_PORT_KEY, url.rpartition(":")[2].encode())
         return url
+
+    def _app_published(self, app_id: str) -> None:
+        self.scheduler.published(app_id)
+        self.schedules.reconsider()
 
     def _app_stopped(self, app_id: str) -> None:
         self.scheduler.app_stopped(app_id)

@@ -44,6 +44,9 @@ class Settings:
         crash_limit: deaths that are forgiven before a policy other than `reschedule` ends the input.
         init_failure_limit: failed starts in a row after which waiting inputs get the container's exception.
         heartbeat_timeout_s: a container that is silent for longer is killed.
+        web_timeout_s: a request to a web function that has no answer by then is sent away by 303, to ask again.
+        terminate_containers: `FunctionCall.cancel(terminate_containers=True)` is served; else it is refused, as the
+            live service is reported to do.
         standby: containers are forked from an interpreter that has the SDK imported; else each starts its own.
     """
 
@@ -63,6 +66,8 @@ class Settings:
     init_failure_limit: int = 3
     heartbeat_timeout_s: float = 60.0
     standby: bool = True
+    terminate_containers: bool = True
+    web_timeout_s: float = 150.0
 
     @property
     def heartbeat_interval_s(self) -> float:

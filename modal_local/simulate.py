@@ -11,6 +11,8 @@ from typing import Any
 from modal_proto import api_pb2
 
 from modal_local.context import Context
+from modal_local.errors import UnimplementedError
+from modal_local.execs.commands import Place
 from modal_local.records import ContainerRecord
 from modal_local.registry import Registry
 from modal_local.scheduler.dispatch import Dispatcher
@@ -86,6 +88,13 @@ class SimulatedLauncher:
             ended(container, _KILLED if done.cancelled() else 0)
 
         task.add_done_callback(finished)
+
+    def place(self, task_id: str) -> Place:
+        """A simulated container has no place in which a command could run."""
+        raise UnimplementedError("modal_local does not serve commands in simulated containers.")
+
+    async def gone(self, task_id: str) -> None:
+        """Never asked."""
 
     def kill(self, container: ContainerRecord) -> None:
         """Ends one at once."""

@@ -20,6 +20,9 @@ from workers.dispatch import Dispatcher
 from workers.dropped import message_dropped
 from workers.resources import shared_resources
 
+#: How long a bare Celery message is kept trying while the ledger is away, seconds.
+RECORD_TIMEOUT_S = 60.0
+
 log = structlog.get_logger(__name__)
 
 #: What the ledger refuses for good, and the reason with which the message is dropped.
@@ -51,7 +54,7 @@ def record_and_dispatch(
         return resources.ledger.jobs.submit(job, source="celery", idempotency_key=f"celery:{task_id}")
 
     try:
-        submitted = retry_while_unavailable(submit, for_s=resources.settings.foreign_record_timeout_s)
+        submitted = retry_while_unavailable(submit, for_s=RECORD_TIMEOUT_S)
     except (IdempotencyConflict, TenantQuotaExceeded, ModelNotFound) as error:
         reason = _REFUSED[type(error)]
         message_dropped(reason, task=name, detail=str(error))

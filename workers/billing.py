@@ -57,8 +57,8 @@ def billed_this_month(settings: Settings, now: datetime, *, client: modal.Client
 def _ours(
     settings: Settings, *, start: datetime, end: datetime, client: modal.Client | None
 ) -> list[BillingReportItem]:
-    ours = {settings.modal_app, settings.train_modal_app}
-    name = settings.modal_environment
+    ours = {settings.modal.app, settings.train.modal_app}
+    name = settings.modal.environment
     environment = (
         modal.Environment.from_name(name, client=client) if name else modal.Environment.from_context(client=client)
     )

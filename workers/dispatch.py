@@ -21,6 +21,11 @@ from workers.placement.policy import Policy, Verdict
 from workers.placement.watermark import WatermarkPolicy
 from workers.training.needs import train_policy
 
+#: Jobs that a dispatcher claims at a time.
+CLAIM_BATCH = 100
+#: Life of a dispatcher's claim, seconds.
+CLAIM_S = 10.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -37,24 +42,26 @@ def policy_from(settings: Settings, speeds: Mapping[str, float] | None = None) -
 def render_need(settings: Settings) -> GpuNeed:
     """What renders need on Modal."""
     return GpuNeed(
-        allowed=settings.modal_render_classes,
-        vram_gib=settings.render_vram_gib,
-        headroom_ratio=settings.vram_headroom_ratio,
-        needs_fp8=settings.render_needs_fp8,
+        allowed=settings.modal.render_classes,
+        vram_gib=settings.modal.render_vram_gib,
+        headroom_ratio=settings.modal.vram_headroom_ratio,
+        needs_fp8=settings.modal.render_needs_fp8,
         # Cold start and execution, until it is certainly stopped, and the container's idle tail.
-        call_estimate_s=settings.render_call_estimate_s + settings.stop_margin_s + settings.modal_scaledown_window_s,
-        prices=settings.prices,
-        fallbacks=settings.modal_render_fallbacks,
+        call_estimate_s=settings.modal.render_call_estimate_s
+        + settings.modal.stop_margin_s
+        + settings.modal.scaledown_window_s,
+        prices=settings.modal.prices,
+        fallbacks=settings.modal.render_fallbacks,
     )
 
 
 def _usual_policy(settings: Settings) -> Policy:
-    match settings.policy:
+    match settings.placement.policy:
         case "watermark":
             return WatermarkPolicy(
-                high=settings.high_watermark,
-                low=settings.low_watermark,
-                min_dwell_s=settings.min_dwell_s,
+                high=settings.placement.high_watermark,
+                low=settings.placement.low_watermark,
+                min_dwell_s=settings.placement.min_dwell_s,
                 needs={Kind.RENDER: render_need(settings)},
             )
 
@@ -73,9 +80,7 @@ class Dispatcher:
         tally: Counter[str] = Counter()
         if kind is Kind.TRAIN:
             self._policy = policy_from(self._settings, self._ledger.placement.training_speeds())
-        while claimed := self._ledger.placement.claim_queued(
-            kind, limit=self._settings.dispatch_batch, lease_s=self._settings.dispatch_claim_s
-        ):
+        while claimed := self._ledger.placement.claim_queued(kind, limit=CLAIM_BATCH, lease_s=CLAIM_S):
             for job in claimed:
                 parent = of_job(job.record.id, job.record.traceparent)
                 with bound(**job.record.log_context()), tracing().span("decide", parent=parent, kind=kind) as span:
@@ -120,7 +125,9 @@ class Dispatcher:
         """Modal was wanted and a limit said no: what the policy says then, or the job is held, or shed at once."""
         record, settings = claimed.record, self._settings
         decision = verdict.otherwise or instead_of_modal(
-            reason, timeout_s=settings.hold_timeout_of(record.kind, record.tenant), again_in_s=settings.hold_again_s
+            reason,
+            timeout_s=settings.placement.hold_timeout_of(record.kind, record.tenant),
+            again_in_s=settings.placement.hold_again_s,
         )
         receipt = Receipt(
             policy=verdict.receipt.policy,

@@ -61,7 +61,7 @@ class RenderExecutor:
         return Finished(
             result=Video(result.mp4, result.thumbnail_webp, result.sha256),
             measurements={**measured, **peak_gpu_memory(measured, gpu_memory_bytes()), "seconds": seconds},
-            cost_usd_micros=inhouse_cost_usd_micros(seconds, resources.settings.inhouse_usd_per_hour),
+            cost_usd_micros=inhouse_cost_usd_micros(seconds, resources.settings.attempts.inhouse_usd_per_hour),
         )
 
 

@@ -54,5 +54,5 @@ def render_request(record: JobRecord, settings: Settings) -> RenderRequest:
         fps=job.fps,
         seed=job.seed,
         # A job may name a trained model (`dit:<train job>`); every other word is the customer's name for our engine.
-        engine=job.model if job.model.startswith(TRAINED_MODEL) else settings.render_engine,
+        engine=job.model if job.model.startswith(TRAINED_MODEL) else settings.attempts.render_engine,
     )

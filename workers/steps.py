@@ -66,7 +66,7 @@ class SlotStep(_ServiceStep):
             shared_resources().ledger,
             kinds=_inhouse_kinds(_queues(worker)),
             slots=[f"{worker.hostname}/{number}" for number in range(int(worker.concurrency))],
-            lease_s=shared_resources().settings.lease_s,
+            lease_s=shared_resources().settings.attempts.lease_s,
         )
 
 
@@ -110,7 +110,7 @@ class ScratchCleanupStep(_ServiceStep):
         """One sweep, in a thread."""
         from workers.training.scratch import ScratchCleanup  # noqa: PLC0415 - imports what only such a worker needs
 
-        return ScratchCleanup(shared_resources().settings.train_folder)
+        return ScratchCleanup(shared_resources().settings.train.folder)
 
 
 class FollowerStep(_ServiceStep):

@@ -86,8 +86,10 @@ class _ReadsCarefully:
     def _read(self, raw: bytes, queue: str) -> Taken | Refused:
         values = settings()
         if queue in TASK_QUEUES:
-            return read_task(raw, queue, max_bytes=values.message_max_bytes, nudge_keys=values.keys_of_nudges)
-        return read_other(raw, max_bytes=values.message_max_bytes)
+            return read_task(
+                raw, queue, max_bytes=values.celery.message_max_bytes, nudge_keys=values.ledger.keys_of_nudges
+            )
+        return read_other(raw, max_bytes=values.celery.message_max_bytes)
 
     def _deliver_or_drop(self, read: Taken | Refused, deliver: Callable[[dict[str, Any]], None]) -> None:
         match read:
@@ -104,7 +106,7 @@ class _ReadsCarefully:
             return payload
         exchange = _text(payload["channel"]).partition(".")[2].split("/", 1)[0]
         read = read_command if exchange == CONTROL_EXCHANGE else read_other
-        match read(_bytes(payload["data"]), max_bytes=settings().message_max_bytes):
+        match read(_bytes(payload["data"]), max_bytes=settings().celery.message_max_bytes):
             case Taken() as taken:
                 return {**payload, "data": as_bytes(taken)}
             case Refused(reason, detail, task):

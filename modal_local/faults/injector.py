@@ -6,10 +6,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from grpclib.const import Status
+from modal_proto import api_pb2
+
 from modal_local.callbook import CallBook
 from modal_local.context import Context
-from modal_local.errors import NotFoundError, ResourceExhaustedError, UnavailableError
+from modal_local.errors import (
+    InternalError,
+    NotFoundError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    RpcError,
+    UnavailableError,
+)
 from modal_local.faults.model import ONE_SHOT, ActiveFault, Fault, Kind
+from modal_local.faults.results import injected_result
 from modal_local.records import ContainerRecord, ContainerState, InputRecord
 from modal_local.registry import Registry
 from modal_local.rpc import Caller
@@ -167,7 +178,9 @@ class FaultInjector:
 
     async def before(self, method: str, caller: Caller) -> None:
         """Waits or fails an RPC."""
-        for active in self._in_force("latency", "unavailable", "resource_exhausted", "rate_limit"):
+        for active in self._in_force(
+            "latency", "unavailable", "internal", "permission_denied", "status", "resource_exhausted", "rate_limit"
+        ):
             if not _hits(active.fault, method, caller):
                 continue
             fault = active.fault
@@ -178,6 +191,15 @@ class FaultInjector:
                 case "unavailable":
                     active.strike()
                     raise UnavailableError("injected: the server is unavailable")
+                case "internal":
+                    active.strike()
+                    raise InternalError("injected: an internal error")
+                case "permission_denied":
+                    active.strike()
+                    raise PermissionDeniedError("injected: permission denied")
+                case "status":
+                    active.strike()
+                    raise RpcError(f"injected: {fault.status}", status=Status[fault.status])
                 case "resource_exhausted":
                     active.strike()
                     raise ResourceExhaustedError("injected: over a limit", retry_after_s=fault.retry_after_s)
@@ -217,12 +239,28 @@ class FaultInjector:
         return sum(active.fault.seconds for active in self._in_force("cold_start"))
 
     def _handed(self, container: ContainerRecord, record: InputRecord) -> None:
-        for active in self._in_force("crash_on_input"):
+        for active in self._in_force("crash_on_input", "result"):
             if self._fits(active.fault, container):
                 active.strike()
+                if active.fault.kind == "result":
+                    asyncio.get_running_loop().call_soon(self._answer_for, container, record, active.fault)
+                    return
                 # Before the input can reach the code: however short it is, it does not end well.
                 asyncio.get_running_loop().call_soon(self._crash, container)
                 return
+
+    def _answer_for(self, container: ContainerRecord, record: InputRecord, fault: Fault) -> None:
+        """In the container's place; what it says itself later on is dropped, as all that is stale."""
+        item = api_pb2.FunctionPutOutputsItem(
+            input_id=record.input_id,
+            result=injected_result(fault.status, fault.exception, fault.message),
+            data_format=api_pb2.DATA_FORMAT_PICKLE,
+            retry_count=record.attempt,
+            input_started_at=record.started_at,
+            output_created_at=self._context.clock.now(),
+        )
+        if container.live:
+            self._need(self._scheduler).dispatcher.put_output(container.task_id, item)
 
     def _crash(self, container: ContainerRecord) -> None:
         self._need(self._scheduler).kill(container, "crashed")

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from grpclib.const import Status
+
 from modal_local.errors import ModalLocalError
+from modal_local.faults.results import RESULT_STATUSES, is_exception_name
 from modal_local.settings import CRASH_POLICIES
 
 Kind = Literal[
@@ -18,6 +21,7 @@ Kind = Literal[
     "enter_failure",
     "start_failure",
     "crash_on_input",
+    "result",
     # of the scheduler, while in force
     "crash_policy",
     "gpu_exhausted",
@@ -26,6 +30,9 @@ Kind = Literal[
     "expire_results",
     # of RPCs, while in force
     "unavailable",
+    "internal",
+    "permission_denied",
+    "status",
     "resource_exhausted",
     "lost_answer",
     "latency",
@@ -36,6 +43,7 @@ Kind = Literal[
     "clock_skew",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+RPC_STATUSES: tuple[str, ...] = tuple(status.name for status in Status if status is not Status.OK)
 #: What acts once and is over.
 ONE_SHOT: frozenset[Kind] = frozenset({"kill", "oom", "preempt", "hang", "expire_results", "disconnect"})
 #: Default kinds of random faults: those that heal.
@@ -67,7 +75,9 @@ class Fault:
         jitter_s: for `latency`: maximum random addition, seconds.
         per_s: for `rate_limit`.
         burst: for `rate_limit`.
-        message: of `enter_failure`.
+        message: of `enter_failure` and `result`, and of the errors of RPCs.
+        status: for `status`, of gRPC (`DATA_LOSS`); for `result`, how inputs end (`TIMEOUT`), FAILURE if it is empty.
+        exception: for `result`: what the client raises, by its name in `modal.exception` or with its module.
     """
 
     kind: Kind
@@ -87,6 +97,8 @@ class Fault:
     per_s: float = 200.0
     burst: float = 1000.0
     message: str = "injected: @enter failed"
+    status: str = ""
+    exception: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +189,12 @@ def _check(fault: Fault) -> None:
         raise FaultError("gpu_exhausted: expected a GPU type in `gpu`.")
     if fault.kind == "stream_limit" and fault.limit < 1:
         raise FaultError(f"stream_limit: expected a limit of at least 1, got {fault.limit}.")
+    if fault.kind == "status" and fault.status not in RPC_STATUSES:
+        raise FaultError(f"status.status: expected one of {', '.join(RPC_STATUSES)}, got {fault.status!r}.")
+    if fault.kind == "result" and fault.status not in ("", *RESULT_STATUSES):
+        raise FaultError(f"result.status: expected one of {', '.join(RESULT_STATUSES)}, got {fault.status!r}.")
+    if fault.exception and not is_exception_name(fault.exception):
+        raise FaultError(f"{fault.kind}.exception: expected a name such as VersionError, got {fault.exception!r}.")
     if fault.kind == "rate_limit" and fault.per_s <= 0:
         raise FaultError(f"rate_limit: expected per_s above 0, got {fault.per_s}.")
 

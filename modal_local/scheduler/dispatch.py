@@ -83,6 +83,7 @@ class Dispatcher:
         if record.done:
             return
         record.task_id = ""
+        record.call.wake()
         if delay_s > 0:
             record.state = InputState.WAITING
             asyncio.get_running_loop().call_later(delay_s, self._retry_due, record)
@@ -116,9 +117,7 @@ class Dispatcher:
         )
         container.waiter = waiter
         pool.waiting[task_id] = container
-        if not container.running:
-            container.idle_since = self._context.clock.steady()
-            pool.idle[task_id] = container
+        pool.rest(container, self._context.clock.steady())
         self._pump(pool)
         self._hooks.wake()
         try:
@@ -203,7 +202,7 @@ class Dispatcher:
         if record is None or record.task_id != task_id or record.attempt != item.retry_count:
             return
         pool = self.pool(container.function_id)
-        if pool.take(container, item.input_id) is None or record.done:
+        if self._take(pool, container, item.input_id) is None or record.done:
             return
         container.inputs_done += 1
         pool.crashes = 0
@@ -220,6 +219,12 @@ class Dispatcher:
         else:
             self._failed(record, output)
 
+    def _take(self, pool: Pool, container: ContainerRecord, input_id: str) -> InputRecord | None:
+        taken = pool.take(container, input_id, self._context.clock.steady())
+        if not container.running:  # it is idle now, and the time of its window begins
+            self._hooks.wake()
+        return taken
+
     def _failed(self, record: InputRecord, output: api_pb2.FunctionGetOutputsItem) -> None:
         record.failures += 1
         function = self._registry.functions[record.call.function_id]
@@ -234,7 +239,7 @@ class Dispatcher:
     def _timed_out(self, pool: Pool, container: ContainerRecord, record: InputRecord, attempt: int) -> None:
         if record.state is not InputState.RUNNING or record.attempt != attempt:
             return
-        pool.take(container, record.input_id)
+        self._take(pool, container, record.input_id)
         self._ask_to_cancel(container, record)
         output = api_pb2.FunctionGetOutputsItem(
             result=timeout_result(record.input_id, pool.settings.timeout_s),
@@ -262,7 +267,7 @@ class Dispatcher:
         waited = record.state is InputState.PENDING
         container = self.containers.get(record.task_id) if record.state is InputState.RUNNING else None
         if container is not None:
-            self.pools[container.function_id].take(container, record.input_id)
+            self._take(self.pools[container.function_id], container, record.input_id)
         self._end(record, cancelled_result())
         if waited and record.call.function_id in self.pools:
             self.pools[record.call.function_id].forget()

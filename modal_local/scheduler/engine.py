@@ -9,6 +9,7 @@ from modal_proto import api_pb2
 
 from modal_local.callbook import CallBook
 from modal_local.context import Context
+from modal_local.errors import ModalLocalError
 from modal_local.records import ContainerRecord, ContainerState, InputRecord
 from modal_local.registry import Registry
 from modal_local.scheduler.autoscale import plan
@@ -47,6 +48,9 @@ class ContainerLog(Protocol):
     def started(self, container: ContainerRecord) -> None:
         """A container has begun to cost."""
 
+    def ready(self, container: ContainerRecord) -> None:
+        """It has asked for its first input."""
+
     def ended(self, container: ContainerRecord) -> None:
         """It costs no more."""
 
@@ -84,6 +88,7 @@ class Scheduler:
         self._room = RoomKeeper(context.settings)
         self._parents = Parents(book)
         self._stopping = False
+        self.on_launch_failed: Callable[[ContainerRecord, str], None] = _nobody_listens
         self.on_handed: Callable[[ContainerRecord, InputRecord], None] = _nothing
         self.crash_policy: Callable[[], tuple[CrashPolicy, int]] = self._settled_policy
         self.dispatcher = Dispatcher(
@@ -228,11 +233,24 @@ class Scheduler:
         try:
             container.started_at = self._context.clock.now()
             await self._launcher.launch(container, self._ended)
-        except Exception:
+        except ModalLocalError as error:
+            self._context.logger.warning("container.launch_failed", container_id=container.task_id, error=str(error))
+            self._launch_failed(container, str(error))
+            return
+        except Exception as error:
             self._context.logger.exception("container.launch_failed", container_id=container.task_id)
-            self._ended(container, None)
+            self._launch_failed(container, f"{type(error).__name__}: {error}")
             return
         asyncio.get_running_loop().call_later(container.settings.startup_timeout_s, self._startup_over, container)
+
+    def _launch_failed(self, container: ContainerRecord, why: str) -> None:
+        """It is told where the deployer looks, and counts as any failed start: what waits is ended after a few."""
+        self.on_launch_failed(container, f"Container could not be started: {why}\n")
+        container.failure = api_pb2.GenericResult(
+            status=api_pb2.GenericResult.GENERIC_STATUS_INIT_FAILURE,
+            exception=f"Container could not be started: {why}",
+        )
+        self._ended(container, None)
 
     def _startup_over(self, container: ContainerRecord) -> None:
         if container.state is ContainerState.STARTING:
@@ -242,6 +260,7 @@ class Scheduler:
         container.state = ContainerState.READY
         container.ready_at = self._context.clock.now()
         pool.init_failures = 0
+        self._log.ready(container)
 
     def drain(self, pool: Pool, container: ContainerRecord, reason: str) -> None:
         """A container finishes what it has and ends; if it takes too long after that, it is killed."""
@@ -293,7 +312,8 @@ class Scheduler:
         if pool is None or self._stopping:
             container.state = ContainerState.ENDED
             return
-        lost = [record for input_id in list(container.running) if (record := pool.take(container, input_id))]
+        now = self._context.clock.steady()
+        lost = [record for input_id in list(container.running) if (record := pool.take(container, input_id, now))]
         waiter, container.waiter = container.waiter, None
         if waiter is not None and not waiter.answer.done():
             waiter.answer.set_result(kill_switch())
@@ -371,3 +391,7 @@ class Scheduler:
 
 def _nothing(container: ContainerRecord, record: InputRecord) -> None:
     """No fault waits for inputs to be handed out."""
+
+
+def _nobody_listens(container: ContainerRecord, why: str) -> None:
+    """No log is kept."""

@@ -18,7 +18,7 @@ class Pool:
     Attributes:
         queue: inputs that wait for a container.
         waiting: containers with an open request for inputs.
-        idle: those of them that run nothing.
+        idle: containers that take inputs and run nothing, the longest idle first, whether they ask for more or not.
         init_failures: failed starts in a row.
         crashes: deaths with work in hand in a row.
         cancelled: inputs in the queue that have been cancelled.
@@ -104,10 +104,23 @@ class Pool:
         self.idle.pop(container.task_id, None)
         self.running += 1
 
-    def take(self, container: ContainerRecord, input_id: str) -> InputRecord | None:
-        """An input leaves a container."""
+    def take(self, container: ContainerRecord, input_id: str, now: float) -> InputRecord | None:
+        """An input leaves a container; `now` is by the steady clock."""
         record = container.running.pop(input_id, None)
         if record is not None:
             self.running -= 1
             record.stop_timer()
+            container.last_call = record.call.call_id
+            self.rest(container, now)
         return record
+
+    def rest(self, container: ContainerRecord, now: float) -> None:
+        """A container is idle from now on, if it has nothing in hand. One that was idle before stays so since then.
+
+        A container that takes several inputs has its request for the next one open while others run, and so does not
+        ask again when it has answered the last of them.
+        """
+        if container.running or container.state is not ContainerState.READY or container.task_id in self.idle:
+            return
+        container.idle_since = now
+        self.idle[container.task_id] = container

@@ -14,6 +14,7 @@ from modal_local.handles import app_layout
 from modal_local.records import AppRecord
 from modal_local.registry import Registry
 from modal_local.rpc import Caller
+from modal_local.services.releases import Releases
 
 _LISTED = (
     api_pb2.APP_STATE_DEPLOYED,
@@ -33,6 +34,7 @@ class AppService:
     Args:
         context: what services share.
         registry: where apps are kept.
+        releases: where each deployment is kept.
         on_publish: told the app id when new definitions have taken over.
         on_stop: told the app id when an app ends.
         running: how many containers an app has now.
@@ -42,6 +44,7 @@ class AppService:
         self,
         context: Context,
         registry: Registry,
+        releases: Releases,
         *,
         on_publish: Callable[[str], None],
         on_stop: Callable[[str], None],
@@ -49,6 +52,7 @@ class AppService:
     ) -> None:
         self._context = context
         self._registry = registry
+        self._releases = releases
         self._on_publish = on_publish
         self._on_stop = on_stop
         self._running = running
@@ -158,20 +162,7 @@ class AppService:
         app.state = api_pb2.APP_STATE_DEPLOYED
         app.name = request.name or app.name
         app.description = app.name
-        app.deployed_at = self._context.clock.now()
-        app.version += 1
-        for function in self._registry.functions_of(app.app_id):
-            if function.autoscaler is not None:  # a deploy resets what autoscaler.update() has set
-                function.autoscaler = None
-                self._registry.save_function(function)
-        app.history.append(
-            {
-                "version": app.version,
-                "deployed_at": app.deployed_at,
-                "client_version": request.client_version,
-                "tag": request.deployment_tag,
-            }
-        )
+        self._releases.open(app, client_version=request.client_version, tag=request.deployment_tag)
 
     async def AppHeartbeat(self, request: api_pb2.AppHeartbeatRequest, caller: Caller) -> Empty:
         """The client of an ephemeral app is there."""
@@ -242,6 +233,8 @@ class AppService:
                 deployed_at=entry["deployed_at"],
                 deployed_by="local",
                 tag=entry["tag"],
+                rollback_version=entry.get("rollback_version", 0),
+                rollback_allowed=self._releases.kept(app, entry["version"]) is not None,
             )
         return response
 

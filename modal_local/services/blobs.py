@@ -128,13 +128,19 @@ class BlobService:
         url = f"{self._context.http_base_url}/blob/{blob_id}"
         if not multipart:
             urls = api_pb2.UploadUrlList(items=[url])
-            return api_pb2.BlobCreateResponse(blob_ids=[blob_id], upload_urls=urls)
+            return api_pb2.BlobCreateResponse(blob_id=blob_id, upload_url=url, blob_ids=[blob_id], upload_urls=urls)
         parts = api_pb2.MultiPartUpload(
             part_length=self._part_bytes,
             upload_urls=[f"{url}/part/{number}" for number in range(1, upload.parts + 1)],
             completion_url=f"{url}/complete",
         )
-        return api_pb2.BlobCreateResponse(blob_ids=[blob_id], multiparts=api_pb2.MultiPartUploadList(items=[parts]))
+        # Each answer is given twice: other SDKs than the newest Python one read the fields for a single upload.
+        return api_pb2.BlobCreateResponse(
+            blob_id=blob_id,
+            multipart=parts,
+            blob_ids=[blob_id],
+            multiparts=api_pb2.MultiPartUploadList(items=[parts]),
+        )
 
     async def BlobGet(self, request: Any, caller: "Caller") -> Any:  # noqa: N802 - named as the RPC
         """Answers where the client finds the bytes."""

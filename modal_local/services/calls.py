@@ -2,8 +2,6 @@
 # ruff: noqa: N802 - methods have the names and the shape of the RPCs that they serve
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 
 from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
@@ -100,49 +98,7 @@ class CallService:
             left = deadline - asyncio.get_running_loop().time()
             if response.outputs or left <= 0 or (not call.unfinished and _complete(call)):
                 return response
-            await _change(call, left)
-
-    async def FunctionCallGetDataOut(
-        self, request: api_pb2.FunctionCallGetDataRequest, caller: Caller
-    ) -> AsyncIterator[api_pb2.DataChunk]:
-        """What a generator yields."""
-        key, chunks, call = self._stream(request)
-        position = request.last_index
-        while True:
-            while position < len(chunks):
-                position += 1
-                yield chunks[position - 1]
-            await _change(call, None)
-            if not chunks:
-                chunks = call.data_out.get(key, chunks)
-
-    def _stream(self, request: api_pb2.FunctionCallGetDataRequest) -> tuple[str, list[api_pb2.DataChunk], CallRecord]:
-        if request.WhichOneof("call_info") == "attempt_token":
-            record = self._book.inputs.get(request.attempt_token)
-            if record is None:
-                raise NotFoundError(f"Attempt {request.attempt_token!r} not found.")
-            call = record.call
-        else:
-            call = self._book.call(request.function_call_id)
-        return "out", call.data_out.setdefault("out", []), call
-
-    async def FunctionCallPutDataOut(self, request: api_pb2.FunctionCallPutDataRequest, caller: Caller) -> Empty:
-        """A container yields; a retried generator's chunks replace nothing that was read already."""
-        call = self._call_of(request)
-        chunks = call.data_out.setdefault("out", [])
-        for chunk in request.data_chunks:
-            if chunk.index > len(chunks):
-                chunks.append(chunk)
-        call.wake()
-        return Empty()
-
-    def _call_of(self, request: api_pb2.FunctionCallPutDataRequest) -> CallRecord:
-        if request.function_call_id:
-            return self._book.call(request.function_call_id)
-        record = self._book.inputs.get(request.attempt_token)
-        if record is None:
-            raise NotFoundError(f"Attempt {request.attempt_token!r} not found.")
-        return record.call
+            await call.changed(left)
 
     # About.
 
@@ -160,6 +116,8 @@ class CallService:
     async def FunctionCallCancel(self, request: api_pb2.FunctionCallCancelRequest, caller: Caller) -> Empty:
         """Ends a call and those that were made from it; of a function id, all that is unfinished."""
         dispatcher = self._scheduler.dispatcher
+        if request.terminate_containers and not self._context.settings.terminate_containers:
+            raise InvalidArgumentError("FunctionCallCancel request: terminate_containers must be false.")
         if request.function_call_id:
             calls = [self._book.call(request.function_call_id)]
         else:
@@ -236,17 +194,3 @@ def _read(call: CallRecord, request: api_pb2.FunctionGetOutputsRequest) -> api_p
         # More inputs are on their way: this call is not over, and the client must not take it for expired.
         response.num_unfinished_inputs = 1
     return response
-
-
-async def _change(call: CallRecord, timeout_s: float | None) -> None:
-    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    call.waiters.append(waiter)
-    try:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await waiter
-    finally:
-        if not waiter.done():
-            waiter.cancel()
-        with contextlib.suppress(ValueError):
-            call.waiters.remove(waiter)

@@ -19,6 +19,17 @@ from modal_local.scheduler.engine import Scheduler
 # The SDK gives up on a heartbeat 0.1 s after its interval, and sends the next one an interval after the last.
 _HEARTBEAT_POLL_SHARE = 0.9
 LIFETIMES = "containers"
+# How the reasons begin for which a container is ended without a failure of its own.
+_WISHED = (
+    "scaledown",
+    "redeploy",
+    "app stopped",
+    "made room",
+    "cancelled",
+    "preempted",
+    "server",
+    "stopped by",
+)
 
 
 class ContainerService:
@@ -166,6 +177,10 @@ class Lifetimes:
         """A container has begun to cost."""
         self._keep(container)
 
+    def ready(self, container: ContainerRecord) -> None:
+        """It has asked for its first input."""
+        self._keep(container)
+
     def ended(self, container: ContainerRecord) -> None:
         """It costs no more."""
         self._keep(container)
@@ -187,7 +202,9 @@ class Lifetimes:
             "cpu_cores": settings.cpu_cores,
             "memory_mib": settings.memory_mib,
             "started_at": container.created_at,
+            "ready_at": container.ready_at or None,
             "ended_at": container.ended_at or None,
+            "failed": _failed(container),
             "seen_at": self._context.clock.now(),
             "region": settings.region,
             "nonpreemptible": settings.nonpreemptible,
@@ -197,3 +214,10 @@ class Lifetimes:
             "inputs_done": container.inputs_done,
         }
         self._context.store.put(LIFETIMES, container.task_id, json.dumps(entry).encode())
+
+
+def _failed(container: ContainerRecord) -> bool:
+    """Whether it has ended in a way that nobody wished for."""
+    if not container.ended_at or container.end_reason.startswith(_WISHED):
+        return False
+    return container.failure is not None or container.exit_code != 0

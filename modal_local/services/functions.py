@@ -3,6 +3,7 @@
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from typing import Protocol
 
 from modal_proto import api_pb2
@@ -10,11 +11,14 @@ from modal_proto import api_pb2
 from modal_local.context import Context
 from modal_local.errors import InvalidArgumentError, NotFoundError
 from modal_local.handles import function_data, function_metadata, method_metadata
+from modal_local.limits import check_definition
 from modal_local.records import FunctionRecord
-from modal_local.registry import Registry, merge_options, normal_gpu_type
+from modal_local.registry import Registry, merge_options
 from modal_local.rpc import Caller
+from modal_local.schedules.times import ScheduleError, next_due
 from modal_local.services.apps import definition_id
 from modal_local.services.bucket_mounts import check_bucket_mounts
+from modal_local.web.gateway import Gateway
 
 
 class PoolFigures(Protocol):
@@ -30,8 +34,9 @@ class PoolFigures(Protocol):
 class FunctionService:
     """Serves FunctionPrecreate, Create, Get, BindParams and the scheduling parameters."""
 
-    def __init__(self, context: Context, registry: Registry, pools: PoolFigures) -> None:
+    def __init__(self, context: Context, registry: Registry, pools: PoolFigures, gateway: Gateway) -> None:
         self._context = context
+        self._gateway = gateway
         self._registry = registry
         self._pools = pools
 
@@ -52,8 +57,12 @@ class FunctionService:
         for name, method in request.method_definitions.items():
             metadata.method_handle_metadata[name].CopyFrom(method_metadata(request.app_id, "", name, method))
         function.precreated = metadata
+        await self._gateway.give_addresses(function, request.webhook_config, request.method_definitions)
         self._registry.save_function(function)
-        return api_pb2.FunctionPrecreateResponse(function_id=function.function_id, handle_metadata=metadata)
+        handle = function_metadata(self._registry, function, staged=True) if function.staged else metadata
+        for name, url in function.web_urls.items():
+            (handle.method_handle_metadata[name] if name else handle).web_url = url
+        return api_pb2.FunctionPrecreateResponse(function_id=function.function_id, handle_metadata=handle)
 
     def _existing(self, app_id: str, function_id: str, tag: str) -> FunctionRecord:
         found = self._registry.functions.get(function_id)
@@ -71,22 +80,32 @@ class FunctionService:
             definition = request.function_data.ranked_functions[0].function
         else:
             definition = request.function
-        if definition.resources.gpu_config.count:
-            normal_gpu_type(definition.resources.gpu_config.gpu_type)
+        check_definition(definition)
         check_bucket_mounts(definition.cloud_bucket_mounts)
+        self._check_schedule(definition)
         tag = definition.function_name
         function = self._existing(request.app_id, request.existing_function_id, tag)
         function.tag = tag
+        await self._gateway.give_addresses(function, definition.webhook_config, definition.method_definitions)
         function.staged = api_pb2.Function()
         function.staged.CopyFrom(definition)
         function.staged_id = definition_id(definition)
         self._registry.save_function(function)
         return api_pb2.FunctionCreateResponse(
             function_id=function.function_id,
-            function=definition,
-            function_data=function_data(definition),
+            function=_with_urls(definition, function.web_urls),
+            function_data=function_data(definition, function.web_urls),
             handle_metadata=function_metadata(self._registry, function, staged=True),
         )
+
+    def _check_schedule(self, definition: api_pb2.Function) -> None:
+        if not definition.HasField("schedule"):
+            return
+        now = self._context.clock.now()
+        try:
+            next_due(definition.schedule, now, now)
+        except ScheduleError as error:
+            raise InvalidArgumentError(str(error)) from None
 
     async def FunctionGet(self, request: api_pb2.FunctionGetRequest, caller: Caller) -> api_pb2.FunctionGetResponse:
         """Looks up a function of a deployed app by name."""
@@ -101,7 +120,7 @@ class FunctionService:
         return api_pb2.FunctionGetResponse(
             function_id=function_id,
             handle_metadata=function_metadata(self._registry, function),
-            function=function_data(self._registry.definition(function)),
+            function=function_data(self._registry.definition(function), self._registry.base(function).web_urls),
         )
 
     async def FunctionGetById(
@@ -110,7 +129,7 @@ class FunctionService:
         """Looks up a function by id."""
         function = self._registry.function(request.function_id)
         return api_pb2.FunctionGetByIdResponse(
-            function=function_data(self._registry.definition(function)),
+            function=function_data(self._registry.definition(function), self._registry.base(function).web_urls),
             handle_metadata=function_metadata(self._registry, function),
         )
 
@@ -120,10 +139,19 @@ class FunctionService:
         """The variant of a function with these parameters and options; the same ones give the same id."""
         base = self._registry.base(self._registry.function(request.function_id))
         options = request.function_options if request.HasField("function_options") else None
-        if options is not None and options.resources.gpu_config.count:
-            normal_gpu_type(options.resources.gpu_config.gpu_type)
         self._check(base, options)
-        variant_id = _variant_id(base.function_id, request.serialized_params, options)
+        if options is not None:
+            check_bucket_mounts(options.cloud_bucket_mounts)
+        variant = self.variant(base, request.serialized_params, options)
+        return api_pb2.FunctionBindParamsResponse(
+            bound_function_id=variant.function_id, handle_metadata=function_metadata(self._registry, variant)
+        )
+
+    def variant(
+        self, base: FunctionRecord, params: bytes, options: api_pb2.FunctionOptions | None = None
+    ) -> FunctionRecord:
+        """The variant of a function with these serialised parameters and options."""
+        variant_id = _variant_id(base.function_id, params, options)
         variant = self._registry.functions.get(variant_id)
         if variant is None:
             variant = FunctionRecord(
@@ -131,21 +159,20 @@ class FunctionService:
                 app_id=base.app_id,
                 tag=base.tag,
                 base_id=base.function_id,
-                serialized_params=request.serialized_params,
+                serialized_params=params,
             )
             if options is not None:
                 variant.options = api_pb2.FunctionOptions()
                 variant.options.CopyFrom(options)
             self._registry.save_function(variant)
             self._pools.reconsider(variant_id)
-        return api_pb2.FunctionBindParamsResponse(
-            bound_function_id=variant_id, handle_metadata=function_metadata(self._registry, variant)
-        )
+        return variant
 
     def _check(self, base: FunctionRecord, options: api_pb2.FunctionOptions | None) -> None:
         if options is None:
             return
         merged = merge_options(self._registry.definition(base), options)
+        check_definition(merged)
         limit = merged.autoscaler_settings.max_containers
         if limit and merged.autoscaler_settings.min_containers > limit:
             raise InvalidArgumentError(
@@ -214,6 +241,17 @@ class FunctionService:
         if override is not None:
             settings.MergeFrom(override)
         return settings
+
+
+def _with_urls(definition: api_pb2.Function, web_urls: Mapping[str, str]) -> api_pb2.Function:
+    """What the client shows of a definition: with the URLs that it has been given."""
+    if not web_urls:
+        return definition
+    shown = api_pb2.Function()
+    shown.CopyFrom(definition)
+    for name, url in web_urls.items():
+        (shown.method_definitions[name] if name else shown).web_url = url
+    return shown
 
 
 def _variant_id(base_id: str, params: bytes, options: api_pb2.FunctionOptions | None) -> str:

@@ -12,6 +12,8 @@ from modal_local.logs import STDERR, LogBook, LogLine
 from modal_local.registry import Registry
 from modal_local.rpc import Caller
 
+_Request = api_pb2.AppGetLogsRequest | api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest
+
 
 class LogService:
     """Serves AppGetLogs, AppFetchLogs and AppCountLogs."""
@@ -27,7 +29,7 @@ class LogService:
         """Lines as they come, until the timeout or the app's end."""
         app = self._registry.app(request.app_id)
         position = int(request.last_entry_id.partition("-")[0] or 0)
-        wanted = _Wanted(request.function_id, request.task_id, request.file_descriptor, request.search_text)
+        wanted = self._wanted(request, request.file_descriptor)
         deadline = self._context.clock.now() + request.timeout
         while True:
             lines = self._logs.after(app.app_id, position)
@@ -63,11 +65,19 @@ class LogService:
             bucket.bucket_start_at.FromSeconds(start)
         return response
 
+    def _wanted(self, request: _Request, descriptor: int) -> "_Wanted":
+        asked = self._registry.functions.get(request.function_id)
+        functions = frozenset({request.function_id} if request.function_id else ())
+        if asked is not None and not asked.base_id:  # and all that are variants of it
+            of_app = self._registry.functions_of(asked.app_id)
+            functions |= {one.function_id for one in of_app if one.base_id == asked.function_id}
+        return _Wanted(functions, request.function_call_id, request.task_id, descriptor, request.search_text)
+
     def _range(self, request: api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest) -> list[LogLine]:
         app = self._registry.app(request.app_id)
         since = request.since.ToNanoseconds() / 1e9
         until = request.until.ToNanoseconds() / 1e9 if request.HasField("until") else math.inf
-        wanted = _Wanted(request.function_id, request.task_id, request.source, request.search_text)
+        wanted = self._wanted(request, request.source)
         return [line for line in self._logs.after(app.app_id, 0) if since <= line.at <= until and wanted.matches(line)]
 
 
@@ -75,14 +85,16 @@ class LogService:
 class _Wanted:
     """Which lines a client asks for; what is empty (or zero) does not matter."""
 
-    function_id: str
+    functions: frozenset[str]
+    call_id: str
     task_id: str
     descriptor: int
     text: str
 
     def matches(self, line: LogLine) -> bool:
         return (
-            self.function_id in ("", line.function_id)
+            (not self.functions or line.function_id in self.functions)
+            and (not self.call_id or self.call_id in line.calls)
             and self.task_id in ("", line.task_id)
             and self.descriptor in (0, line.descriptor)
             and self.text in line.text
@@ -95,5 +107,9 @@ def _batch(lines: Iterable[LogLine]) -> api_pb2.TaskLogsBatch:
         batch.task_id = line.task_id
         batch.function_id = line.function_id
         batch.entry_id = f"{line.number}-0"
-        batch.items.add(data=line.text, timestamp=line.at, file_descriptor=line.descriptor, container_id=line.task_id)
+        item = batch.items.add(
+            data=line.text, timestamp=line.at, file_descriptor=line.descriptor, container_id=line.task_id
+        )
+        if len(line.calls) == 1:
+            item.function_call_id = line.calls[0]
     return batch

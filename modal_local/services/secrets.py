@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf import empty_pb2
 from modal_proto import api_pb2
 
-from modal_local.errors import InvalidArgumentError, NotFoundError
+from modal_local.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from modal_local.services.named_objects import NamedObject, NamedObjects
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ class SecretService:
             self._save(secret_id, variables)
         missing = [key for key in request.required_keys if key not in self._values(secret_id)]
         if missing:
-            raise InvalidArgumentError(
-                f"Secret '{request.deployment_name}' is missing required keys: {', '.join(missing)}. Add them to it."
-            )
+            raise FailedPreconditionError(f"Secret is missing key(s): {', '.join(missing)}")
         return api_pb2.SecretGetOrCreateResponse(secret_id=secret_id, metadata=self._metadata(resolution.found))
 
     async def SecretGetInfo(self, request: Any, caller: "Caller") -> Any:  # noqa: N802 - named as the RPC

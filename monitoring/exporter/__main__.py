@@ -7,15 +7,15 @@ import threading
 import structlog
 
 from infra.logs import configure_logging
+from infra.settings import settings as read_settings
 from monitoring.exporter.server import Exporter
-from monitoring.exporter.settings import exporter_settings
 
 log = structlog.get_logger(__name__)
 
 
 def main() -> int:
     """Run until asked to stop."""
-    settings = exporter_settings()
+    settings = read_settings()
     configure_logging(settings)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -24,7 +24,7 @@ def main() -> int:
         exporter = Exporter(settings)
     except OSError as error:
         sys.stderr.write(
-            f"overspill: expected to listen on {settings.exporter_host}:{settings.exporter_port}, got: "
+            f"overspill: expected to listen on {settings.exporter.host}:{settings.exporter.port}, got: "
             f"{error.strerror}. Set OVERSPILL_EXPORTER_PORT to a free port, or to 0.\n"
         )
         return 1

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Self
 
+from infra.settings import Settings
 from modal_apps.gpus import CATALOGUE
-from monitoring.exporter.settings import ExporterSettings
 
 _NANOS = 1e-9
 _SECONDS_PER_HOUR = 3600.0
@@ -24,7 +24,7 @@ class Facts:
     noted_max_age_s: float
 
     @classmethod
-    def of(cls, settings: ExporterSettings) -> Self:
+    def of(cls, settings: Settings) -> Self:
         """The facts of this installation."""
         try:
             ours = version("overspill")
@@ -34,8 +34,8 @@ class Facts:
             version=ours,
             python=platform.python_version(),
             prices_usd_per_s={
-                "inhouse": settings.inhouse_usd_per_hour / _SECONDS_PER_HOUR,
-                **{gpu.name: settings.prices.usd_nanos_per_s(gpu) * _NANOS for gpu in CATALOGUE},
+                "inhouse": settings.attempts.inhouse_usd_per_hour / _SECONDS_PER_HOUR,
+                **{gpu.name: settings.modal.prices.usd_nanos_per_s(gpu) * _NANOS for gpu in CATALOGUE},
             },
-            noted_max_age_s=settings.exporter_noted_max_age_s,
+            noted_max_age_s=settings.exporter.noted_max_age_s,
         )

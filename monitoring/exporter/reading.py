@@ -10,10 +10,10 @@ import structlog
 
 from infra.broker import PRIORITY_LISTS, list_names
 from infra.celery_config import queue_names
+from infra.settings import Settings
 from ledger import Ledger, LedgerError
 from ledger.measuring import Measurement
 from ledger.server import client_for
-from monitoring.exporter.settings import ExporterSettings
 
 log = structlog.get_logger(__name__)
 
@@ -57,12 +57,12 @@ class Reading:
 class Reader:
     """Holds two connections and nothing else."""
 
-    def __init__(self, settings: ExporterSettings) -> None:
-        timeout_s = settings.exporter_timeout_s
-        quick = settings.model_copy(update={"ledger_timeout_s": timeout_s, "ledger_connect_timeout_s": timeout_s})
+    def __init__(self, settings: Settings) -> None:
+        timeout_s = settings.exporter.timeout_s
+        quick = settings.ledger.model_copy(update={"timeout_s": timeout_s, "connect_timeout_s": timeout_s})
         self._ledger = Ledger(quick)
         self._broker = client_for(
-            settings.broker_url.get_secret_value(),
+            settings.ledger.broker_url.get_secret_value(),
             timeout_s=timeout_s,
             connect_timeout_s=timeout_s,
             name="overspill-exporter",

@@ -11,11 +11,11 @@ from prometheus_client import Metric as Family
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from infra.settings import Settings
 from monitoring.exporter.exposition import CONTENT_TYPE, as_openmetrics
 from monitoring.exporter.facts import Facts
 from monitoring.exporter.families import families
 from monitoring.exporter.reading import Reader
-from monitoring.exporter.settings import ExporterSettings
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class LedgerCollector(Collector):
 class Exporter:
     """Serves metrics on one port."""
 
-    def __init__(self, settings: ExporterSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._reader = Reader(settings)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(LedgerCollector(self._reader, Facts.of(settings)))
@@ -56,7 +56,7 @@ class Exporter:
                     return as_openmetrics(registry.collect()), CONTENT_TYPE
                 return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
-        self._http = ThreadingHTTPServer((settings.exporter_host, settings.exporter_port), Handler)
+        self._http = ThreadingHTTPServer((settings.exporter.host, settings.exporter.port), Handler)
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.1,), name="exporter", daemon=True)
         self._stopped = False

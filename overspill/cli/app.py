@@ -11,6 +11,7 @@ from overspill.cli import doctor, jobs, up
 from overspill.cli.budget import app as budget_app
 from overspill.cli.calls import calls
 from overspill.cli.cost import cost
+from overspill.cli.settings import settings
 from overspill.cli.spill import prewarm, spill
 from overspill.cli.top import top
 from overspill.cli.train import app as train_app
@@ -62,6 +63,7 @@ app.command(short_help="Show what a month cost, by tenant, kind, class or day.")
 app.command(short_help="List the calls in flight on Modal.")(calls)
 app.command(short_help="Keep containers warm on Modal before a peak.")(prewarm)
 app.command(short_help="Check every dependency; name the remedies.")(doctor.doctor)
+app.command(short_help="Show the settings in force, their source, and which differ.")(settings)
 
 
 @app.command(

@@ -109,12 +109,12 @@ def prewarm(
             wishes = ledger.money.prewarms()
         else:
             try:
-                chosen = parse(gpu or settings.modal_render_classes[0])
+                chosen = parse(gpu or settings.modal.render_classes[0])
             except UnknownGpuClass as error:
                 fail(str(error), exit_code=2)
             wishes = ledger.money.set_prewarm(number, gpu=chosen.name, for_s=for_s, who=who(), why=why)
             # (Modal keeps the buffer beside the warm ones, and it is paid with them.)
-            cost = settings.prices.cost_usd_micros(chosen, for_s) * (number + settings.warm_buffer)
+            cost = settings.modal.prices.cost_usd_micros(chosen, for_s) * (number + settings.warm.buffer)
             if number and not json:
                 err.print(f"costs {dollars(cost)} at most, if no job comes", markup=False)
         now_ms = ledger.placement.view().now_ms

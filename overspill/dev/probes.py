@@ -8,7 +8,7 @@ from kombu.exceptions import OperationalError
 
 from infra.celery_config import make_celery
 from infra.settings import Settings
-from ledger import Kind, Ledger, LedgerError
+from ledger import Kind, Ledger, LedgerError, LedgerSettings
 
 _ANSWER_TIMEOUT_S = 1.0
 
@@ -26,13 +26,15 @@ class Probes:
         self._environment = environment
         self._host = host
         self._slots = slots
-        addresses = {
-            name.removeprefix("OVERSPILL_").lower(): value
-            for name, value in environment.items()
-            if name.startswith("OVERSPILL_LEDGER_") or name == "OVERSPILL_BROKER_URL"
-        }
-        settings = Settings.model_validate(addresses)
-        self._ledger = Ledger(settings)
+        ledger = LedgerSettings.model_validate(
+            {
+                name: environment[variable]
+                for name in LedgerSettings.model_fields
+                if (variable := LedgerSettings.variable(name)) in environment
+            }
+        )
+        settings = Settings(ledger=ledger)
+        self._ledger = Ledger(ledger)
         self._celery = make_celery(settings)
 
     def __enter__(self) -> Self:

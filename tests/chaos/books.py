@@ -7,12 +7,13 @@ ledger's clock is moved past the end of the hour first; nothing runs any more by
 
 from pydantic import SecretStr
 
-from ledger import Ledger, LedgerSettings
+from ledger import Ledger
 from ledger.budget import HOUR_MS
 from ledger.outcomes import TruedUp
 from ledger.periods import month_of
 from monitoring.reconcile import differences
 from tests.chaos.observations import ModalFacts, RawLedger
+from tests.support.settings import ledger_settings_of
 
 _TIMEOUT_S = 10.0
 
@@ -45,4 +46,4 @@ def miscounted(url: str) -> list[str]:
 
 
 def _ledger(url: str) -> Ledger:
-    return Ledger(LedgerSettings(ledger_url=SecretStr(url), ledger_timeout_s=_TIMEOUT_S))
+    return Ledger(ledger_settings_of(ledger_url=SecretStr(url), ledger_timeout_s=_TIMEOUT_S))

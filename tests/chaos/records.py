@@ -7,9 +7,10 @@ from typing import Any
 from pydantic import SecretStr
 from redis.exceptions import RedisError
 
-from ledger import Ledger, LedgerError, LedgerSettings
+from ledger import Ledger, LedgerError
 from ledger.models import RenderJob
 from tests.chaos.observations import RawLedger
+from tests.support.settings import ledger_settings_of
 
 #: What a newer version would write beside what this one knows.
 UNKNOWN_FIELD: Mapping[str, object] = {"a_field_of_tomorrow": {"strength": 0.5}}
@@ -59,7 +60,7 @@ class Planter:
         prompt = f"{self._prompt}, try {len(self._tried) + 1}"
         job = RenderJob.model_validate({"prompt": prompt, "seconds": 1, "size": "320x180", "fps": 8, "burst": "never"})
         spec = json.dumps({**job.model_dump(mode="json"), **UNKNOWN_FIELD}) if self._readable else UNREADABLE_SPEC
-        with Ledger(LedgerSettings(ledger_url=SecretStr(self._url), ledger_timeout_s=_TIMEOUT_S)) as ledger:
+        with Ledger(ledger_settings_of(ledger_url=SecretStr(self._url), ledger_timeout_s=_TIMEOUT_S)) as ledger:
             job_id = ledger.jobs.submit(job, source="client").job_id
         self._tried[job_id] = spec
         keys = [self._raw.key(f"job:{job_id}"), self._raw.key("claimed:render")]

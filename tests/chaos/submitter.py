@@ -15,9 +15,9 @@ from redis.exceptions import RedisError
 
 from ledger import Kind
 from ledger.errors import LedgerUnavailable
-from ledger.settings import LedgerSettings
 from overspill.client import Client
 from tests.chaos.plan import Door, Plan, PlannedJob
+from tests.support.settings import ledger_settings_of
 
 #: A caller sends again for so long, seconds: longer than any one fault lasts.
 PATIENCE_S = 90.0
@@ -65,7 +65,7 @@ class Submitter:
             trust_env=False,
         )
         self._client = Client(
-            LedgerSettings(
+            ledger_settings_of(
                 ledger_url=SecretStr(environment["OVERSPILL_LEDGER_URL"]),
                 broker_url=SecretStr(environment["OVERSPILL_BROKER_URL"]),
             )

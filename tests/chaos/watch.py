@@ -5,8 +5,9 @@ import threading
 from pydantic import SecretStr
 from redis.exceptions import RedisError
 
-from ledger import Ledger, LedgerError, LedgerSettings
+from ledger import Ledger, LedgerError
 from ledger.limits import Limits
+from tests.support.settings import ledger_settings_of
 
 #: Between two audits, seconds. Each reads every job.
 EVERY_S = 10.0
@@ -25,7 +26,7 @@ class AuditWatch:
     """
 
     def __init__(self, url: str) -> None:
-        self._ledger = Ledger(LedgerSettings(ledger_url=SecretStr(url), ledger_timeout_s=10))
+        self._ledger = Ledger(ledger_settings_of(ledger_url=SecretStr(url), ledger_timeout_s=10))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit-watch", daemon=True)
         self.audits = 0

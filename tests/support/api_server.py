@@ -22,6 +22,7 @@ from ledger import Ledger
 from ledger.models import Artifact
 from ledger.nudges import Nudge
 from tests.support.redis_server import RedisServer
+from tests.support.settings import settings_of
 
 KEY, OTHER_KEY = "the-key-of-tests-default", "the-key-of-tests-acme"
 VIDEO = Artifact(
@@ -124,7 +125,7 @@ class RunningApi:
 
 def api_settings(redis: RedisServer, **changed: object) -> Settings:
     """Settings with keys of their own in Redis, and two API keys."""
-    return Settings.model_validate(
+    return settings_of(
         {
             "ledger_url": redis.url(0),
             "broker_url": redis.url(1),

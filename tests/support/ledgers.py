@@ -6,13 +6,14 @@ from uuid import uuid4
 
 from infra.limits import given_limits
 from infra.settings import Settings
-from ledger import Ledger, LedgerSettings
+from ledger import Ledger
 from ledger.decisions import Decision, Receipt, RunInhouse, RunOnModal
 from ledger.limits import Limits, to_text
 from ledger.metrics import BOUNDS
 from ledger.models import JobRecord, Kind, RenderJob
 from ledger.outcomes import Placed
 from ledger.polling import SpawnRate
+from tests.support.settings import ledger_settings_of
 
 ROOMY = Limits(month_cap_usd_micros=10**12, max_modal_attempts=10_000)
 RECEIPT = Receipt(policy="test", rule="test", decision="test")
@@ -23,7 +24,7 @@ MODAL = RunOnModal(gpu="H100", reserve_usd_micros=1_000_000)
 def fresh_ledger(url: str, **settings: object) -> Iterator[Ledger]:
     """A ledger with keys of its own, removed at the end."""
     prefix = "{t" + uuid4().hex[:12] + "}"
-    ledger = Ledger(LedgerSettings.model_validate({"ledger_url": url, "ledger_prefix": prefix, **settings}))
+    ledger = Ledger(ledger_settings_of({"ledger_url": url, "ledger_prefix": prefix, **settings}))
     try:
         yield ledger
     finally:

@@ -19,12 +19,12 @@ from ledger.nudges import Nudge
 from modal_local.admin_client import AdminClient
 from tests.support.ledgers import place, submit
 from tests.support.modal_command import run_modal
+from tests.support.settings import settings_of
 from tests.support.waiting import until
-from workers.overflow.breaker import Gate
+from workers.overflow.breaker import BreakerRules, Gate
 from workers.overflow.follower import Follower
 from workers.overflow.modal_sdk.client import ModalSdk
 from workers.overflow.spawner import Spawner
-from workers.overflow.wiring import breaker_rules
 from workers.resources import Resources
 from workers.services import FollowerThread
 
@@ -85,26 +85,29 @@ class Plane:
     @classmethod
     def on(
         cls, ledger: Ledger, environment: Mapping[str, str], client: modal.Client, *,
-        artifacts: ArtifactStore | None = None, app: str = APP, **fields: Any,
+        artifacts: ArtifactStore | None = None, app: str = APP,
+        rules: BreakerRules | None = None, **fields: Any,
     ) -> "Plane":  # fmt: skip
         """A plane whose settings are `fields`, beside what finds the ledger."""
-        settings = Settings.model_validate(
+        settings = settings_of(
             {
-                "ledger_url": ledger.settings.ledger_url.get_secret_value(),
+                "ledger_url": ledger.settings.url.get_secret_value(),
                 "ledger_prefix": ledger.prefix,
                 "orphan_sweep_every_s": 3600,
                 **fields,
             }
         )
         resources = Resources(settings, ledger, artifacts or NoStore(settings), NoNudger(settings))
-        renderer = ModalSdk(app_name=app, environment=None, max_result_bytes=settings.max_result_bytes, client=client)
-        gate = Gate(ledger, breaker_rules(settings))
+        renderer = ModalSdk(
+            app_name=app, environment=None, max_result_bytes=settings.modal.max_result_bytes, client=client
+        )
+        gate = Gate(ledger, rules or BreakerRules())
         return cls(settings, ledger, resources, renderer, gate, AdminClient(environment["MODAL_LOCAL_ADMIN_URL"]))
 
     def placed(self, prompt: str, *, gpu: str = "H100", reserve_usd_micros: int = 1_000_000) -> str:
         """A job that is placed on Modal and waits for its spawn."""
         job_id = submit(self.ledger, prompt=prompt)
-        rate = self.settings.prices.usd_nanos_per_s(gpu)
+        rate = self.settings.modal.prices.usd_nanos_per_s(gpu)
         place(self.ledger, RunOnModal(gpu=gpu, reserve_usd_micros=reserve_usd_micros, usd_nanos_per_s=rate))
         return job_id
 

@@ -32,7 +32,7 @@ class Drain:
         self._resources = resources
         self._record = record
         self._request = request
-        self._grace_s = resources.settings.train_stop_grace_s
+        self._grace_s = resources.settings.train.stop_grace_s
         self._over = threading.Event()
         self._requeued = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"drain-{record.id}", daemon=True)

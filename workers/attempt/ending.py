@@ -38,7 +38,7 @@ def complete(
                 measurements=finished.measurements,
                 cost_usd_micros=finished.cost_usd_micros,
             ),
-            for_s=resources.settings.delivery_patience_s,
+            for_s=resources.settings.attempts.delivery_patience_s,
             away=ArtifactStoreUnavailable,
             give_up=is_lost,
         )
@@ -77,7 +77,7 @@ def fail(resources: Resources, of: AttemptOf, kind: Kind, failure: Failure, *, p
             of.attempt,
             cause=failure.cause,
             message=failure.message,
-            max_attempts=resources.settings.max_attempts_of(kind),
+            max_attempts=resources.settings.attempts.max_attempts_of(kind),
             jitter=random.random(),
             rule=None if failure.retryable else NEVER,
             where=failure.where,

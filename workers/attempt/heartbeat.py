@@ -40,13 +40,13 @@ class Clocks:
 def clocks_for(kind: Kind, settings: Settings, *, wall_s: float | None = None) -> Clocks:
     """The clocks of an attempt, as the settings say; `wall_s` is its own wall clock, bounded by the kind's."""
     is_render = kind is Kind.RENDER
-    longest_s = settings.render_wall_clock_s if is_render else settings.train_wall_clock_s
+    longest_s = settings.attempts.render_wall_clock_s if is_render else settings.train.wall_clock_s
     return Clocks(
-        start_s=settings.start_timeout_s,
-        progress_s=settings.render_progress_timeout_s if is_render else settings.train_progress_timeout_s,
+        start_s=settings.attempts.start_timeout_s,
+        progress_s=settings.attempts.render_progress_timeout_s if is_render else settings.train.progress_timeout_s,
         wall_s=longest_s if wall_s is None else min(wall_s, longest_s),
         # The ledger is waited for at the begin and at the end of a delivery.
-        delivery_s=settings.delivery_patience_s + 2 * PATIENCE_S + UPLOADS_S,
+        delivery_s=settings.attempts.delivery_patience_s + 2 * PATIENCE_S + UPLOADS_S,
     )
 
 

@@ -131,7 +131,7 @@ class WorkerProcessMonitor(BackgroundService):
     ) -> None:
         super().__init__("worker-process-monitor")
         self._resources = resources
-        self._lease_s = resources.settings.lease_s
+        self._lease_s = resources.settings.attempts.lease_s
         self._table = table
         self._kills = kills
         self._killed = kills() or 0

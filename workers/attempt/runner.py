@@ -60,8 +60,8 @@ def run_attempt(
     record = resources.ledger.attempts.start_inhouse(
         kind,
         worker=worker,
-        lease_s=resources.settings.lease_s,
-        usd_nanos_per_s=resources.settings.inhouse_usd_nanos_per_s,
+        lease_s=resources.settings.attempts.lease_s,
+        usd_nanos_per_s=resources.settings.attempts.inhouse_usd_nanos_per_s,
         holder=nudge_id,
     )
     if record is None:

@@ -18,6 +18,7 @@ from ledger.outcomes import LiveCall, Requeued
 from ledger.retries import Cause
 from ledger.stages import Stage, stage_of
 from modal_apps.gpus import parse
+from workers.maintenance.duties import BATCH
 from workers.placement.stages import to_cancel
 
 log = structlog.get_logger(__name__)
@@ -36,8 +37,8 @@ class SpentScope:
 def spent_scopes(view: BudgetView, settings: Settings) -> Iterator[SpentScope]:
     """The budgets that are spent: not even the cheapest render's reservation fits."""
     least = min(
-        settings.prices.cost_usd_micros(parse(name), settings.render_call_estimate_s)
-        for name in settings.modal_render_classes
+        settings.modal.prices.cost_usd_micros(parse(name), settings.modal.render_call_estimate_s)
+        for name in settings.modal.render_classes
     )
 
     def spent(name: str, scope: ScopeView, owns: Callable[[LiveCall], bool]) -> Iterator[SpentScope]:
@@ -64,13 +65,13 @@ def cancel_at_stop(ledger: Ledger, settings: Settings, *, send: Callable[[Nudge]
         settings: whether this is wanted at all, and what the cheapest render costs.
         send: sends a nudge for a job that waits again.
     """
-    if not settings.cancel_at_stop:
+    if not settings.budget.cancel_at_stop:
         return 0
     view = ledger.money.view()
     scopes = list(spent_scopes(view, settings))
     if not scopes:
         return 0
-    live, coming_back = ledger.money.live_calls(limit=settings.sweep_batch)
+    live, coming_back = ledger.money.live_calls(limit=BATCH)
     chosen: dict[str, tuple[LiveCall, str]] = {}
     for scope in scopes:
         # (What is being stopped for another scope's sake may be another tenant's: then less comes back, and the next
@@ -88,7 +89,7 @@ def cancel_at_stop(ledger: Ledger, settings: Settings, *, send: Callable[[Nudge]
             call.attempt,
             cause=Cause.BUDGET,
             message=f"the budget of {name} is spent, and calls of low priority are cancelled",
-            max_attempts=settings.max_attempts_of(call.kind),
+            max_attempts=settings.attempts.max_attempts_of(call.kind),
             jitter=random.random(),
             call_may_run=True,
         )

@@ -38,7 +38,7 @@ def delete_objects(resources: Resources) -> int:
     """
     deletions = resources.ledger.deletions
     # A claim outlives its round and the one answer that S3 may keep waiting for.
-    lease_s = ROUND_S + 2 * resources.settings.s3_timeout_s
+    lease_s = ROUND_S + 2 * resources.settings.s3.timeout_s
     until, done = time.monotonic() + ROUND_S, 0
     while time.monotonic() < until:
         claim = deletions.claim(Store.S3, limit=CLAIMED_AT_ONCE, lease_s=lease_s)

@@ -5,6 +5,8 @@ from enum import StrEnum
 
 #: Life of a leader lease in intervals, beside what a round may take.
 LEASE_INTERVALS = 3
+#: Jobs that a repair service takes at a time; the scripts take no more.
+BATCH = 500
 
 
 class DutyName(StrEnum):

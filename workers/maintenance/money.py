@@ -2,6 +2,7 @@
 
 import structlog
 
+from workers.maintenance.duties import BATCH
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -12,12 +13,12 @@ PAGES_IN_A_ROUND = 20
 
 def book_idle_tails(resources: Resources) -> None:
     """Book the idle tails of containers that are certainly gone."""
-    resources.ledger.maintenance.idle_containers(limit=resources.settings.sweep_batch)
+    resources.ledger.maintenance.idle_containers(limit=BATCH)
 
 
 def release_leaked_reservations(resources: Resources) -> None:
     """Give back reservations that no attempt will ever settle. There should be none: each is an error in the log."""
-    limit = resources.settings.sweep_batch
+    limit = BATCH
     for _ in range(PAGES_IN_A_ROUND):
         leaked, checked = resources.ledger.maintenance.leaked_reservations(limit=limit)
         for member in leaked:

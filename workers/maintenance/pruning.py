@@ -34,11 +34,11 @@ _CLOCKS_APART = dt.timedelta(hours=1)
 
 def volume_in_use(settings: Settings) -> "CheckpointVolume | None":
     """The volume of checkpoints; None: this process has no token for Modal, or Modal is not used."""
-    if not settings.max_modal_attempts or not os.environ.get("MODAL_TOKEN_ID"):
+    if not settings.budget.max_modal_attempts or not os.environ.get("MODAL_TOKEN_ID"):
         return None
     from workers.training.volume import CheckpointVolume  # noqa: PLC0415 - imports Modal, which not every process has
 
-    return CheckpointVolume(environment=settings.modal_environment)
+    return CheckpointVolume(environment=settings.modal.environment)
 
 
 def prune_volume(resources: Resources, volume: "CheckpointVolume") -> int:

@@ -6,6 +6,7 @@ import structlog
 
 from ledger import Kind, nudges
 from workers.isolation import Skipped, isolated
+from workers.maintenance.duties import BATCH
 from workers.resources import Resources
 from workers.training.needs import train_policy
 
@@ -15,7 +16,7 @@ log = structlog.get_logger(__name__)
 def recall_trains(resources: Resources) -> None:
     """One round; a job that cannot be decided about stops no other."""
     ledger, settings = resources.ledger, resources.settings
-    waiting = ledger.placement.waiting_inhouse(Kind.TRAIN, limit=settings.sweep_batch)
+    waiting = ledger.placement.waiting_inhouse(Kind.TRAIN, limit=BATCH)
     if not waiting:
         return
     policy = train_policy(settings, ledger.placement.training_speeds())

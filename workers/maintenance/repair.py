@@ -8,6 +8,7 @@ import structlog
 from infra.broker import Broker
 from ledger import Kind, Ledger, nudges
 from ledger.nudges import Nudge
+from workers.maintenance.duties import BATCH
 from workers.maintenance.service import StoreAway
 from workers.placement.policy import Policy
 from workers.resources import Resources
@@ -19,8 +20,8 @@ def expire_leases(resources: Resources) -> None:
     """Take attempts from holders that have not renewed their lease; their jobs wait again, or have failed."""
     settings = resources.settings
     expired = resources.ledger.maintenance.expire_leases(
-        limit=settings.sweep_batch,
-        max_attempts={kind: settings.max_attempts_of(kind) for kind in Kind},
+        limit=BATCH,
+        max_attempts={kind: settings.attempts.max_attempts_of(kind) for kind in Kind},
         jitter=random.random(),
     )
     for lease in expired:
@@ -39,7 +40,7 @@ def expire_leases(resources: Resources) -> None:
 
 def release_held(resources: Resources) -> None:
     """Have held jobs whose time has come decided about again; those that were held for too long are shed."""
-    due, shed = resources.ledger.maintenance.due_held(limit=resources.settings.sweep_batch)
+    due, shed = resources.ledger.maintenance.due_held(limit=BATCH)
     for job_id in shed:
         log.warning("job.shed", job_id=job_id)
     for nudge in due:  # (held jobs come back every few seconds: a line for all of a kind)
@@ -53,7 +54,7 @@ def resend_nudges(resources: Resources, broker: Broker) -> None:
     Raises:
         StoreAway: the broker does not answer.
     """
-    for nudge, waiting in resources.ledger.maintenance.overdue_nudges(limit=resources.settings.sweep_batch):
+    for nudge, waiting in resources.ledger.maintenance.overdue_nudges(limit=BATCH):
         _resend(resources, broker, nudge, waiting)
 
 

@@ -28,10 +28,10 @@ def _retire(resources: Resources, kind: Kind, until: float) -> None:
     while True:
         retired = resources.ledger.maintenance.retire(
             kind,
-            older_than_s=settings.retention_s,
+            older_than_s=settings.maintenance.retention_s,
             bucket=resources.artifacts.bucket,
             # Whoever prunes may have Modal's token where we have none.
-            on_volume=settings.max_modal_attempts > 0,
+            on_volume=settings.budget.max_modal_attempts > 0,
             limit=JOBS_IN_A_CALL,
             skip=kept,
         )

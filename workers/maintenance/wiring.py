@@ -50,7 +50,7 @@ def maintenance(
 def duties_of(resources: Resources, broker: Broker, volume: "CheckpointVolume | None") -> Iterator[Duty]:
     """Every duty that this process can do."""
     settings, ledger = resources.settings, resources.ledger
-    often = Pace(settings.sweep_every_s, SHORT_ROUND_S)
+    often = Pace(settings.maintenance.sweep_every_s, SHORT_ROUND_S)
     policy = policy_from(settings)
     repairs: dict[DutyName, Callable[[], object]] = {
         DutyName.EXPIRED_LEASES: partial(expire_leases, resources),
@@ -76,7 +76,7 @@ def duties_of(resources: Resources, broker: Broker, volume: "CheckpointVolume | 
     yield Duty(
         DutyName.DELETIONS,
         partial(delete_objects, resources),
-        Pace(DELETIONS_INTERVAL_S, DELETIONS_ROUND_S + 2 * settings.s3_timeout_s),
+        Pace(DELETIONS_INTERVAL_S, DELETIONS_ROUND_S + 2 * settings.s3.timeout_s),
     )
     if volume is not None:
         yield Duty(

@@ -125,7 +125,7 @@ class Canceller:
     async def _let_go(self, cancel: DueCancel) -> None:
         """A spawn without an answer: wait for its id twice as long as a spawn may take, then settle it without one."""
         waited_s = (cancel.now_ms - (cancel.spawn_intent_ms or 0)) / 1000
-        if waited_s > 2 * self._settings.spawn_timeout_s:
+        if waited_s > 2 * self._settings.spawn.timeout_s:
             log.warning("call.never_known", waited_s=round(waited_s))
             await asyncio.to_thread(self._ledger.modal_calls.settle_cancel, cancel.job_id, cancel.attempt)
 

@@ -49,7 +49,7 @@ class Completer:
         observed: Observation,
     ) -> Usage:
         """What containers a call is charged for: by its envelope, else by what it announced when it began."""
-        window_s, rate = self._settings.modal_scaledown_window_s, self._settings.price_of(kind, gpu)
+        window_s, rate = self._settings.modal.scaledown_window_s, self._settings.price_of(kind, gpu)
         if outcome.envelope is not None:
             return of_envelope(outcome.envelope, observed=observed, usd_nanos_per_s=rate, idle_window_s=window_s)
         return of_announcement(announced, observed=observed, usd_nanos_per_s=rate, idle_window_s=window_s)
@@ -143,7 +143,7 @@ class Completer:
             call.attempt,
             cause=failed.cause,
             message=failed.message,
-            max_attempts=self._settings.max_attempts_of(call.kind),
+            max_attempts=self._settings.attempts.max_attempts_of(call.kind),
             jitter=random.random(),
             rule=None if failed.retryable else NEVER,
             usage=usage,

@@ -31,6 +31,11 @@ from workers.overflow.modal_sdk.port import ModalCalls
 from workers.placement.gpu import GpuNeed
 from workers.resources import Resources
 
+#: Share of an hour's picture that stays when the next week's is folded in.
+KEEP_RATIO = 0.6
+#: Share of the GPUs that a peak should need on Modal that is warm before it.
+WARM_SHARE = 0.5
+
 log = structlog.get_logger(__name__)
 
 #: A redeploy resets Modal's numbers, so they are set again after this number of rounds.
@@ -98,9 +103,9 @@ class WarmKeeper:
 
     async def _week(self) -> Arrivals | None:
         """What is learnt of arrivals and cold starts, if the settings want any of it."""
-        if self._settings.warm_usd_per_day <= 0 and self._settings.modal_window != "measured":
+        if self._settings.warm.usd_per_day <= 0 and self._settings.modal.window != "measured":
             return None
-        keep_ratio = self._settings.warm_keep_ratio
+        keep_ratio = KEEP_RATIO
         return await asyncio.to_thread(self._ledger.money.arrivals, Kind.RENDER, keep_ratio=keep_ratio)
 
     async def _wanted(self, week: Arrivals | None) -> dict[str, Wanted]:
@@ -118,23 +123,23 @@ class WarmKeeper:
         return wanted
 
     async def _forecast(self, week: Arrivals | None) -> int:
-        if week is None or week.mean_run_s is None or self._settings.warm_usd_per_day <= 0:
+        if week is None or week.mean_run_s is None or self._settings.warm.usd_per_day <= 0:
             return 0
         view = await asyncio.to_thread(self._ledger.placement.view)
         stored = await asyncio.to_thread(self._ledger.modal_calls.breaker)
         if view.override == "off" or breaker_from_json(stored.memory).phase is Phase.OPEN:
             return 0  # nothing would spill into them
-        jobs_per_h = expected_jobs_per_h(week.by_hour, now_ms=week.now_ms, lead_s=self._settings.warm_lead_s)
+        jobs_per_h = expected_jobs_per_h(week.by_hour, now_ms=week.now_ms, lead_s=self._settings.warm.lead_s)
         peak = Peak(jobs_per_h, week.mean_run_s, view.of(Kind.RENDER).live_slots)
-        return warm_number(peak, share=self._settings.warm_share, most=self._settings.warm_most)
+        return warm_number(peak, share=WARM_SHARE, most=self._settings.warm.most)
 
     def _windows(self, week: Arrivals | None) -> Mapping[str, int]:
         """The idle window of each class that renders run on, from its own cold starts."""
-        if week is None or self._settings.modal_window != "measured":
+        if week is None or self._settings.modal.window != "measured":
             return {}
-        classes = (*self._settings.modal_render_classes, *self._settings.modal_render_fallbacks)
+        classes = (*self._settings.modal.render_classes, *self._settings.modal.render_fallbacks)
         return {
-            gpu: idle_window_s(week.mean_cold_starts_s[gpu], most_s=self._settings.modal_scaledown_window_s)
+            gpu: idle_window_s(week.mean_cold_starts_s[gpu], most_s=self._settings.modal.scaledown_window_s)
             for gpu in classes
             if gpu in week.mean_cold_starts_s
         }
@@ -196,13 +201,13 @@ class WarmKeeper:
             log.warning("warm.not_paid", gpu=gpu, number=number, kept=kept, reason=reason)
 
     def _buffer(self, number: int) -> int:
-        return self._settings.warm_buffer if number > 0 else 0
+        return self._settings.warm.buffer if number > 0 else 0
 
     def _pool(self, gpu: str, number: int, buffer: int) -> WarmPool:
-        return WarmPool(Kind.RENDER, gpu, number, buffer, self._settings.prices.usd_nanos_per_s(gpu))
+        return WarmPool(Kind.RENDER, gpu, number, buffer, self._settings.modal.prices.usd_nanos_per_s(gpu))
 
     def _terms(self, wanted: Wanted) -> WarmTerms:
-        ceiling = round(self._settings.warm_usd_per_day * MICROS_PER_USD) if wanted.forecast else None
+        ceiling = round(self._settings.warm.usd_per_day * MICROS_PER_USD) if wanted.forecast else None
         return WarmTerms(self._every_s, ceiling)
 
 

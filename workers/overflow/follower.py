@@ -32,6 +32,9 @@ from workers.overflow.schedule import KEEP_EVERY_S, Pace, Schedule
 from workers.overflow.wiring import duties_of
 from workers.resources import Resources
 
+#: Calls that a follower claims at a time.
+CLAIM_BATCH = 200
+
 log = structlog.get_logger(__name__)
 
 #: Deliveries to S3 at once, each in a thread.
@@ -76,7 +79,7 @@ class Follower:
 
         self._wake = wake
         settings = self._settings
-        pace = Pace(settings.poll_first_s, settings.poll_max_s, settings.poll_hinted_s, settings.polls_per_s)
+        pace = Pace(settings.poll.first_s, settings.poll.max_s, settings.poll.hinted_s, settings.poll.rate_per_s)
         schedule = Schedule(self._ledger, pace)
         completer = Completer(self._resources)
         top_ups = TopUps(self._ledger, settings)
@@ -84,7 +87,7 @@ class Follower:
         canceller = Canceller(self._ledger, self._calls, completer, settings)
         orphans = OrphanSweep(self._ledger, self._calls, settings, owner=self._owner)
         probe = BreakerProbe(self._ledger, self._gate, self._calls.probe, failure_reason_of)
-        in_flight = _InFlight(settings.follow_batch)
+        in_flight = _InFlight(CLAIM_BATCH)
 
         def on_unrecorded(found: Sequence[Announced]) -> None:
             in_flight.begin(_recovered(orphans.compare_unrecorded(found)), counts=False)

@@ -39,7 +39,7 @@ def adopt_or_stop(ledger: Ledger, announcement: Announcement, settings: Settings
         announcement.attempt,
         call_id=announcement.call_id,
         announced_at=announcement.announced_at,
-        first_check_s=settings.poll_first_s,
+        first_check_s=settings.poll.first_s,
         deadline_s=settings.call_deadline_of(kind_of(announcement.job_id)),
     )
 
@@ -51,7 +51,7 @@ class OrphanSweep:
         self._ledger = ledger
         self._calls = calls
         self._settings = settings
-        self._every_s = settings.orphan_sweep_every_s
+        self._every_s = settings.maintenance.orphan_sweep_every_s
         self._owner = owner
         self._next_at = 0.0
 

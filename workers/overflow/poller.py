@@ -25,6 +25,9 @@ from workers.overflow.modal_sdk.port import ModalCalls
 from workers.overflow.reservations import Coverage, TopUps
 from workers.overflow.schedule import Schedule, hints_suffice
 
+#: Polls at once; Modal's client stalls near 100 requests.
+CONCURRENCY = 30
+
 log = structlog.get_logger(__name__)
 
 #: A call that has ended, and whose result cannot be fetched, is polled for this long beyond its deadline, seconds: it
@@ -63,7 +66,7 @@ class Poller:
         self._salvagers = ThreadPoolExecutor(SALVAGES_AT_ONCE, thread_name_prefix="salvage")
         self._exhaustion = Exhaustion(calls, settings, completer.train.may_move)
         self._top_ups = top_ups
-        self._at_once = asyncio.Semaphore(settings.follow_concurrency)
+        self._at_once = asyncio.Semaphore(CONCURRENCY)
         self._polling = 0
         self._unanswered_in_a_row = 0
 
@@ -152,7 +155,7 @@ class Poller:
         elif not unknown.has_result and beyond_s >= 0:
             await self._overdue(call)
         else:
-            self._schedule.reschedule_in(call, self._settings.poll_max_s)
+            self._schedule.reschedule_in(call, self._settings.poll.max_s)
 
     async def _other_is_followed(self, call: DueCall) -> bool:
         """The call left because another call of its attempt works: whether that one is followed from here on."""
@@ -206,12 +209,12 @@ class Poller:
             await self._not_completed(call, error)
             return
         if not is_complete:
-            self._schedule.reschedule_in(call, self._settings.poll_max_s)
+            self._schedule.reschedule_in(call, self._settings.poll.max_s)
 
     async def _not_completed(self, call: DueCall, error: Exception) -> None:
         """An error of ours about one result: tried again until its time is over, so that the job ends some day."""
         if (call.now_ms - call.call_deadline_ms) / 1000 < FETCH_GRACE_S:
-            self._schedule.reschedule_in(call, self._settings.poll_max_s)
+            self._schedule.reschedule_in(call, self._settings.poll.max_s)
             return
         message = f"its result could not be delivered: {type(error).__name__}: {error}"
         await self._end(call, CallFailed(Cause.RESULT_LOST, message))
@@ -258,7 +261,7 @@ class Exhaustion:
         The hint of its start may be lost. So its announcement is read too, which it makes before it works.
         """
         waited_s = (call.now_ms - call.spawned_ms) / 1000
-        if call.begun_ms is not None or waited_s < self._settings.gpu_exhausted_after_s:
+        if call.begun_ms is not None or waited_s < self._settings.modal.gpu_exhausted_after_s:
             return False
         if not await self._has_backlog(call.kind, call.gpu):
             return False
@@ -276,7 +279,7 @@ class Exhaustion:
     async def _another_would_do(self, call: DueCall) -> bool:
         match call.kind:
             case Kind.RENDER:
-                return len(self._settings.modal_render_classes) + len(self._settings.modal_render_fallbacks) > 1
+                return len(self._settings.modal.render_classes) + len(self._settings.modal.render_fallbacks) > 1
             case Kind.TRAIN:
                 return await asyncio.to_thread(self._run_may_move, call)
 

@@ -59,9 +59,10 @@ class TopUps:
 
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
         self._ledger = ledger
-        self._runs_on = settings.at_reservation_end == "run_on"
+        self._runs_on = settings.budget.at_reservation_end == "run_on"
         self.terms = Terms(
-            after_s=settings.modal_scaledown_window_s + settings.stop_margin_s, step_s=settings.top_up_step_s
+            after_s=settings.modal.scaledown_window_s + settings.modal.stop_margin_s,
+            step_s=settings.budget.top_up_step_s,
         )
 
     async def keep_covered(self, call: DueCall) -> Coverage:

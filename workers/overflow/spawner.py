@@ -34,6 +34,11 @@ from workers.requests import NoEngine, check_used_model, render_request
 from workers.resources import Resources
 from workers.training.spawning import NotSpawned, TrainSpawning
 
+#: Spawns at once in one process; Modal's client stalls near 100 requests.
+CONCURRENCY = 20
+#: Longest that one overflow task spawns; the next nudge goes on, seconds.
+RUN_S = 60.0
+
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
@@ -58,8 +63,8 @@ class Spawner:
         self._settings = resources.settings
         self._train = TrainSpawning(resources)
         self._rate = SpawnRate(
-            per_s=self._settings.spawn_rate_per_s,
-            burst=max(1.0, self._settings.spawn_rate_per_s * self._settings.spawn_burst_s),
+            per_s=self._settings.spawn.rate_per_s,
+            burst=max(1.0, self._settings.spawn.rate_per_s * self._settings.spawn.burst_s),
         )
         self._working = threading.Lock()
         self._again = threading.Event()
@@ -74,7 +79,7 @@ class Spawner:
                 return dict(tally) or {"joined": 1}
             try:
                 self._again.clear()
-                with ThreadPoolExecutor(self._settings.spawn_concurrency, thread_name_prefix="spawn") as threads:
+                with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="spawn") as threads:
                     asyncio.run(self._spawn_all(worker, tally, threads))
             finally:
                 self._working.release()
@@ -83,7 +88,7 @@ class Spawner:
 
     async def _spawn_all(self, worker: str, tally: "Counter[str]", threads: ThreadPoolExecutor) -> None:
         """Claim as many as can begin at once, begin them, and so on until none waits or the time is over."""
-        until = time.monotonic() + self._settings.spawn_run_s
+        until = time.monotonic() + RUN_S
         in_flight: set[asyncio.Task[None]] = set()
 
         async def one(record: JobRecord, claim: SpawnClaim) -> None:
@@ -109,14 +114,14 @@ class Spawner:
                     break
                 if not claim.records and not in_flight and not claim.waiting:
                     break
-                if not claim.records or len(in_flight) >= self._settings.spawn_concurrency:
+                if not claim.records or len(in_flight) >= CONCURRENCY:
                     in_flight -= await self._pause(in_flight, claim)
         finally:
             if in_flight:
                 await asyncio.wait(in_flight)
 
     async def _claim(self, worker: str, busy: int, threads: ThreadPoolExecutor) -> SpawnClaim:
-        most = self._settings.spawn_concurrency
+        most = CONCURRENCY
         if self._gate.phase is Phase.HALF_OPEN:
             most = min(most, self._gate.rules.probes)
         return await self._in(
@@ -124,7 +129,7 @@ class Spawner:
             lambda: self._ledger.modal_calls.claim_spawns(
                 worker=worker,
                 limit=max(0, most - busy),
-                lease_s=self._settings.spawn_timeout_s + _CLAIM_MARGIN_S,
+                lease_s=self._settings.spawn.timeout_s + _CLAIM_MARGIN_S,
                 rate=self._rate,
             ),
         )
@@ -169,7 +174,7 @@ class Spawner:
             NotSpawned: a train job cannot be begun, or not now.
             NoEngine, InvalidRenderRequest, ModelNotFound: it cannot be asked for.
         """
-        attempt_of, gpu, timeout_s = (record.id, record.attempt), record.gpu or "", self._settings.spawn_timeout_s
+        attempt_of, gpu, timeout_s = (record.id, record.attempt), record.gpu or "", self._settings.spawn.timeout_s
         await self._in(threads, lambda: check_used_model(self._ledger, record))
         if record.kind is Kind.TRAIN:
             wire = await self._in(threads, lambda: self._train.request_for(record))
@@ -201,10 +206,10 @@ class Spawner:
                 record.id,
                 record.attempt,
                 call_id=call_id,
-                first_check_s=self._settings.poll_hinted_s if hints_work else self._settings.poll_first_s,
+                first_check_s=self._settings.poll.hinted_s if hints_work else self._settings.poll.first_s,
                 deadline_s=self._settings.call_deadline_of(record.kind),
             ),
-            for_s=self._settings.spawn_timeout_s,
+            for_s=self._settings.spawn.timeout_s,
         )
         log.info("call.spawned" if wanted else "call.unwanted", call_id=call_id)
         return "spawned" if wanted else "unwanted"
@@ -246,7 +251,7 @@ class Spawner:
             threads,
             lambda: retry_while_unavailable(
                 lambda: self._ledger.modal_calls.reschedule_spawns(attempts, reason=reason, pause_s=REQUEUE_PAUSE_S),
-                for_s=self._settings.spawn_timeout_s,
+                for_s=self._settings.spawn.timeout_s,
             ),
         )
 
@@ -261,11 +266,11 @@ class Spawner:
                     record.attempt,
                     cause=cause,
                     message=message,
-                    max_attempts=self._settings.max_attempts_of(record.kind),
+                    max_attempts=self._settings.attempts.max_attempts_of(record.kind),
                     jitter=random.random(),
                     call_may_run=cause is Cause.SPAWN_LOST,
                 ),
-                for_s=self._settings.spawn_timeout_s,
+                for_s=self._settings.spawn.timeout_s,
             )
             after_failure(outcome, cause, self._resources.nudger)
             return str(cause)
@@ -281,8 +286,8 @@ class Spawner:
 def upload_addresses(resources: Resources, record: JobRecord) -> Mapping[str, UploadAddress] | None:
     """Where an attempt's container puts its files; None: they come back as the function's result."""
     settings = resources.settings
-    if settings.result_transport == "inline":
+    if settings.modal.result_transport == "inline":
         return None
     return resources.artifacts.upload_addresses(
-        record.id, record.attempt, expires_in_s=settings.call_deadline_s + EXPIRY_MARGIN_S
+        record.id, record.attempt, expires_in_s=settings.modal.call_deadline_s + EXPIRY_MARGIN_S
     )

@@ -69,7 +69,7 @@ class NightlyTrueUp:
         now = self._now()
         today = now.date()
         midnight = datetime(today.year, today.month, today.day, tzinfo=UTC)
-        from_ = midnight + max(timedelta(hours=self._resources.settings.true_up_hour_utc), SETTLED_AFTER)
+        from_ = midnight + max(timedelta(hours=self._resources.settings.budget.true_up_hour_utc), SETTLED_AFTER)
         if now < from_ or self._done_on == today or (self._not_before is not None and now < self._not_before):
             return
         self._not_before = now + AGAIN_AFTER

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from infra.settings import Settings, settings
+from infra.settings import settings
 from ledger import Ledger
 from workers.dispatch import render_need
 from workers.overflow.breaker import BreakerRules, Gate
@@ -18,6 +18,11 @@ from workers.overflow.modal_sdk.port import ModalCalls
 from workers.overflow.spawner import Spawner
 from workers.overflow.true_up import NightlyTrueUp
 from workers.resources import Resources, shared_resources
+
+#: Interval at which the warm containers are planned, seconds.
+WARM_EVERY_S = 30.0
+#: Interval at which Modal is asked how many containers exist while some may idle, seconds.
+IDLE_WATCH_EVERY_S = 5.0
 
 #: A duty is leased for this many of its rounds; a leader that dies is replaced after them.
 _LEASE_ROUNDS = 3
@@ -30,24 +35,17 @@ def modal_calls() -> ModalCalls:
     """The renderer that the settings name, by the token in the environment."""
     values = settings()
     return ModalSdk(
-        app_name=values.modal_app,
-        environment=values.modal_environment,
-        max_result_bytes=values.max_result_bytes,
-        trainer_app=values.train_modal_app,
-    )
-
-
-def breaker_rules(values: Settings) -> BreakerRules:
-    """When the breaker opens and closes, as the settings say."""
-    return BreakerRules(
-        failures=values.breaker_failures, window_s=values.breaker_window_s, open_s=values.breaker_open_s
+        app_name=values.modal.app,
+        environment=values.modal.environment,
+        max_result_bytes=values.modal.max_result_bytes,
+        trainer_app=values.train.modal_app,
     )
 
 
 @cache
 def gate() -> Gate:
     """This process's view of the shared breaker."""
-    return Gate(shared_resources().ledger, breaker_rules(settings()))
+    return Gate(shared_resources().ledger, BreakerRules())
 
 
 @cache
@@ -81,9 +79,9 @@ class Duty:
 def duties_of(resources: Resources, calls: ModalCalls, *, owner: str) -> Sequence[Duty]:
     """Every duty, with its interval."""
     ledger, settings = resources.ledger, resources.settings
-    warm = WarmKeeper(resources, calls, render_need(settings), every_s=settings.warm_every_s)
+    warm = WarmKeeper(resources, calls, render_need(settings), every_s=WARM_EVERY_S)
     return [
-        Duty("idle-watch", IdleWatch(ledger, calls).compare, settings.idle_watch_every_s, ledger, owner),
-        Duty("warm-keeper", warm.keep, settings.warm_every_s, ledger, owner),
+        Duty("idle-watch", IdleWatch(ledger, calls).compare, IDLE_WATCH_EVERY_S, ledger, owner),
+        Duty("warm-keeper", warm.keep, WARM_EVERY_S, ledger, owner),
         Duty("true-up", NightlyTrueUp(resources).if_due, TRUE_UP_CHECK_S, ledger, owner),
     ]

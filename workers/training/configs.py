@@ -42,7 +42,7 @@ def created_on(record: JobRecord) -> dt.date:
 
 def engine_is_on(settings: Settings) -> bool:
     """Whether this deployment trains: the setting says so, or leaves it to whether torch is installed here."""
-    match settings.train_engine:
+    match settings.train.engine:
         case "off":
             return False
         case "torch":

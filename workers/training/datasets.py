@@ -57,14 +57,14 @@ def resolve_dataset(settings: Settings, artifacts: ArtifactStore, dataset: str, 
     if not is_in_s3(dataset):
         return below_roots(dataset, data_roots(settings))
     check_bucket(settings, dataset)
-    return fetch_dataset(artifacts, dataset, cache, most_bytes=settings.train_data_bytes)
+    return fetch_dataset(artifacts, dataset, cache, most_bytes=settings.train.data_bytes)
 
 
 def data_roots(settings: Settings) -> tuple[Path, ...]:
     """The folders that data sets on a disk may lie in."""
-    if settings.train_data_roots is None:
-        return (settings.train_folder / "datasets",)
-    return settings.train_data_roots
+    if settings.train.data_roots is None:
+        return (settings.train.folder / "datasets",)
+    return settings.train.data_roots
 
 
 def check_bucket(settings: Settings, dataset: str) -> None:
@@ -75,10 +75,10 @@ def check_bucket(settings: Settings, dataset: str) -> None:
     """
     if not is_in_s3(dataset):
         return
-    permitted = settings.train_data_buckets
+    permitted = settings.train.data_buckets
     if permitted is None:
-        permitted = tuple(filter(None, (settings.s3_bucket, settings.modal_data_bucket)))
-    reserved = [f"{settings.s3_bucket}/{folder}" for folder in _LEFT_BY_JOBS]
+        permitted = tuple(filter(None, (settings.s3.bucket, settings.train.modal_data_bucket)))
+    reserved = [f"{settings.s3.bucket}/{folder}" for folder in _LEFT_BY_JOBS]
     check_permitted(dataset, [one.removeprefix("s3://") for one in permitted], reserved=reserved)
 
 

@@ -62,5 +62,5 @@ def _finished(trained: Trained, resources: Resources) -> Finished:
     return Finished(
         result=Stored(trained.artifact),
         measurements={**trained.measurements, **peak, "seconds": trained.seconds},
-        cost_usd_micros=inhouse_cost_usd_micros(trained.seconds, resources.settings.inhouse_usd_per_hour),
+        cost_usd_micros=inhouse_cost_usd_micros(trained.seconds, resources.settings.attempts.inhouse_usd_per_hour),
     )

@@ -39,11 +39,11 @@ class TrainFollowing:
         if call.kind is not Kind.TRAIN:
             return False
         last = self._mirrored_at.get(call.job_id, float("-inf"))
-        return time.monotonic() - last >= self._settings.train_mirror_every_s
+        return time.monotonic() - last >= self._settings.train.mirror_every_s
 
     def next_s(self) -> float:
         """When a running train call must be looked at again at the latest, seconds."""
-        return self._settings.train_mirror_every_s
+        return self._settings.train.mirror_every_s
 
     def tend(self, call: DueCall) -> str | None:
         """Mirror what is new. Returns why the run should come home now, at the checkpoint that it has just left."""
@@ -56,7 +56,7 @@ class TrainFollowing:
         except (VolumeAway, ArtifactStoreUnavailable) as error:
             log.warning("checkpoint.not_mirrored", error=str(error))
             return None
-        if stored is None or not self._settings.train_comes_home:
+        if stored is None or not self._settings.train.comes_home:
             return None
         done_ratio = stored.step / train_config(train_job(record), gpus=1).steps
         policy = train_policy(self._settings, self._ledger.placement.training_speeds())

@@ -103,7 +103,7 @@ class _Run:
         self._began = time.monotonic()
         self._thinner = Thinner(clock=time.time)
         self._untold: list[Row] = []
-        root = self._settings.train_folder
+        root = self._settings.train.folder
         self._cache = root / "cache"
         # A folder for each attempt: one that lost its lease and does not know it yet writes where nobody reads.
         self.folder = job_folder(
@@ -130,9 +130,9 @@ class _Run:
             on_checkpoint=self._on_checkpoint,
             is_cancelled=self._is_lost,
             stop_requested=self._drain.is_asked,
-            device=self._settings.train_device,
-            threads=self._settings.train_threads,
-            git_revision=self._settings.git_revision,
+            device=self._settings.train.device,
+            threads=self._settings.train.threads,
+            git_revision=self._settings.train.git_revision,
         )
 
     def leave(self, result: TrainResult) -> Interrupted:
@@ -208,7 +208,7 @@ class _Run:
         with self._heartbeat.paused():  # S3 has its own timeouts, and our patience with it is bounded
             return retry_while_unavailable(
                 operation,
-                for_s=self._settings.delivery_patience_s,
+                for_s=self._settings.attempts.delivery_patience_s,
                 away=ArtifactStoreUnavailable,
                 give_up=self._is_lost,
             )

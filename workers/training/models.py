@@ -35,7 +35,7 @@ def bring_model(resources: Resources, job_id: str) -> None:
         raise NoTrainedModel(job_id, "there is no such job") from error
     if record.state is not State.COMPLETED:
         raise NoTrainedModel(job_id, f"it is {record.state}")
-    root = resources.settings.train_folder / "models"
+    root = resources.settings.train.folder / "models"
     os.environ[CHECKPOINTS_VARIABLE] = str(root)
     folder = job_folder(root, DIFFUSION_TRANSFORMER, created_on(record), job_id)
     touch(folder)

@@ -7,25 +7,30 @@ from modal_apps.gpus import parse_resources
 from workers.placement.training import TrainNeeds, TrainPolicy
 from workers.training.sizing import EngineSizes
 
+#: Guess of a run's speed before anything was learnt, seconds per example.
+SECONDS_PER_EXAMPLE = 0.002
+#: A waiting train job leaves for Modal this long before its slack is gone, seconds.
+SLACK_MARGIN_S = 60.0
+
 
 def train_policy(settings: Settings, speeds: Mapping[str, float]) -> TrainPolicy:
     """The policy of train jobs; `speeds` is what the ledger has learnt."""
-    resources = parse_resources(settings.modal_train_resources)
+    resources = parse_resources(settings.train.modal_resources)
     return TrainPolicy(
         TrainNeeds(
-            sizes=EngineSizes(settings.modal_train_classes, resources, settings.modal_data_bucket),
-            enabled=settings.train_engine != "off",
+            sizes=EngineSizes(settings.train.modal_classes, resources, settings.train.modal_data_bucket),
+            enabled=settings.train.engine != "off",
             resources=resources,
-            prices=settings.prices,
-            inhouse_vram_gib=settings.train_inhouse_vram_gib,
-            inhouse_gpus=None if settings.train_device == "cpu" else settings.train_inhouse_gpus,
-            inhouse_usd_per_hour=settings.inhouse_usd_per_hour,
-            guess_s_per_example=settings.train_seconds_per_example,
+            prices=settings.modal.prices,
+            inhouse_vram_gib=settings.train.inhouse_vram_gib,
+            inhouse_gpus=None if settings.train.device == "cpu" else settings.train.inhouse_gpus,
+            inhouse_usd_per_hour=settings.attempts.inhouse_usd_per_hour,
+            guess_s_per_example=SECONDS_PER_EXAMPLE,
             speeds=speeds,
-            startup_s=settings.train_startup_s,
-            idle_s=settings.modal_scaledown_window_s,
-            segment_s=settings.train_segment_s,
-            margin_s=settings.train_slack_margin_s,
-            comes_home=settings.train_comes_home,
+            startup_s=settings.train.startup_s,
+            idle_s=settings.modal.scaledown_window_s,
+            segment_s=settings.train.segment_s,
+            margin_s=SLACK_MARGIN_S,
+            comes_home=settings.train.comes_home,
         )
     )

@@ -49,7 +49,7 @@ class TrainOnModal:
         self._settings = resources.settings
         self._ledger = resources.ledger
         self._store = CheckpointStore(resources.artifacts)
-        self._volume = volume or CheckpointVolume(environment=resources.settings.modal_environment)
+        self._volume = volume or CheckpointVolume(environment=resources.settings.modal.environment)
 
     def prepare(self, record: JobRecord) -> TrainRequest:
         """What a record's attempt asks for; the volume has what it needs when this returns.
@@ -63,7 +63,7 @@ class TrainOnModal:
         config = train_config(job, gpus=parse_gpu(record.gpu).count if record.gpu else None)
         folder = folder_on_volume(config, created_on(record), record.id)
         check_bucket(self._settings, config.dataset)
-        data = data_on_modal(config.dataset, self._settings.modal_data_bucket)
+        data = data_on_modal(config.dataset, self._settings.train.modal_data_bucket)
         with self._held(record):
             self._seed(record, folder)
             classifier = self._seed_classifier(job.classifier) if job.classifier else None
@@ -73,9 +73,9 @@ class TrainOnModal:
             folder=folder,
             data=data,
             classifier=classifier,
-            stop_after_s=self._settings.train_segment_s,
-            threads=self._settings.train_threads,
-            git_revision=self._settings.git_revision,
+            stop_after_s=self._settings.train.segment_s,
+            threads=self._settings.train.threads,
+            git_revision=self._settings.train.git_revision,
         )
 
     def mirror(self, record: JobRecord) -> StoredCheckpoint | None:

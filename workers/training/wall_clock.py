@@ -24,4 +24,4 @@ def train_wall_clock_s(resources: Resources, record: JobRecord) -> float | None:
     if speed is None:
         return None
     foreseen_s = speed * config.batch_size * config.steps
-    return max(LEAST_WALL_CLOCK_S, resources.settings.start_timeout_s + WALL_CLOCK_FACTOR * foreseen_s)
+    return max(LEAST_WALL_CLOCK_S, resources.settings.attempts.start_timeout_s + WALL_CLOCK_FACTOR * foreseen_s)

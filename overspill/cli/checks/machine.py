@@ -52,9 +52,9 @@ def codecs() -> Finding:
 
 def api_keys(settings: Settings) -> Finding:
     """A key is required, and at least one is configured."""
-    if settings.api_auth == "off":
+    if settings.api.auth == "off":
         return note("api-keys", "OVERSPILL_API_AUTH=off: everyone who reaches the port may use it")
-    tenants = settings.tenants_by_key.values()
+    tenants = settings.api.tenants_by_key.values()
     if not tenants:
         return wrong("api-keys", "a key is required and none is configured", "set OVERSPILL_API_KEYS=tenant=key,...")
     return ok("api-keys", f"{len(tenants)} for {', '.join(sorted(set(tenants)))}")

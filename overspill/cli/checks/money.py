@@ -24,7 +24,7 @@ _SAME_WITHIN = 0.005
 def budget(settings: Settings) -> Finding:
     """How near the month, the day and each tenant are to their caps."""
     try:
-        with Ledger(settings) as ledger:
+        with Ledger(settings.ledger) as ledger:
             return of_budget(ledger.money.view())
     except LedgerError as error:
         return wrong("budget", str(error), "mend the ledger first")
@@ -33,7 +33,7 @@ def budget(settings: Settings) -> Finding:
 def limits(settings: Settings) -> Finding:
     """Whether the limits that this environment names are those in force."""
     try:
-        with Ledger(settings) as ledger:
+        with Ledger(settings.ledger) as ledger:
             return of_limits(given_limits(settings), ledger.money.stored_limits())
     except LedgerError as error:
         return wrong("limits", str(error), "mend the ledger first")
@@ -102,7 +102,7 @@ def of_budget(view: BudgetView) -> Finding:
 def spilling(settings: Settings) -> Finding:
     """Whether an operator or the circuit breaker keeps jobs off Modal."""
     try:
-        with Ledger(settings) as ledger:
+        with Ledger(settings.ledger) as ledger:
             hand, breaker = ledger.money.override(), ledger.modal_calls.breaker()
     except LedgerError as error:
         return wrong("spilling", str(error), "mend the ledger first")
@@ -126,7 +126,7 @@ def prices(settings: Settings) -> Finding:
     answer = answer_within(_rates, _MODAL_TIMEOUT_S)
     if isinstance(answer, BaseException):
         return note("prices", f"Modal's own rates could not be asked: {type(answer).__name__}", "compare them by hand")
-    return of_rates(settings.prices, settings.modal_render_classes, cast("Mapping[str, Decimal]", answer))
+    return of_rates(settings.modal.prices, settings.modal.render_classes, cast("Mapping[str, Decimal]", answer))
 
 
 def of_rates(ours: PriceList, names: tuple[str, ...], rates: Mapping[str, Decimal]) -> Finding:

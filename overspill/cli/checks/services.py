@@ -28,9 +28,9 @@ _PROMISES = {
 
 def ledger(settings: Settings) -> Iterator[Finding]:
     """Everything about the ledger's Redis; one finding if it is away."""
-    url = settings.ledger_url.get_secret_value()
+    url = settings.ledger.url.get_secret_value()
     address = address_of(url)
-    with Ledger(settings) as opened:
+    with Ledger(settings.ledger) as opened:
         began = time.perf_counter()
         try:
             opened.client.ping()
@@ -49,11 +49,11 @@ def ledger(settings: Settings) -> Iterator[Finding]:
 
 def broker(settings: Settings) -> Finding:
     """Celery's Redis."""
-    url = settings.broker_url.get_secret_value()
+    url = settings.ledger.broker_url.get_secret_value()
     client = client_for(
         url,
-        timeout_s=settings.ledger_timeout_s,
-        connect_timeout_s=settings.ledger_connect_timeout_s,
+        timeout_s=settings.ledger.timeout_s,
+        connect_timeout_s=settings.ledger.connect_timeout_s,
         name="overspill-doctor",
     )
     with client:
@@ -128,7 +128,7 @@ def _config(client: "redis.Redis", name: str) -> str | None:
 
 def s3(settings: Settings) -> Finding:
     """The bucket takes, gives and removes an object."""
-    where = f"{settings.s3_endpoint_url or 'AWS'}, bucket {settings.s3_bucket}"
+    where = f"{settings.s3.endpoint_url or 'AWS'}, bucket {settings.s3.bucket}"
     try:
         ArtifactStore(settings).check()
     except ArtifactStoreUnavailable as error:
@@ -138,14 +138,14 @@ def s3(settings: Settings) -> Finding:
 
 def modal(settings: Settings) -> Finding:
     """The token is taken, and our app is deployed."""
-    if settings.max_modal_attempts == 0:
+    if settings.budget.max_modal_attempts == 0:
         return note("modal", "OVERSPILL_MAX_MODAL_ATTEMPTS=0: nothing may run on Modal")
     if not os.environ.get("MODAL_TOKEN_ID") or not os.environ.get("MODAL_TOKEN_SECRET"):
         return wrong("modal", "no token in the environment", "set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET")
     where = os.environ.get("MODAL_SERVER_URL") or "Modal"
     error = answer_within(lambda: _look_up(settings), _MODAL_TIMEOUT_S)
     if not isinstance(error, BaseException):
-        return ok("modal", f"{where} has {settings.modal_app} deployed")
+        return ok("modal", f"{where} has {settings.modal.app} deployed")
     remedies = {
         "NotFoundError": "deploy it with `modal deploy -m modal_apps.renderer`",
         "AuthError": "make a new token with `modal token new`, and set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET",
@@ -158,7 +158,7 @@ def modal(settings: Settings) -> Finding:
 def _look_up(settings: Settings) -> None:
     import modal as sdk  # noqa: PLC0415 - heavy, and most checks do without
 
-    sdk.Cls.from_name(settings.modal_app, RENDERER_CLASS, environment_name=settings.modal_environment).hydrate()
+    sdk.Cls.from_name(settings.modal.app, RENDERER_CLASS, environment_name=settings.modal.environment).hydrate()
 
 
 def answer_within(look: Callable[[], object], timeout_s: float) -> object:
@@ -180,7 +180,7 @@ def answer_within(look: Callable[[], object], timeout_s: float) -> object:
 def slots(settings: Settings) -> Finding:
     """In-house GPU workers, by their leases."""
     try:
-        with Ledger(settings) as ledger:
+        with Ledger(settings.ledger) as ledger:
             view = ledger.placement.view()
     except LedgerError as error:
         return wrong("slots", str(error), "mend the ledger first")

@@ -23,6 +23,7 @@ from tests.chaos.training.strikes import Striker
 from tests.chaos.training.told import Said, begun_again, in_order, reached, read_log, read_rows, starts
 from tests.chaos.training.verdict import KILLS, Struck, Verdict
 from tests.support.modal_command import run_modal
+from tests.support.settings import settings_from
 from tests.support.stack import REPOSITORY, running_stack
 from tests.support.waiting import until
 
@@ -57,14 +58,8 @@ def tell(seed: int, folder: Path, *, say: Say) -> Verdict:
     """Run it all; the stack is started and stopped here."""
     with _undisturbed(folder) as undisturbed, running_stack(folder / "stack", settings=SETTINGS, train=True) as stack:
         say("the stack is ready")
-        values = Settings.model_validate(
-            {
-                name.removeprefix("OVERSPILL_").lower(): value
-                for name, value in stack.process_environment.items()
-                if name.startswith("OVERSPILL_")
-            }
-        )
-        with Ledger(values) as ledger:
+        values = settings_from(stack.process_environment)
+        with Ledger(values.ledger) as ledger:
             return _Story(stack, values, ledger, random.Random(seed), say).run(seed, undisturbed)
 
 

@@ -88,3 +88,29 @@ def test_a_mount_to_be_written_to_is_refused_when_it_is_deployed(deployed: Targe
     done = writable.cli("deploy", "-m", "bucket_app.app", project="buckets", check=False)
     assert done.returncode != 0
     assert "expected read_only=True" in " ".join((done.stdout + done.stderr).split())
+
+
+def test_a_bucket_that_cannot_be_had_is_told_and_ends_the_call(deployed: Target, bucket: Any) -> None:
+    # given a function that mounts a bucket which is not there
+    app = modal.App("nowhere")
+    keys = modal.Secret.from_dict(dict(KEYS))
+    mount = modal.CloudBucketMount("nowhere", bucket_endpoint_url=bucket.meta.endpoint_url, secret=keys, read_only=True)
+
+    @app.function(serialized=True, volumes={"/bucket": mount})
+    def look() -> None: ...
+
+    app.deploy(client=deployed.client)
+
+    # when it is called, then the call fails and says why
+    with pytest.raises(modal.exception.RemoteError, match="The bucket 'nowhere' could not be read"):
+        look.remote()
+
+    # and so does the app's log
+    assert "The bucket 'nowhere' could not be read" in deployed.cli("app", "logs", "nowhere", project="buckets").stdout
+
+
+def test_a_mount_to_be_written_to_is_refused_in_with_options_too(deployed: Target, bucket: Any) -> None:
+    mount = modal.CloudBucketMount("pictures", bucket_endpoint_url=bucket.meta.endpoint_url)
+    options = modal.Cls.from_name(NAME, "Reader", client=deployed.client).with_options(volumes={"/bucket": mount})
+    with pytest.raises(modal.exception.InvalidError, match="expected read_only=True"):
+        options(who="options").read.spawn()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import modal
 import pytest
-from modal.exception import AlreadyExistsError, InvalidError, NotFoundError
+from modal.exception import AlreadyExistsError, ConflictError, InvalidError, NotFoundError
 
 from .conftest import Target
 
@@ -36,7 +36,7 @@ def test_a_name_is_taken_once(client: modal.Client, name: str) -> None:
 def test_a_missing_required_key_is_named(client: modal.Client, name: str) -> None:
     modal.Secret.objects.create(name, {"KEY": "1"}, client=client)
     modal.Secret.from_name(name, client=client, required_keys=["KEY"]).hydrate()
-    with pytest.raises(InvalidError, match="ABSENT"):
+    with pytest.raises(ConflictError, match=r"^Secret is missing key\(s\): ABSENT$"):
         modal.Secret.from_name(name, client=client, required_keys=["KEY", "ABSENT"]).hydrate()
 
 

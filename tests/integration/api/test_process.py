@@ -13,10 +13,11 @@ from uuid import uuid4
 import httpx
 import redis
 
-from ledger import Ledger, LedgerSettings
+from ledger import Ledger
 from tests.support.api_server import VIDEO
 from tests.support.ledgers import start_inhouse
 from tests.support.redis_server import RedisServer
+from tests.support.settings import ledger_settings_of
 
 #: As `openssl rand -base64 32` prints one.
 PADDED_KEY = "q8b0Yx3WcQ0l5O0oZ1m2n3b4v5c6x7z8a9s0d1f2g3E="
@@ -60,7 +61,7 @@ def test_it_serves_sends_a_real_nudge_signs_a_real_address_and_stops(redis_serve
         url = next(found[0] for line in process.stderr if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
         with (
             httpx.Client(base_url=url, headers={"Authorization": f"Bearer {PADDED_KEY}"}, timeout=30) as http,
-            Ledger(LedgerSettings.model_validate(where)) as ledger,
+            Ledger(ledger_settings_of(where)) as ledger,
             redis.Redis.from_url(redis_server.url(7)) as broker,
         ):
             assert http.get("/readyz").json() == {"status": "ready"}

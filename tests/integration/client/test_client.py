@@ -44,7 +44,7 @@ class Recorder:
 
 def settings_on(server: RedisServer) -> overspill.LedgerSettings:
     return overspill.LedgerSettings.model_validate(
-        {"ledger_url": server.url(0), "broker_url": server.url(6), "ledger_prefix": "{c" + uuid4().hex[:8] + "}"}
+        {"url": server.url(0), "broker_url": server.url(6), "prefix": "{c" + uuid4().hex[:8] + "}"}
     )
 
 
@@ -219,9 +219,9 @@ def test_the_functions_use_the_environment_also_after_a_fork(
     # given
     environment = {
         **os.environ,
-        "OVERSPILL_LEDGER_URL": settings.ledger_url.get_secret_value(),
+        "OVERSPILL_LEDGER_URL": settings.url.get_secret_value(),
         "OVERSPILL_BROKER_URL": settings.broker_url.get_secret_value(),
-        "OVERSPILL_LEDGER_PREFIX": settings.ledger_prefix,
+        "OVERSPILL_LEDGER_PREFIX": settings.prefix,
     }
     with redis.Redis.from_url(settings.broker_url.get_secret_value()) as broker:
         broker.flushdb()

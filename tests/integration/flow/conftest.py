@@ -11,6 +11,7 @@ from ledger import Ledger
 from ledger.models import JobRecord
 from ledger.view import ClusterView
 from overspill.dev.stack import Stack, StackOptions
+from tests.support.settings import settings_from
 from tests.support.waiting import until
 
 #: Short, so that a lost lease is found within a test's patience.
@@ -43,16 +44,16 @@ class Whole:
 
     def objects(self, job_id: str) -> list[str]:
         """Keys in S3 of all attempts of a job."""
-        secret = self.settings.s3_secret_access_key
+        secret = self.settings.s3.secret_access_key
         client = boto3.session.Session().client(
             "s3",
-            endpoint_url=self.settings.s3_endpoint_url,
-            region_name=self.settings.s3_region,
-            aws_access_key_id=self.settings.s3_access_key_id,
+            endpoint_url=self.settings.s3.endpoint_url,
+            region_name=self.settings.s3.region,
+            aws_access_key_id=self.settings.s3.access_key_id,
             aws_secret_access_key=secret.get_secret_value() if secret else None,
         )
         try:
-            listing = client.list_objects_v2(Bucket=self.settings.s3_bucket, Prefix=f"render/{job_id}/")
+            listing = client.list_objects_v2(Bucket=self.settings.s3.bucket, Prefix=f"render/{job_id}/")
             return [entry["Key"] for entry in listing.get("Contents", [])]
         finally:
             client.close()
@@ -73,13 +74,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     stack = Stack(StackOptions(folder=tmp_path_factory.mktemp("stack"), slots=2, settings=settings))
     stack.start()
     try:
-        fields = {
-            name.removeprefix("OVERSPILL_").lower(): value
-            for name, value in {**settings, **stack.environment}.items()
-            if name.startswith("OVERSPILL_")
-        }
-        values = Settings.model_validate(fields)
-        with Ledger(values) as ledger:
+        values = settings_from({**settings, **stack.environment})
+        with Ledger(values.ledger) as ledger:
             yield Whole(stack, values, ledger)
     finally:
         stack.stop()

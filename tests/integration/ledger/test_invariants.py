@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from ledger import Ledger, LedgerSettings, State
+from ledger import Ledger, State
 from ledger.decisions import Decision, Hold, RunInhouse, RunOnModal, Shed
 from ledger.limits import Limits
 from ledger.models import Artifact, JobRecord, Kind, RenderJob
@@ -42,6 +42,7 @@ from ledger.retries import Cause
 from tests.support.ledgers import RECEIPT, claim_spawns, limited, move_clock
 from tests.support.machines import run_machine
 from tests.support.redis_server import RedisServer
+from tests.support.settings import ledger_settings_of
 
 LIMITS = Limits(
     month_cap_usd_micros=5_000,
@@ -83,7 +84,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize()
     def connect(self) -> None:
-        self.ledger = Ledger(LedgerSettings.model_validate({"ledger_url": self.url, "ledger_prefix": "{machine}"}))
+        self.ledger = Ledger(ledger_settings_of({"ledger_url": self.url, "ledger_prefix": "{machine}"}))
         for key in self.ledger.client.scan_iter("{machine}:*"):
             self.ledger.client.delete(key)
 

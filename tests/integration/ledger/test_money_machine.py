@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from ledger import Ledger, LedgerSettings, RenderJob, TrainJob
+from ledger import Ledger, RenderJob, TrainJob
 from ledger.containers import ContainerUse, Usage
 from ledger.decisions import RunInhouse, RunOnModal
 from ledger.limits import Limits
@@ -29,6 +29,7 @@ from tests.support.ledgers import RECEIPT, claim_spawns, limited, move_clock
 from tests.support.machines import run_machine
 from tests.support.money_model import MoneyModel, PaidRound, Warm
 from tests.support.redis_server import RedisServer
+from tests.support.settings import ledger_settings_of
 
 ARTIFACT = Artifact(bucket="b", key="k", thumbnail_key=None, size_bytes=1, sha256="0")
 #: Class -> (nano-dollars a second, GPUs): a thousand and two thousand micro-dollars a second.
@@ -59,7 +60,7 @@ class MoneyMachine(RuleBasedStateMachine):
     @initialize()
     def connect(self) -> None:
         fields = {"ledger_url": self.url, "ledger_prefix": "{money}", "ledger_timeout_s": 10}
-        self.ledger = Ledger(LedgerSettings.model_validate(fields))
+        self.ledger = Ledger(ledger_settings_of(fields))
         for key in self.ledger.client.scan_iter("{money}:*"):
             self.ledger.client.delete(key)
         move_clock(self.ledger, START.timestamp() - self._now_ms() / 1000)

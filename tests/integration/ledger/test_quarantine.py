@@ -89,7 +89,7 @@ def test_a_call_of_an_unknown_kind_does_not_keep_others_from_being_stopped(ledge
         (record,) = claim_spawns(ledger, worker="o", limit=1, lease_s=5)
         ledger.modal_calls.record_call(record.id, 1, call_id=f"fc-{number}", first_check_s=0, deadline_s=9)
         ledger.jobs.cancel(record.id)
-    ledger.client.hset(f"{ledger.prefix}:job:{newer}", "kind", "paint")
+    ledger.client.hset(f"{ledger.prefix}:attempt:{newer}:1", "kind", "paint")
     # When a follower takes them / then it gets the one that it can stop
     assert [due.job_id for due in ledger.modal_calls.claim_cancels(limit=5, again_in_s=1)] == [ours]
 
@@ -102,7 +102,7 @@ def test_the_command_line_shows_what_was_put_aside(ledger: Ledger) -> None:
         [sys.executable, "-m", "overspill.cli", "jobs", "--quarantined"],
         env={
             "PATH": "/usr/bin:/bin",
-            "OVERSPILL_LEDGER_URL": ledger.settings.ledger_url.get_secret_value(),
+            "OVERSPILL_LEDGER_URL": ledger.settings.url.get_secret_value(),
             "OVERSPILL_LEDGER_PREFIX": ledger.prefix,
         },
         capture_output=True, text=True, timeout=60, check=True,

@@ -9,8 +9,7 @@ import redis
 import trustme
 
 from infra.nudging import CeleryNudger
-from infra.settings import Settings
-from ledger import Ledger, LedgerFull, LedgerSettings, LedgerUnavailable, State
+from ledger import Ledger, LedgerFull, LedgerUnavailable, State
 from ledger.decisions import RunInhouse
 from ledger.models import Artifact, Kind, RenderJob
 from ledger.nudges import decide
@@ -18,6 +17,7 @@ from ledger.outcomes import Completed, Delivering, Renewed
 from ledger.server import EvictingServer
 from tests.support.ledgers import place, submit
 from tests.support.redis_server import RedisServer, free_port, running_redis
+from tests.support.settings import ledger_settings_of, settings_of
 from tests.support.waiting import until
 
 
@@ -38,8 +38,8 @@ def test_tls(tmp_path: Path) -> None:
     server.start()
     try:
         url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/ca.pem&ssl_cert_reqs=required"
-        settings = Settings.model_validate({"ledger_url": url, "broker_url": url.replace("/0?", "/1?")})
-        with Ledger(settings) as ledger:
+        settings = settings_of({"ledger_url": url, "broker_url": url.replace("/0?", "/1?")})
+        with Ledger(settings.ledger) as ledger:
             # Then the ledger and the broker both work over it
             assert ledger.jobs.get(submit(ledger)).state is State.QUEUED
         nudger = CeleryNudger(settings)
@@ -48,8 +48,8 @@ def test_tls(tmp_path: Path) -> None:
         with redis.Redis(port=server.port, db=1) as raw:
             assert raw.llen("render") == 1
         # And a certificate that nobody vouches for is refused
-        unknown = Settings.model_validate({"ledger_url": f"rediss://127.0.0.1:{port}/0"})
-        with Ledger(unknown) as ledger, pytest.raises(LedgerUnavailable):
+        unknown = settings_of({"ledger_url": f"rediss://127.0.0.1:{port}/0"})
+        with Ledger(unknown.ledger) as ledger, pytest.raises(LedgerUnavailable):
             ledger.ping()
     finally:
         server.stop()
@@ -86,7 +86,7 @@ def test_a_failover_behind_sentinel_is_survived(tmp_path: Path) -> None:
                     return None
 
             until(known, bool, timeout_s=30)
-        settings = LedgerSettings.model_validate({"ledger_url": f"sentinel://127.0.0.1:{sentinel_port}/jobs/0"})
+        settings = ledger_settings_of({"ledger_url": f"sentinel://127.0.0.1:{sentinel_port}/jobs/0"})
         with Ledger(settings) as ledger:
             job_id = submit(ledger)
             with redis.Redis(port=replica.port, decode_responses=True) as raw:
@@ -113,7 +113,7 @@ def test_a_failover_behind_sentinel_is_survived(tmp_path: Path) -> None:
 def test_a_full_redis_refuses_new_work_and_lets_running_work_end(tmp_path: Path) -> None:
     with (
         running_redis(tmp_path) as server,
-        Ledger(LedgerSettings.model_validate({"ledger_url": server.url()})) as ledger,
+        Ledger(ledger_settings_of({"ledger_url": server.url()})) as ledger,
     ):
         # Given a job under way, and a Redis without a byte to spare
         job_id = submit(ledger)
@@ -141,7 +141,7 @@ def test_a_server_that_evicts_is_refused_by_ledger_and_worker(tmp_path: Path) ->
         with redis.Redis(port=server.port) as raw:
             raw.config_set("maxmemory-policy", "allkeys-lru")
         with (
-            Ledger(LedgerSettings.model_validate({"ledger_url": server.url()})) as ledger,
+            Ledger(ledger_settings_of({"ledger_url": server.url()})) as ledger,
             pytest.raises(EvictingServer, match="CONFIG SET maxmemory-policy noeviction"),
         ):
             ledger.refuse_eviction()

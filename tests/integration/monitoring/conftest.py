@@ -7,9 +7,9 @@ import pytest
 
 from ledger import Ledger
 from monitoring.exporter.server import Exporter
-from monitoring.exporter.settings import ExporterSettings
 from tests.support.ledgers import fresh_ledger
 from tests.support.redis_server import RedisServer
+from tests.support.settings import settings_of
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def exporter_of(redis_server: RedisServer) -> Iterator[Callable[..., Exporter]]:
 
         def start(ledger: Ledger, **settings: object) -> Exporter:
             exporter = Exporter(
-                ExporterSettings.model_validate(
+                settings_of(
                     {
-                        "ledger_url": ledger.settings.ledger_url,
+                        "ledger_url": ledger.settings.url,
                         "ledger_prefix": ledger.prefix,
                         "broker_url": redis_server.url(1),
                         "exporter_port": 0,

@@ -19,7 +19,6 @@ from ledger.decisions import Hold, RunInhouse
 from ledger.deletions import DeleteFolder, Store
 from ledger.outcomes import Placed
 from ledger.retries import Cause
-from ledger.store import LedgerSettings
 from monitoring.catalogue import METRICS, Type
 from monitoring.exporter.server import Exporter
 from tests.support.activity import (
@@ -36,6 +35,7 @@ from tests.support.activity import (
 from tests.support.activity import decide as decided
 from tests.support.ledgers import fresh_ledger, move_clock
 from tests.support.redis_server import RedisServer, running_redis
+from tests.support.settings import ledger_settings_of
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 #: More series than this for two kinds of job and one GPU class would be a label without bounds.
@@ -324,7 +324,7 @@ def test_it_runs_as_a_process_on_a_free_port(redis_server: RedisServer) -> None:
 
 
 def test_stopping_twice_is_fine(redis_server: RedisServer, exporter_of: Callable[..., Exporter]) -> None:
-    with Ledger(LedgerSettings.model_validate({"ledger_url": redis_server.url()})) as ledger:
+    with Ledger(ledger_settings_of({"ledger_url": redis_server.url()})) as ledger:
         exporter = exporter_of(ledger)
         assert exporter.ready()
         exporter.stop()

@@ -18,7 +18,6 @@ from monitoring.alerting.files import GROUPS
 from monitoring.alerting.render import as_prometheus, duration_s
 from monitoring.dashboards.files import DASHBOARDS
 from monitoring.exporter.server import Exporter
-from monitoring.exporter.settings import ExporterSettings
 from tests.support.activity import decide, everything, run_out_of_memory, spill_storm, submit
 from tests.support.ledgers import fresh_ledger
 from tests.support.prometheus import (
@@ -31,6 +30,7 @@ from tests.support.prometheus import (
     webhook,
 )
 from tests.support.redis_server import RedisServer
+from tests.support.settings import settings_of
 from tests.support.waiting import until
 from workers.maintenance.duties import ALWAYS_DONE
 
@@ -64,7 +64,7 @@ def watched(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
     with ExitStack() as running:
         ledger = running.enter_context(fresh_ledger(redis_server.url()))
         exporter = Exporter(
-            ExporterSettings.model_validate(
+            settings_of(
                 {
                     "ledger_url": redis_server.url(),
                     "ledger_prefix": ledger.prefix,
@@ -105,10 +105,10 @@ def quick_alertmanager(url: str) -> str:
 def keep_alive(ledger: Ledger) -> threading.Event:
     """A slot that beats, and maintenance and a follower that do their duties, as in a system that is well."""
     stopping = threading.Event()
-    prefix, url = ledger.prefix, ledger.settings.ledger_url
+    prefix, url = ledger.prefix, ledger.settings.url
 
     def beat() -> None:
-        with Ledger(ledger.settings.model_copy(update={"ledger_prefix": prefix, "ledger_url": url})) as mine:
+        with Ledger(ledger.settings.model_copy(update={"prefix": prefix, "url": url})) as mine:
             while not stopping.is_set():
                 mine.attempts.slot_lives(list(Kind), worker="gpu-1", lease_s=30)
                 for duty in ALWAYS_DONE:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from infra.celery_config import queue_names
-from ledger import Kind, LedgerSettings, State
+from ledger import Kind, State
 from ledger.store import Ledger
 from overspill.cli.checks.finding import Health
 from overspill.dev.errors import AlreadyRunning
@@ -22,6 +22,7 @@ from overspill.dev.stack import Stack, StackOptions
 from overspill.dev.state_folder import read_environment
 from tests.support.chromium import page_after_scripts
 from tests.support.otlp_receiver import OtlpReceiver
+from tests.support.settings import ledger_settings_of
 from tests.support.stack import REPOSITORY, overspill_command, processes_of
 from tests.support.waiting import until
 
@@ -146,7 +147,7 @@ def asked(stack: Stack, *, prompt: str, burst: str, **headers: str) -> str:
 
 
 def ledger_of(stack: Stack) -> Ledger:
-    return Ledger(LedgerSettings.model_validate({"ledger_url": stack.environment["OVERSPILL_LEDGER_URL"]}))
+    return Ledger(ledger_settings_of({"ledger_url": stack.environment["OVERSPILL_LEDGER_URL"]}))
 
 
 def flower_json(stack: Stack, path: str) -> Any:

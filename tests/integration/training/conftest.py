@@ -19,6 +19,7 @@ from ledger import Kind, Ledger, TrainJob
 from ledger.models import JobRecord
 from ledger.nudges import decide
 from overspill.dev.stack import Stack
+from tests.support.settings import settings_from
 from tests.support.stack import REPOSITORY, running_stack
 from tests.support.waiting import until
 
@@ -94,13 +95,8 @@ class Trainer:
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
     folder = tmp_path_factory.mktemp("stack")
     with running_stack(folder, settings=SETTINGS, train=True) as stack:
-        fields = {
-            name.removeprefix("OVERSPILL_").lower(): value
-            for name, value in stack.process_environment.items()
-            if name.startswith("OVERSPILL_")
-        }
-        values = Settings.model_validate(fields)
-        with Ledger(values) as ledger:
+        values = settings_from(stack.process_environment)
+        with Ledger(values.ledger) as ledger:
             yield Trainer(stack, values, ledger, ArtifactStore(values))
 
 

@@ -12,6 +12,7 @@ from ledger.nudges import Nudge
 from overspill.dev.s3_service import S3Service
 from tests.support.ledgers import fresh_ledger
 from tests.support.redis_server import RedisServer
+from tests.support.settings import settings_of
 from workers.resources import Resources
 
 
@@ -47,11 +48,10 @@ def ledger(redis_server: RedisServer) -> Iterator[Ledger]:
 
 def settings_for(ledger: Ledger, s3: S3Service | None = None, **fields: object) -> Settings:
     """The settings of a worker on this ledger and this S3."""
-    environment = s3.environment if s3 is not None else {}
-    named = {name.removeprefix("OVERSPILL_").lower(): value for name, value in environment.items()}
-    return Settings.model_validate(
+    named = {name.removeprefix("OVERSPILL_").lower(): value for name, value in (s3.environment if s3 else {}).items()}
+    return settings_of(
         {
-            "ledger_url": ledger.settings.ledger_url.get_secret_value(),
+            "ledger_url": ledger.settings.url.get_secret_value(),
             "ledger_prefix": ledger.prefix,
             "s3_timeout_s": 2,
             **named,

@@ -9,6 +9,7 @@ import pytest
 from infra.artifacts import ArtifactStore, ArtifactStoreUnavailable, Video
 from ledger.models import Artifact
 from overspill.dev.s3_service import S3Service
+from tests.support.settings import changed
 from workers.resources import Resources
 
 VIDEO = Video(mp4=b"\x00\x00\x00\x18ftypisom" + b"v" * 5000, thumbnail_webp=b"RIFF....WEBP", sha256="0" * 64)
@@ -61,6 +62,6 @@ def test_a_broken_object_under_the_key_is_replaced(resources: Resources, s3: S3S
 
 
 def test_a_server_that_is_not_there_is_said_so(resources: Resources) -> None:
-    nowhere = resources.settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9", "s3_timeout_s": 0.5})
+    nowhere = changed(resources.settings, s3_endpoint_url="http://127.0.0.1:9", s3_timeout_s=0.5)
     with pytest.raises(ArtifactStoreUnavailable, match="overspill doctor"):
         ArtifactStore(nowhere).put_video("video_d", 1, VIDEO)

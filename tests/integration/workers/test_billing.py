@@ -12,6 +12,7 @@ import pytest
 from infra.settings import Settings
 from modal_local.services.billing import BillingService
 from modal_local.services.environments import EnvironmentService
+from tests.support.settings import changed
 from tests.support.storage_server import StorageServer, storage_server
 from workers.billing import billed_this_month, billed_usd_micros
 
@@ -50,14 +51,14 @@ def test_two_environments_of_a_workspace_with_the_same_apps_have_a_bill_each(ser
         # given the same apps in two environments, and another app
         modal.Environment.from_name("staging", create_if_missing=True, client=client).hydrate()
         ours = Settings()
-        _ran(server, ours.modal_app, "main", NOON, 10)
-        _ran(server, ours.train_modal_app, "main", NOON, 10)
-        _ran(server, ours.modal_app, "staging", NOON, 5)
+        _ran(server, ours.modal.app, "main", NOON, 10)
+        _ran(server, ours.train.modal_app, "main", NOON, 10)
+        _ran(server, ours.modal.app, "staging", NOON, 5)
         _ran(server, "somebody-elses", "main", NOON, 30)
 
         # when each is asked for its bill / then each gets its own; without a name it is the token's own environment
         def bill(environment: str | None) -> int:
-            settings = ours.model_copy(update={"modal_environment": environment})
+            settings = changed(ours, modal_environment=environment)
             return billed_usd_micros(settings, start=NOON, end=NOON + HOUR, client=client)
 
         five_minutes = bill("staging")
@@ -68,7 +69,7 @@ def test_two_environments_of_a_workspace_with_the_same_apps_have_a_bill_each(ser
 def test_a_bill_of_this_month_says_what_is_todays(server: StorageServer) -> None:
     with server.client() as client:
         # given ten minutes yesterday, and five today
-        app = Settings().modal_app
+        app = Settings().modal.app
         _ran(server, app, "main", NOON - timedelta(days=1), 10)
         _ran(server, app, "main", NOON - HOUR, 5)
         # when the bill is asked for at noon / then a third of it is today's

@@ -12,11 +12,12 @@ pytest.importorskip("torch", reason="train jobs need torch: `make setup-tests`")
 from engines.train.errors import DatasetProblem, VolumeFull
 from infra.artifacts import ArtifactStore, ArtifactStoreUnavailable
 from ledger import Kind, Ledger, TrainJob
-from ledger.decisions import Limits, Receipt, RunInhouse
+from ledger.decisions import Receipt, RunInhouse
 from ledger.outcomes import Placed
 from overspill.dev.s3_service import S3Service
 from tests.integration.workers.conftest import RecordingNudger, settings_for
 from tests.support.image_sets import in_folder, in_tar, plain, two_classes
+from tests.support.settings import changed
 from workers.inhouse import run_next
 from workers.resources import Resources
 from workers.training import datasets
@@ -43,7 +44,7 @@ def _place(ledger: Ledger, **fields: Any) -> str:
     job_id = ledger.jobs.submit(TrainJob.model_validate({**TINY, **fields}), source="client").job_id
     (claimed,) = ledger.placement.claim_queued(Kind.TRAIN, limit=1, lease_s=10)
     receipt = Receipt("test", "test", "test")
-    assert isinstance(ledger.placement.place(claimed, RunInhouse(), receipt=receipt, limits=Limits(10**12, 9)), Placed)
+    assert isinstance(ledger.placement.place(claimed, RunInhouse(), receipt=receipt), Placed)
     return job_id
 
 
@@ -162,7 +163,7 @@ def test_a_disk_that_fills_up_meanwhile_is_a_volume_that_is_full(
     run_next(trainer, Kind.TRAIN, worker="w")
     attempt = ledger.jobs.attempt(job_id, 1)
     assert attempt["outcome"] == "volume_full"
-    assert not list((trainer.settings.train_folder / "cache" / "s3").iterdir())
+    assert not list((trainer.settings.train.folder / "cache" / "s3").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_settings_say_what_is_permitted(ledger: Ledger, s3: S3Service, tmp_path:
             return False
         return True
 
-    own = settings_for(ledger, s3).s3_bucket
+    own = settings_for(ledger, s3).s3.bucket
     # Unset: the artifacts' bucket and the one that the trainer on Modal mounts
     assert permits(f"s3://{own}/sets/pets")
     assert not permits("s3://pictures/pets")
@@ -206,20 +207,20 @@ def test_settings_say_what_is_permitted(ledger: Ledger, s3: S3Service, tmp_path:
 
 def test_a_path_below_a_root_is_trained_on(trainer: Resources, ledger: Ledger, s3: S3Service, tmp_path: Path) -> None:
     # Given a data set where they lie unless a setting says otherwise, and one where a setting says
-    in_folder(trainer.settings.train_folder / "datasets" / "pets", two_classes())
+    in_folder(trainer.settings.train.folder / "datasets" / "pets", two_classes())
     elsewhere = in_folder(tmp_path / "elsewhere" / "pets", two_classes())
     values = settings_for(ledger, s3, train_folder=str(tmp_path), train_data_roots=[str(elsewhere.parent)])
     # Then a job may name it, in full or by its name
-    for named in ("pets", str(trainer.settings.train_folder / "datasets" / "pets")):
+    for named in ("pets", str(trainer.settings.train.folder / "datasets" / "pets")):
         found = resolve_dataset(trainer.settings, trainer.artifacts, named, tmp_path / "cache")
-        assert found == trainer.settings.train_folder / "datasets" / "pets"
+        assert found == trainer.settings.train.folder / "datasets" / "pets"
     assert resolve_dataset(values, trainer.artifacts, "pets", tmp_path / "cache") == elsewhere
     job_id = _place(ledger, dataset="pets")
     assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed", ledger.jobs.get(job_id).error_message
 
 
 def test_a_job_on_modal_may_name_no_other_places(trainer: Resources, ledger: Ledger) -> None:
-    values = trainer.settings.model_copy(update={"modal_data_bucket": "pictures", "train_data_buckets": ("public",)})
+    values = changed(trainer.settings, modal_data_bucket="pictures", train_data_buckets=("public",))
     job_id = _place(ledger, dataset="s3://pictures/pets")
     with pytest.raises(DatasetProblem) as caught:
         TrainOnModal(Resources(values, ledger, trainer.artifacts, trainer.nudger)).prepare(ledger.jobs.get(job_id))

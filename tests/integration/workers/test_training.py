@@ -26,6 +26,7 @@ from tests.integration.workers.conftest import RecordingNudger, settings_for
 from tests.support.ledgers import move_clock
 from tests.support.modal_local import start_modal_local
 from tests.support.overflow import client_of
+from tests.support.settings import changed
 from tests.support.waiting import until
 from workers.attempt.slots import SlotTable
 from workers.inhouse import run_next
@@ -104,7 +105,7 @@ def test_a_run_leaves_its_last_checkpoint_in_s3_and_tells_how_it_went(trainer: R
     store = trainer.artifacts
     listed = store.client.list_objects_v2(Bucket=store.bucket, Prefix=f"train/{job_id}/1/tensorboard/")
     assert [entry["Size"] > 0 for entry in listed["Contents"]] == [True]
-    assert not list((trainer.settings.train_folder / "checkpoints").rglob(f"{job_id}*"))
+    assert not list((trainer.settings.train.folder / "checkpoints").rglob(f"{job_id}*"))
 
 
 def test_another_attempt_goes_on_from_what_the_first_left_in_s3(
@@ -252,8 +253,8 @@ def test_waiting_for_s3_is_no_hang_and_a_first_step_may_take_as_long_as_a_start(
     settings = trainer.settings
     patience = {what: {one for name, one in seen if name == what} for what in dict(seen)}
     assert patience["fetch_newest"] == patience["put"] == {math.inf}
-    assert patience["started"] == {settings.start_timeout_s}
-    assert patience["progress"] == patience["checkpoint"] == {settings.train_progress_timeout_s}
+    assert patience["started"] == {settings.attempts.start_timeout_s}
+    assert patience["progress"] == patience["checkpoint"] == {settings.train.progress_timeout_s}
     assert table.views() == []
 
 
@@ -264,7 +265,7 @@ def test_a_runs_wall_clock_follows_from_its_size_once_its_speed_is_known(trainer
     # When its speed is known / then it has ten times what is foreseen, and a start
     ledger.attempts.note_training(record.id, 0, [], speed=("image_classifier@inhouse", 600.0))
     foreseen_s = 600.0 * TINY["batch_size"] * TINY["steps"]
-    assert train_wall_clock_s(trainer, record) == 10 * foreseen_s + trainer.settings.start_timeout_s
+    assert train_wall_clock_s(trainer, record) == 10 * foreseen_s + trainer.settings.attempts.start_timeout_s
     # And a day at least
     ledger.attempts.note_training(record.id, 0, [], speed=("image_classifier@inhouse", 0.001))
     assert train_wall_clock_s(trainer, record) >= 86_400
@@ -272,7 +273,7 @@ def test_a_runs_wall_clock_follows_from_its_size_once_its_speed_is_known(trainer
 
 def test_a_deployment_that_does_not_train_says_so(trainer: Resources, ledger: Ledger) -> None:
     job_id = _place(ledger)
-    values = trainer.settings.model_copy(update={"train_engine": "off"})
+    values = changed(trainer.settings, train_engine="off")
     off = Resources(values, ledger, trainer.artifacts, trainer.nudger)
     assert run_next(off, Kind.TRAIN, worker="w").outcome == "failed"
     assert ledger.jobs.get(job_id).error_code == "no_engine"
@@ -283,7 +284,7 @@ def test_what_is_forgotten_leaves_nothing_in_s3(trainer: Resources, ledger: Ledg
     assert run_next(trainer, Kind.TRAIN, worker="w").outcome == "completed"
     store = CheckpointStore(trainer.artifacts)
     assert [stored.step for stored in store.whole(job_id)] == [12, 8, 4]
-    move_clock(ledger, trainer.settings.retention_s + 60)
+    move_clock(ledger, trainer.settings.maintenance.retention_s + 60)
     retire_jobs(trainer)
     assert delete_objects(trainer) == 1
     assert store.whole(job_id) == []
@@ -331,7 +332,7 @@ def test_an_upload_that_was_cut_is_no_checkpoint_and_what_retired_jobs_have_left
     # And when they are retired, nothing of them is left, on the volume neither
     for one in (judge, job_id):
         ledger.jobs.cancel(one)
-    move_clock(ledger, trainer.settings.retention_s + 60)
+    move_clock(ledger, trainer.settings.maintenance.retention_s + 60)
     retire_jobs(trainer)
     assert delete_objects(trainer) == 2
     assert CheckpointStore(trainer.artifacts).whole(job_id) == []
@@ -393,7 +394,7 @@ def test_a_run_that_comes_to_no_step_is_requeued_when_the_grace_is_over(
     trainer: Resources, ledger: Ledger, stop_request: StopRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a worker that is asked to stop while S3 gives it nothing for longer than the grace
-    values = trainer.settings.model_copy(update={"train_stop_grace_s": 0.2})
+    values = changed(trainer.settings, train_stop_grace_s=0.2)
     short_grace = Resources(values, ledger, trainer.artifacts, trainer.nudger)
     job_id = _place(ledger)
 

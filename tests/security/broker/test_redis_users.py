@@ -14,7 +14,7 @@ from celery import Celery
 from redis.exceptions import NoPermissionError, ResponseError
 
 from infra.celery_config import queue_names
-from ledger import Kind, Ledger, LedgerSettings
+from ledger import Kind, Ledger
 from ledger.models import JobRecord
 from overspill.cli.checks.finding import Health
 from overspill.client import Client
@@ -23,6 +23,7 @@ from overspill.dev.procfile import read_procfile
 from overspill.dev.redis_service import RedisService
 from overspill.dev.stack import Stack
 from tests.support.redis_server import RedisServer, free_port
+from tests.support.settings import ledger_settings_of, settings_from
 from tests.support.stack import REPOSITORY, overspill_command, running_stack
 from tests.support.waiting import until
 
@@ -75,7 +76,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def ledger(stack: Stack) -> Iterator[Ledger]:
-    with Ledger(LedgerSettings.model_validate({"ledger_url": stack.environment["OVERSPILL_LEDGER_URL"]})) as ledger:
+    with Ledger(ledger_settings_of({"ledger_url": stack.environment["OVERSPILL_LEDGER_URL"]})) as ledger:
         yield ledger
 
 
@@ -122,8 +123,7 @@ def test_a_producer_submits_and_the_stack_does_it(stack: Stack, ledger: Ledger, 
 
 def test_a_service_of_ours_submits(stack: Stack, ledger: Ledger) -> None:
     # given a service that holds the ledger / when it submits / then its job completes
-    fields = {name.removeprefix("OVERSPILL_").lower(): value for name, value in stack.environment.items()}
-    client = Client(LedgerSettings.model_validate(fields))
+    client = Client(settings_from(stack.environment).ledger)
     assert ended(ledger, ledger.jobs.get(client.submit(prompt=f"ours {uuid.uuid4()}", **SMALL)).spec).artifact
     client.close()
     assert refusals(stack) == []

@@ -12,12 +12,12 @@ import redis
 from celery import Celery
 
 from infra.celery_config import make_celery
-from infra.settings import Settings
 from tests.integration.flow.conftest import Whole
 from tests.security.broker.conftest import SMALL, accepted
 from tests.support.celery_worker import running_worker
 from tests.support.kombu_messages import envelope
 from tests.support.redis_server import RedisServer
+from tests.support.settings import settings_of
 from tests.support.waiting import until
 from workers.control import ALLOWED
 
@@ -145,7 +145,7 @@ def test_an_election_over_gossip_runs_nothing(redis_server: RedisServer, tmp_pat
         "action": {"task": "tasks.render", "args": [], "kwargs": {"prompt": "elected", **SMALL}, "options": {}},
     }  # fmt: skip
     url = redis_server.url(7)
-    app = make_celery(Settings.model_validate({"broker_url": url}))
+    app = make_celery(settings_of({"broker_url": url}))
     with redis.Redis.from_url(url) as broker:
         broker.flushdb()
         environment = {"OVERSPILL_LEDGER_URL": redis_server.url(0), "OVERSPILL_BROKER_URL": url}

@@ -12,13 +12,14 @@ from pydantic import SecretStr, ValidationError
 from infra.celery_config import make_celery
 from infra.nudging import CeleryNudger
 from infra.settings import Settings
-from ledger import Kind, Ledger, LedgerSettings
+from ledger import Kind, Ledger
 from ledger.models import JobRecord, RenderJob
 from ledger.nudges import SIGNATURE_HEADER, Nudge, decide, is_signed, sign
 from ledger.states import State
 from overspill.client import Client
 from tests.support.celery_worker import Worker, running_worker
 from tests.support.redis_server import RedisServer
+from tests.support.settings import ledger_settings_of, settings_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
@@ -41,7 +42,7 @@ class Signed:
 
     def settings(self, keys: str) -> Settings:
         """The settings of who holds these keys."""
-        return Settings.model_validate({"broker_url": self.url, "nudge_keys": keys})
+        return settings_of({"broker_url": self.url, "nudge_keys": keys})
 
     def waiting(self) -> str:
         """A job that nobody has been nudged about, once no dispatcher is at work any more."""
@@ -67,10 +68,8 @@ def signed(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) 
     url, prefix = redis_server.url(DATABASE), "{signed}"
     # No sweep sends a nudge again while a test looks.
     again = 3600
-    settings = LedgerSettings.model_validate(
-        {"ledger_url": redis_server.url(0), "ledger_prefix": prefix, "nudge_again_s": again}
-    )
-    app = make_celery(Settings.model_validate({"broker_url": url}))
+    settings = ledger_settings_of({"ledger_url": redis_server.url(0), "ledger_prefix": prefix, "nudge_again_s": again})
+    app = make_celery(settings_of({"broker_url": url}))
     environment = {
         "OVERSPILL_LEDGER_URL": redis_server.url(0),
         "OVERSPILL_LEDGER_PREFIX": prefix,
@@ -160,13 +159,13 @@ def test_a_bare_render_needs_no_signature(signed: Signed) -> None:
 def test_a_short_key_is_refused() -> None:
     # given a key that could be guessed / when it is set / then it is refused, without being told
     with pytest.raises(ValidationError, match="16 characters") as refused:
-        LedgerSettings.model_validate({"nudge_keys": f"{NEW},short"})
+        ledger_settings_of({"nudge_keys": f"{NEW},short"})
     assert NEW not in str(refused.value.errors(include_input=False))
 
 
 def test_no_keys_mean_no_signature_and_spaces_are_none() -> None:
     # given settings / when their keys are read / then the first signs, and blanks are no keys
-    assert LedgerSettings.model_validate({}).keys_of_nudges == ()
-    assert LedgerSettings.model_validate({"nudge_keys": " , "}).keys_of_nudges == ()
-    assert LedgerSettings.model_validate({"nudge_keys": f" {NEW} , {OLD}"}).keys_of_nudges == (NEW, OLD)
+    assert ledger_settings_of({}).keys_of_nudges == ()
+    assert ledger_settings_of({"nudge_keys": " , "}).keys_of_nudges == ()
+    assert ledger_settings_of({"nudge_keys": f" {NEW} , {OLD}"}).keys_of_nudges == (NEW, OLD)
     assert not is_signed((), NUDGE, message_id="x", signature=sign("", NUDGE, message_id="x"))

@@ -11,7 +11,6 @@ from celery import Celery
 
 from infra.celery_config import make_celery
 from infra.nudging import CeleryNudger
-from infra.settings import Settings
 from ledger import Kind, Ledger
 from ledger.nudges import decide
 from tests.integration.flow.conftest import Whole
@@ -19,6 +18,7 @@ from tests.security.broker.conftest import SMALL, accepted
 from tests.support.celery_worker import Worker, running_worker
 from tests.support.ledgers import fresh_ledger
 from tests.support.redis_server import RedisServer
+from tests.support.settings import settings_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
@@ -169,7 +169,7 @@ def test_a_worker_of_one_queue_waits_for_it_without_spinning(
     keys = ["render", *(f"render{SEPARATOR}{step}" for step in (3, 6, 9))]
     with redis.Redis.from_url(redis_server.url(6)) as broker, Celery(broker=redis_server.url(6)) as bare:
         broker.flushdb()
-        app = make_celery(Settings.model_validate({"broker_url": redis_server.url(6)}))
+        app = make_celery(settings_of({"broker_url": redis_server.url(6)}))
         with running_worker(tmp_path, queues="render", environment=environment, app=app) as worker:
             for key in keys:
                 broker.set(key, "x")

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from infra.api_keys import parse_api_keys
-from infra.settings import Settings
 from tests.integration.api.test_process import COMMAND, PADDED_KEY, environment
+from tests.support.settings import settings_of
 
 LONG, OTHER = "0123456789abcdef", "fedcba9876543210"
 
@@ -46,7 +46,7 @@ WRONG = {
 def test_what_cannot_be_told_apart_or_is_too_short_is_refused_with_the_reason_and_without_the_key(name: str) -> None:
     text, reason = WRONG[name]
     with pytest.raises(ValidationError, match=reason) as refused:
-        Settings.model_validate({"api_keys": text})
+        settings_of({"api_keys": text})
     assert LONG not in str(refused.value)
 
 

@@ -14,6 +14,7 @@ from ledger.states import Pool
 from tests.integration.workers.conftest import RecordingNudger, settings_for
 from tests.support.api_server import RunningApi
 from tests.support.ledgers import MODAL, RECEIPT, place, submit
+from tests.support.settings import changed
 from workers.inhouse import run_next
 from workers.overflow.breaker import BreakerRules, Gate
 from workers.overflow.spawner import Spawner
@@ -93,7 +94,7 @@ def test_an_own_gpu_worker_looks_for_itself(resources: Resources, ledger: Ledger
     for used_id in (trained(ledger, "acme", "image_classifier"), NOWHERE):
         job_id = accepted_before_it_was_checked(ledger, kind, used_id)
         claim_and_place(ledger, kind, job_id, Pool.INHOUSE)
-        values = resources.settings.model_copy(update={"train_engine": "torch"})
+        values = changed(resources.settings, train_engine="torch")
         worker = Resources(values, ledger, resources.artifacts, resources.nudger)
         assert run_next(worker, kind, worker="w").outcome == "failed"
         record = ledger.jobs.get(job_id)

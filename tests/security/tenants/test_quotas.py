@@ -7,13 +7,14 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from ledger import BurstMode, Ledger, LedgerSettings, RenderJob
+from ledger import BurstMode, Ledger, RenderJob
 from ledger.errors import TenantQuotaExceeded
 from ledger.quotas import TenantQuota
 from ledger.retries import Cause, RetryRule
 from tests.support.api_server import OTHER_KEY, RunningApi, running_api
 from tests.support.ledgers import fresh_ledger, move_clock, start_inhouse
 from tests.support.redis_server import RedisServer
+from tests.support.settings import ledger_settings_of
 
 QUOTAS = {"default": {"priority": 4, "burst": "auto", "jobs": 3, "spec_bytes": 40_000, "jobs_per_minute": 6}}
 
@@ -106,16 +107,16 @@ def test_priority_and_burst_have_a_ceiling(
 
 def test_a_client_without_settings_is_bound_by_the_ledgers(bound: Ledger) -> None:
     bound.jobs.announce_quotas()
-    settings = {"ledger_url": bound.settings.ledger_url.get_secret_value(), "ledger_prefix": bound.prefix}
-    with Ledger(LedgerSettings.model_validate(settings)) as client:
+    settings = {"ledger_url": bound.settings.url.get_secret_value(), "ledger_prefix": bound.prefix}
+    with Ledger(ledger_settings_of(settings)) as client:
         for _ in range(3):
             assert client.jobs.get(submit(client, priority=9)).priority == 4
         with pytest.raises(TenantQuotaExceeded):
             submit(client)
     # when the operator takes the bounds away
-    with Ledger(LedgerSettings.model_validate({**settings, "tenant_quotas": {}})) as free:
+    with Ledger(ledger_settings_of({**settings, "tenant_quotas": {}})) as free:
         free.jobs.announce_quotas()
-    with Ledger(LedgerSettings.model_validate(settings)) as client:
+    with Ledger(ledger_settings_of(settings)) as client:
         assert client.jobs.get(submit(client, priority=9)).priority == 9
 
 
@@ -151,4 +152,4 @@ def test_the_door_answers_429_with_retry_after(full_api: RunningApi) -> None:
 @pytest.mark.parametrize("quota", [{"priority": 10}, {"jobs": 0}, {"jobs_per_minute": -1}, {"burst": "x"}, {"job": 1}])
 def test_a_wrong_quota_is_refused_at_start(quota: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        LedgerSettings.model_validate({"tenant_quotas": {"acme": quota}})
+        ledger_settings_of({"tenant_quotas": {"acme": quota}})

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from api.auth import KeyRing, authenticate, key_ring
 from api.errors import Unauthorized
-from infra.settings import Settings
+from tests.support.settings import settings_of
 
 # Machines differ: what is checked is the outcome, never how fast it was found.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -57,16 +57,16 @@ def test_any_other_header_is_refused(header: str) -> None:
 
 
 def test_open_means_the_default_tenant() -> None:
-    assert key_ring(Settings(api_auth="off")) is None
+    assert key_ring(settings_of(api_auth="off")) is None
     assert authenticate(None, None) == "default"
 
 
 @pytest.mark.parametrize("keys", ["", " , "])
 def test_a_door_without_a_key_does_not_open(keys: str) -> None:
     with pytest.raises(SystemExit, match="OVERSPILL_API_KEYS holds none"):
-        key_ring(Settings.model_validate({"api_keys": keys}))
+        key_ring(settings_of({"api_keys": keys}))
 
 
 def test_a_tenant_that_cannot_be_one_is_said_at_the_start() -> None:
     with pytest.raises(SystemExit, match="'Not A Tenant'"):
-        key_ring(Settings.model_validate({"api_keys": "Not A Tenant=a-key-of-23-characters"}))
+        key_ring(settings_of({"api_keys": "Not A Tenant=a-key-of-23-characters"}))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ledger import LedgerSettings
 from ledger.server import WrongLedgerAddress, address_of, connect, parse_sentinel
+from tests.support.settings import ledger_settings_of
 
 
 def test_a_sentinel_address_has_hosts_service_and_database() -> None:
@@ -19,7 +19,7 @@ def test_a_sentinel_address_has_hosts_service_and_database() -> None:
 )
 def test_what_is_no_address_is_refused_with_a_sentence(url: str) -> None:
     with pytest.raises(WrongLedgerAddress, match="OVERSPILL_LEDGER_URL"):
-        connect(LedgerSettings.model_validate({"ledger_url": url}))
+        connect(ledger_settings_of({"ledger_url": url}))
 
 
 def test_an_address_is_shown_without_its_password() -> None:

@@ -126,6 +126,14 @@ def test_parts_of_a_file_that_changed_are_refused(uploader: Uploader) -> None:
         uploader.upload_file(io.BytesIO(data), sha256_hex=hashlib.sha256(b"other").hexdigest())
 
 
+def test_an_upload_is_announced_in_the_older_form_too(uploader: Uploader) -> None:
+    # as other SDKs read it
+    single = uploader.create(api_pb2.BlobCreateRequest(content_length=10))
+    assert (single.blob_id, single.upload_url) == (single.blob_ids[0], single.upload_urls.items[0])
+    parts = uploader.create(api_pb2.BlobCreateRequest(content_length=MULTIPART_FROM))
+    assert (parts.blob_id, parts.multipart) == (parts.blob_ids[0], parts.multiparts.items[0])
+
+
 @pytest.mark.parametrize("body", [b"", b"short", b"x" * 11])
 def test_a_body_of_another_length_than_announced_is_refused(uploader: Uploader, body: bytes) -> None:
     announced = uploader.create(api_pb2.BlobCreateRequest(content_length=10))

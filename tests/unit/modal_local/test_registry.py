@@ -4,7 +4,8 @@ import pytest
 from modal_proto import api_pb2
 
 from modal_local.errors import InvalidArgumentError
-from modal_local.registry import merge_options, normal_gpu_type, pool_settings
+from modal_local.limits import known_card
+from modal_local.registry import merge_options, pool_settings
 from modal_local.rpc import Credentials, is_loopback
 from modal_local.settings import SettingsError, parse_gpus
 
@@ -53,9 +54,9 @@ def test_pool_settings_with_an_override() -> None:
     ("name", "card"), [("h100!", "H100"), ("A100-40GB", "A100"), ("a10g", "A10"), ("B200+", "B200")]
 )
 def test_gpu_names(name: str, card: str) -> None:
-    assert normal_gpu_type(name) == card
+    assert known_card(name) == card
     with pytest.raises(InvalidArgumentError):
-        normal_gpu_type("GTX")
+        known_card("GTX")
 
 
 def test_inventory_flag() -> None:

@@ -1,38 +1,16 @@
 """Which RPCs the installed SDK can call, and which are served: a new one that nobody has thought of fails by name."""
 
-import asyncio
 import re
 from pathlib import Path
 
 import modal
 
+from modal_local.left_out import LEFT_OUT, refusal
+from modal_local.limits import LEFT_OUT_OF_FUNCTIONS
 from modal_local.rpc import method_names
-from modal_local.server import ModalLocal
-from modal_local.settings import Settings
+from modal_local.rpc_table import DIFFERS, SINCE, rpc_table, served_rpcs, with_table
 
-# What is left out on purpose, by subject. Whoever calls one of these gets UNIMPLEMENTED with its name.
-LEFT_OUT = {
-    "sandboxes and what runs in them": (
-        r"Sandbox\w*|PersistentSandbox\w*|Task(?!List|Result|GetInfo)\w+|ContainerExec\w*"
-    ),
-    "shared volumes, deprecated": r"SharedVolume\w*",
-    "servers, endpoints and flash": r"Server\w*|Endpoint\w*|Flash\w*|ContainerServer\w*|FunctionGetFlashAuthToken",
-    "clusters, proxies and tunnels": r"Cluster\w*|TaskCluster\w*|Proxy\w*|Tunnel\w*",
-    "people, roles, tokens and audit": (
-        r"AuditLog\w*|ServiceUser\w*|WebhookToken\w*|Token(Flow\w*|Delete|Enable|Disable)|TokensList"
-        r"|WorkspaceMembersList|EnvironmentGetRoles|EnvironmentRoleSet"
-    ),
-    "the dashboard and workspace settings": (
-        r"WorkspaceDashboardUrlGet|WorkspaceSettings|WorkspaceSetImageBuilderVersion|WorkspaceSetDefaultEnvironment"
-        r"|EnvironmentUpdate|CurlGetAuthToken|ObjectSuggest"
-    ),
-    "statistics over time": r"\w+TimeRangeStats|FunctionGetMetrics|MetricsGetInfo|FunctionCall(Fetch|Count|GetInfo)",
-    "the input plane": r"Attempt\w+|Map\w+",
-    "built images and their names": r"Image(Build\w*|GetByTag|ListTags|TagRevisions|Publish|NameDelete|Delete)",
-    "rolling back and promoting": r"App(Rollback|Rollover|Promote)",
-    "terminals": r"FunctionStartPtyShell",
-    "streams into a function": r"FunctionCallGetDataIn",
-}
+PAGE = Path(__file__).parents[3] / "docs" / "modal_local.md"
 
 
 def callable_rpcs() -> set[str]:
@@ -42,18 +20,6 @@ def callable_rpcs() -> set[str]:
     for source in package.rglob("*.py"):
         names |= set(re.findall(r"stub\.([A-Z]\w+)", source.read_text()))
     return names & set(method_names())
-
-
-def served_rpcs() -> frozenset[str]:
-    async def ask() -> frozenset[str]:
-        server = ModalLocal(Settings(simulate=True))
-        await server.start()
-        try:
-            return server.router.served
-        finally:
-            await server.stop()
-
-    return asyncio.run(ask())
 
 
 def test_every_rpc_that_the_sdk_can_call_is_served_or_left_out_by_name() -> None:
@@ -73,3 +39,23 @@ def test_nothing_that_is_left_out_is_served_after_all() -> None:
 
 def test_the_sdk_is_the_one_that_this_was_written_for() -> None:
     assert modal.__version__ == "1.6.4", "run the conformance tests with the new SDK, then change this line"
+
+
+def test_who_calls_what_is_left_out_is_told_so_by_subject() -> None:
+    told = refusal("SandboxCreate")
+    assert told.startswith("modal_local does not serve SandboxCreate: sandboxes and what runs in them are left out")
+    assert refusal("NeverHeardOf") == "modal_local does not serve NeverHeardOf."
+
+
+def test_the_page_lists_what_is_left_out() -> None:
+    page = " ".join(PAGE.read_text().split())
+    listed = page.partition("## Left out")[2].partition("## ")[0]
+    missing = [name for name in (*LEFT_OUT, *(one.name for one in LEFT_OUT_OF_FUNCTIONS)) if name not in listed]
+    assert missing == []
+
+
+def test_the_pages_table_is_what_is_served() -> None:
+    served = served_rpcs()
+    text = PAGE.read_text()
+    assert with_table(text, rpc_table(served)) == text, "run python -m modal_local.rpc_table"
+    assert set(DIFFERS) | set(SINCE) <= served

@@ -14,6 +14,7 @@ from ledger.stages import Stage
 from ledger.view import MoneyView
 from modal_apps.gpus import UnknownGpuClass, parse
 from modal_apps.prices import NoPrice, PriceList
+from tests.support.settings import settings_of
 from workers.placement.holding import instead_of_modal
 from workers.placement.stages import may_spill, to_cancel
 
@@ -45,12 +46,12 @@ def test_a_refusal_holds_for_a_while_or_sheds_at_once() -> None:
 
 
 def test_how_long_a_job_is_held_is_its_tenants_then_its_kinds_word() -> None:
-    settings = Settings(
+    settings = settings_of(
         hold_timeout_s=10, hold_timeout_s_by_kind={Kind.TRAIN: 60}, hold_timeout_s_by_tenant={"acme": 0}
     )
-    assert settings.hold_timeout_of(Kind.RENDER, "beta") == 10
-    assert settings.hold_timeout_of(Kind.TRAIN, "beta") == 60
-    assert settings.hold_timeout_of(Kind.TRAIN, "acme") == 0
+    assert settings.placement.hold_timeout_of(Kind.RENDER, "beta") == 10
+    assert settings.placement.hold_timeout_of(Kind.TRAIN, "beta") == 60
+    assert settings.placement.hold_timeout_of(Kind.TRAIN, "acme") == 0
 
 
 # --- prices

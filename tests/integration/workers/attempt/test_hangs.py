@@ -107,8 +107,8 @@ def gpu(ledger: Ledger, s3: S3Service, redis_server: RedisServer, tmp_path: Path
         **os.environ,
         **s3.environment,
         "PYTHONPATH": str(ROOT),
-        "OVERSPILL_LEDGER_URL": settings.ledger_url.get_secret_value(),
-        "OVERSPILL_LEDGER_PREFIX": settings.ledger_prefix,
+        "OVERSPILL_LEDGER_URL": settings.ledger.url.get_secret_value(),
+        "OVERSPILL_LEDGER_PREFIX": settings.ledger.prefix,
         **{f"OVERSPILL_{name.upper()}": str(value) for name, value in fields.items()},
     }
     process = LeashedProcess(

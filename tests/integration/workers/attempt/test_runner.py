@@ -8,6 +8,7 @@ from ledger.decisions import RunInhouse
 from overspill.dev.s3_service import S3Service
 from tests.integration.workers.conftest import RecordingNudger, settings_for
 from tests.support.ledgers import place, submit
+from tests.support.settings import changed
 from tests.support.waiting import until
 from workers.attempt.monitor import WorkerProcessMonitor
 from workers.attempt.results import inhouse_cost_usd_micros
@@ -36,7 +37,7 @@ def test_a_render_is_delivered_with_its_measurements_and_cost(resources: Resourc
 def test_an_engine_that_is_missing_ends_the_job_with_its_name(resources: Resources, ledger: Ledger) -> None:
     job_id = submit(ledger)
     place(ledger, RunInhouse())
-    values = resources.settings.model_copy(update={"render_engine": "no-such-engine"})
+    values = changed(resources.settings, render_engine="no-such-engine")
     odd = Resources(values, ledger, resources.artifacts, resources.nudger)
     assert run_next(odd, Kind.RENDER, worker="w").outcome == "failed"
     record = ledger.jobs.get(job_id)

@@ -72,7 +72,7 @@ def test_while_s3_hangs_leases_held_jobs_and_nudges_are_repaired_and_afterwards_
     # Given a job to be retired, whose deletion hangs
     monkeypatch.setattr(MaintenanceService, "STOP_TIMEOUT_S", 0.5)
     old = completed(ledger, resources)
-    move_clock(ledger, behind.settings.retention_s + 60)
+    move_clock(ledger, behind.settings.maintenance.retention_s + 60)
     hangs(way_to_s3, behind)
     process = maintenance(behind, Broker(behind.settings))
     process.start()
@@ -118,7 +118,7 @@ def test_a_deletion_that_failed_is_done_after_a_restart(
 ) -> None:
     # Given a retired job whose objects could not be deleted, by a process that is gone
     old = completed(ledger, resources)
-    move_clock(ledger, behind.settings.retention_s + 60)
+    move_clock(ledger, behind.settings.maintenance.retention_s + 60)
     retire_jobs(behind)
     way_to_s3.refuse()
     with pytest.raises(StoreAway):
@@ -129,7 +129,7 @@ def test_a_deletion_that_failed_is_done_after_a_restart(
     way_to_s3.heal()
     assert delete_objects(behind) == 0
     move_clock(ledger, 10)
-    fresh = Resources(behind.settings, Ledger(behind.settings), ArtifactStore(behind.settings), behind.nudger)
+    fresh = Resources(behind.settings, Ledger(behind.settings.ledger), ArtifactStore(behind.settings), behind.nudger)
     # Then they are gone, and S3 has said so
     assert delete_objects(fresh) == 1
     assert keys(resources, old) == []

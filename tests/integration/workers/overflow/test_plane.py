@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import modal
 import pytest
@@ -20,7 +21,7 @@ from tests.support.overflow import APP, Plane, client_of, deploy_renderer
 from tests.support.simulated_modal import simulated_modal
 from tests.support.waiting import until
 from workers.dispatch import render_need
-from workers.overflow.breaker import BreakerProbe, FailureReason, Phase
+from workers.overflow.breaker import BreakerProbe, BreakerRules, FailureReason, Phase
 from workers.overflow.classify import failure_reason_of
 from workers.overflow.containers import IdleWatch, WarmKeeper
 from workers.overflow.modal_sdk.client import ModalSdk
@@ -49,7 +50,7 @@ def plane(ledger: Ledger, cloud: SimulatedModal) -> Iterator[Plane]:
     made.admin.clear()
 
 
-def _plane(ledger: Ledger, cloud: SimulatedModal, **settings: object) -> Plane:
+def _plane(ledger: Ledger, cloud: SimulatedModal, **settings: Any) -> Plane:
     return Plane.on(ledger, cloud.environment, cloud.client, **settings)
 
 
@@ -104,7 +105,7 @@ def test_many_calls_end_each_in_its_own_way(plane: Plane, silent: str) -> None:
     assert states == {prompt: state for prompt, (_, state) in endings.items()}
     # And a clock that is an hour ahead costs what it worked, not an hour
     skewed = plane.ledger.jobs.attempt(ids["simulated 0.2 clock=3600"], 1)
-    assert int(skewed["cost_usd_micros"]) < 10 * plane.settings.prices.usd_nanos_per_s("H100") / 1000
+    assert int(skewed["cost_usd_micros"]) < 10 * plane.settings.modal.prices.usd_nanos_per_s("H100") / 1000
     # And none of what the methods raised was taken for trouble with Modal
     assert plane.gate.read().phase is Phase.CLOSED
     # And after an out of memory the job wants a larger class
@@ -340,7 +341,7 @@ def test_modal_that_is_away_opens_the_breaker_and_it_closes_when_modal_is_back(
     ledger: Ledger, cloud: SimulatedModal
 ) -> None:
     # Given a Modal that answers no spawn
-    plane = _plane(ledger, cloud, breaker_failures=2, breaker_open_s=0.5)
+    plane = _plane(ledger, cloud, rules=BreakerRules(failures=2, open_s=0.5))
     plane.admin.inject("unavailable", methods=["FunctionMap"])
     ids = [plane.placed("simulated 0.1") for _ in range(6)]
     # When the first few have failed
@@ -377,11 +378,11 @@ def test_a_token_that_is_revoked_stops_spills_and_says_so_and_all_goes_on_when_i
     ledger: Ledger, cloud: SimulatedModal
 ) -> None:
     # Given a plane with a wrong token: a call in flight cannot be asked about, another cannot be spawned
-    good = _plane(ledger, cloud, breaker_open_s=0.2)
+    good = _plane(ledger, cloud, rules=BreakerRules(open_s=0.2))
     running = good.placed("simulated 0.5")
     good.spawn()
     wrong = client_of({**cloud.environment, "MODAL_TOKEN_SECRET": "as-revoked"})
-    revoked = Plane.on(ledger, cloud.environment, wrong, breaker_open_s=0.2, poll_max_s=0.5)
+    revoked = Plane.on(ledger, cloud.environment, wrong, rules=BreakerRules(open_s=0.2), poll_max_s=0.5)
     waiting = revoked.placed("simulated 0.1")
     # When it works
     with revoked.following():
@@ -408,7 +409,7 @@ def test_a_wish_for_warm_containers_is_kept_paid_for_and_given_back(ledger: Ledg
     # Then Modal has them, the ledger knows, and half a minute of three is booked ahead
     until(lambda: asyncio.run(plane.modal.pool("H200")), lambda pool: pool.runners >= 3, timeout_s=10)
     assert ledger.money.kept_warm() == {(Kind.RENDER, "H200"): 3}
-    rate = plane.settings.prices.usd_nanos_per_s("H200")
+    rate = plane.settings.modal.prices.usd_nanos_per_s("H200")
     spent = ledger.placement.view().money.spent_usd_micros
     assert spent == pytest.approx(3 * 30 * rate / 1000, rel=0.01)
     # When the wish is taken back, another keeper (the first one died) gives them back

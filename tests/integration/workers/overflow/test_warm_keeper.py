@@ -14,9 +14,8 @@ from ledger import Kind, Ledger
 from tests.integration.workers.conftest import settings_for
 from tests.support.ledgers import limited_by, move_clock, observed, submit
 from workers.dispatch import render_need
-from workers.overflow.breaker import FailureReason, Gate
+from workers.overflow.breaker import BreakerRules, FailureReason, Gate
 from workers.overflow.containers import WarmKeeper, hour_of_week
-from workers.overflow.wiring import breaker_rules
 
 ROUND_S = 30.0
 
@@ -74,7 +73,7 @@ class Keeping:
 
 
 def _round_usd_micros(gpu: str, number: int) -> int:
-    return round(number * ROUND_S * Settings().prices.usd_nanos_per_s(gpu) / 1000)
+    return round(number * ROUND_S * Settings().modal.prices.usd_nanos_per_s(gpu) / 1000)
 
 
 def _busy_weeks(ledger: Ledger) -> None:
@@ -127,7 +126,7 @@ def test_what_modal_did_not_take_is_neither_counted_nor_paid(ledger: Ledger) -> 
 def test_a_forecast_peak_is_warmed_for_within_its_ceiling(ledger: Ledger) -> None:
     # Given a peak, and a ceiling that pays for one round and a half
     one_round = _round_usd_micros("H100", 5)
-    keeping = Keeping.on(ledger, warm_usd_per_day=1.5 * one_round / 1e6, warm_share=0.5)
+    keeping = Keeping.on(ledger, warm_usd_per_day=1.5 * one_round / 1e6)
     _busy_weeks(ledger)
     # When the keeper goes round twice
     keeping.round()
@@ -148,7 +147,7 @@ def test_while_nothing_may_spill_no_forecast_is_warmed_for(ledger: Ledger, stopp
     if stopped_by == "operator":
         ledger.money.set_override("off", who="op", why="test")
     else:
-        Gate(ledger, breaker_rules(settings_for(ledger))).failed(FailureReason.TOKEN_REFUSED)
+        Gate(ledger, BreakerRules()).failed(FailureReason.TOKEN_REFUSED)
     keeping.round()
     # Then they are let go
     assert (keeping.modal.told["H100"][0], keeping.alive) == (0, (0, 0))

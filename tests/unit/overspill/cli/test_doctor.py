@@ -16,12 +16,13 @@ from overspill.cli.checks import machine, money, services
 from overspill.cli.checks.finding import Finding, Health
 from tests.support.ledgers import MODAL, ROOMY, fresh_ledger, limited, place, submit
 from tests.support.redis_server import RedisServer
+from tests.support.settings import settings_of
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
 def settings(**values: object) -> Settings:
-    return Settings.model_validate(values)
+    return settings_of(values)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ledger import Ledger, LedgerSettings
+from ledger import Ledger
 from ledger.decisions import RunInhouse
 from ledger.limits import Limits
 from ledger.models import Kind
@@ -23,6 +23,7 @@ from ledger.states import State
 from overspill.cli.top import Snapshot, frame, take
 from tests.support.ledgers import MODAL, fresh_ledger, move_clock, place, start_inhouse, submit
 from tests.support.redis_server import RedisServer, running_redis
+from tests.support.settings import ledger_settings_of
 
 REPOSITORY = Path(__file__).parents[4]
 CAP = 20_000_000
@@ -107,7 +108,7 @@ def test_an_empty_ledger_and_one_never_seen_can_be_drawn(ledger: Ledger, tmp_pat
 
 
 def fresh_away() -> Ledger:
-    return Ledger(LedgerSettings.model_validate({"ledger_url": "redis://127.0.0.1:1/0"}))
+    return Ledger(ledger_settings_of({"ledger_url": "redis://127.0.0.1:1/0"}))
 
 
 def test_calls_in_flight_are_bounded_and_counted(ledger: Ledger) -> None:

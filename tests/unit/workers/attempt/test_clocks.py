@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from infra.settings import Settings
 from ledger import BurstMode, Kind, State
 from ledger.models import JobRecord
+from tests.support.settings import settings_of
 from workers.attempt.heartbeat import Clocks, Heartbeat, clocks_for
 from workers.attempt.monitor import Clock, Overrun, Watched
 from workers.attempt.slots import Phase, SlotTable, SlotView
@@ -82,5 +82,5 @@ def test_only_a_share_that_grows_is_progress_of_a_render_and_a_pause_rests_the_c
     [(Kind.RENDER, None, 20.0), (Kind.RENDER, 9.0, 9.0), (Kind.TRAIN, None, 40.0), (Kind.TRAIN, 50.0, 40.0)],
 )
 def test_an_attempts_own_wall_clock_is_bounded_by_its_kinds(kind: Kind, own_s: float | None, wall_s: float) -> None:
-    settings = Settings(render_wall_clock_s=20, train_wall_clock_s=40)
+    settings = settings_of(render_wall_clock_s=20, train_wall_clock_s=40)
     assert clocks_for(kind, settings, wall_s=own_s).wall_s == wall_s

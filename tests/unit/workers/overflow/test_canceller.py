@@ -140,7 +140,7 @@ def test_one_whose_stop_was_not_taken_is_stopped_until_modal_itself_must_have_en
 
 
 def test_one_that_was_found_late_has_as_long_as_any_of_its_kind() -> None:
-    deadline_ms = 100_000 + Settings().call_deadline_s * 1000
+    deadline_ms = 100_000 + Settings().modal.call_deadline_s * 1000
     orphan = replace(CANCEL, call_deadline_ms=None, now_ms=round(deadline_ms + ASKED_FOR_S * 1000))
-    assert _stopped(orphan, PollFailed(AWAY)) == pytest.approx(Settings().call_deadline_s - 10)
+    assert _stopped(orphan, PollFailed(AWAY)) == pytest.approx(Settings().modal.call_deadline_s - 10)
     assert _stopped(replace(orphan, now_ms=orphan.now_ms - 1_000), PollFailed(AWAY)) is None

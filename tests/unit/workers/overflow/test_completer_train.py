@@ -3,7 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
-from infra.settings import TRAIN_MAX_ATTEMPTS, Settings
+from infra.settings import Settings
+from infra.settings.service import TRAIN_MAX_ATTEMPTS
 from ledger.models import Kind
 from ledger.nudges import decide
 from ledger.outcomes import DueCall, Requeued

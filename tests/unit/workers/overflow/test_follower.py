@@ -13,7 +13,7 @@ from ledger.outcomes import DueCall, DueCalls
 from ledger.polling import Release, Shares, StoredBreaker
 from modal_apps.announce import Announcement
 from modal_apps.hints import CallHint
-from workers.overflow import follower
+from workers.overflow import follower, poller
 from workers.overflow.breaker import BreakerRules, Gate
 from workers.overflow.follower import Follower
 from workers.overflow.modal_sdk.port import PollResult, StillRunning
@@ -101,11 +101,11 @@ def _run(ledger: _Ledger) -> _Ledger:
     return ledger
 
 
-def test_it_polls_everything_again_in_a_second_loop() -> None:
+def test_it_polls_everything_again_in_a_second_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a follower that may ask Modal one thing at a time, so that looks queue up
     ledger = _Ledger()
-    values = Settings.model_validate({"follow_concurrency": 1})
-    resources = Resources(values, ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
+    monkeypatch.setattr(poller, "CONCURRENCY", 1)
+    resources = Resources(Settings(), ledger, None, None)  # type: ignore[arg-type]  # only the ledger's verbs are used
     gate = Gate(ledger, BreakerRules())  # type: ignore[arg-type]  # the same
     followed = Follower(resources, _Modal(), gate)  # type: ignore[arg-type]  # only polls are made
 

@@ -18,7 +18,7 @@ from modal_apps.envelope import Envelope, Timings
 from workers.overflow.breaker import FailureReason
 from workers.overflow.completer import Completer
 from workers.overflow.modal_sdk.port import PollFailed, PollResult, Raised, Returned, StillRunning
-from workers.overflow.poller import FETCH_GRACE_S, Poller
+from workers.overflow.poller import CONCURRENCY, FETCH_GRACE_S, Poller
 from workers.overflow.reservations import TopUps
 from workers.overflow.schedule import Pace, Schedule
 from workers.resources import Resources
@@ -213,7 +213,7 @@ def test_while_modal_is_away_one_poll_at_a_time_finds_out_and_all_calls_keep_the
     # When they fall due, again and again
     first, second, third, fourth = asyncio.run(follow())
     # Then at first they ask, afterwards one does for all, until it is answered; and all had their money seen to
-    assert first >= settings.follow_concurrency
+    assert first >= CONCURRENCY
     assert (second, third, fourth) == (1, 1, 40)
     assert (len(ledger.asked), ledger.failed, len(schedule._to_reschedule)) == (160, [], 160)
 

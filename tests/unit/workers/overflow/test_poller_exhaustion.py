@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from modal.exception import ServiceError
 
-from infra.settings import Settings
 from ledger.models import Kind
 from ledger.outcomes import DueCall
 from modal_apps.announce import Announcement
+from tests.support.settings import settings_of
 from workers.overflow.modal_sdk.port import PoolStats
 from workers.overflow.poller import Exhaustion
 
@@ -41,7 +41,7 @@ class _Modal:
 
 def given_up(modal: Any, call: DueCall = WAITING, *, may_move: bool = True, **settings: Any) -> bool:
     async def ask() -> bool:
-        return await Exhaustion(modal, Settings.model_validate(settings), lambda _: may_move).has_no_gpu(call)
+        return await Exhaustion(modal, settings_of(settings), lambda _: may_move).has_no_gpu(call)
 
     return asyncio.run(ask())
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from infra.settings import Settings
 from ledger.models import Kind
 from ledger.outcomes import DueCall, Refused, ToppedUp
+from tests.support.settings import settings_of
 from workers.overflow.reservations import Coverage, Terms, TopUps, covered_s, wanted_usd_micros
 
 # A dollar at a milli-dollar a second: 1,000 s, of which 100 are for the tail and the stop
@@ -60,7 +60,7 @@ class _Ledger:
 def test_a_refusal_stops_it_when_its_reservation_is_used_up_and_not_before(
     at_end: str, age_s: float, answer: object, verdict: Coverage
 ) -> None:
-    settings = Settings.model_validate(
+    settings = settings_of(
         {"at_reservation_end": at_end, "modal_scaledown_window_s": 60, "stop_margin_s": 40, "top_up_step_s": 60}
     )
     top_ups = TopUps(_Ledger(answer), settings)  # type: ignore[arg-type]  # its one verb is used

@@ -1,0 +1,1 @@
+"""Commands in running containers: `modal container exec`. `commands` runs one; `router` is the service."""
