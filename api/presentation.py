@@ -80,7 +80,8 @@ def video_list(records: Sequence[JobRecord], *, has_more: bool) -> dict[str, obj
 def _readable_videos(records: Sequence[JobRecord]) -> Iterator[dict[str, object]]:
     for record in records:
         with suppress(RecordUnreadable):
-            yield video(record)
+            shown = video(record)
+            yield {**shown, "x_prompt_is_cut": True} if record.is_brief else shown
 
 
 def deletion(record_id: str, state: State) -> dict[str, object]:

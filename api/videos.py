@@ -24,7 +24,6 @@ from api.state import AppState, CurrentState, Tenant
 from api.submission import Accepted, submit_once
 from infra.tracing import tracing, valid
 from ledger.errors import JobNotFound
-from ledger.jobs import Page
 from ledger.models import JobRecord, Kind
 from ledger.outcomes import AlreadyEnded, Cancelled
 from ledger.states import State
@@ -75,13 +74,13 @@ async def index(
 ) -> Response:
     """A page of the tenant's videos."""
 
-    def read(ledger: Ledger) -> Page:
+    def read(ledger: Ledger) -> Response:
         if after is not None:
             _own(ledger, after, tenant, param="after")
-        return ledger.jobs.page(Kind.RENDER, tenant=tenant, after=after, limit=limit, newest_first=order == "desc")
+        page = ledger.jobs.page(Kind.RENDER, tenant=tenant, after=after, limit=limit, newest_first=order == "desc")
+        return JSONResponse(presentation.video_list(page.records, has_more=page.has_more))
 
-    page = await app.ledger.call(read)
-    return JSONResponse(presentation.video_list(page.records, has_more=page.has_more))
+    return await app.ledger.call(read)  # written out in the ledger's thread, too
 
 
 @router.api_route("/{video_id}", methods=["GET", "HEAD"])

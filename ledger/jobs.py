@@ -25,6 +25,13 @@ from ledger.quotas import RATE_BURST_S, Quotas
 from ledger.scripts import ScriptRunner
 from ledger.states import SCHEMA
 
+#: What a listing reads of a record: all but a spec, and the trace.
+LISTED_FIELDS = (
+    "id", "schema", "kind", "tenant", "state", "priority", "burst", "created_ms", "changed_ms", "attempt", "pool",
+    "gpu", "worker", "call_id", "progress", "deadline_ms", "started_ms", "finished_ms", "held_reason", "outgrown_gpu",
+    "outgrown_inhouse", "exhausted_gpus", "error_code", "error_message", "cost_usd_micros", "artifact", "traceparent",
+    "brief",
+)  # fmt: skip
 #: Where a job came in.
 Source = Literal["api", "client", "celery"]
 
@@ -99,6 +106,7 @@ class Jobs:
             source=source,
             deadline_s=job.deadline_s,
             uses=job.uses,
+            brief=job.brief(),
             quota=self._quotas.of(job.tenant).to_wire(),
             quota_is_said=self._quotas.said,
             rate_burst_ms=RATE_BURST_S * 1000,
@@ -204,8 +212,21 @@ class Jobs:
             ids: Any = client.zrange(index, start, start + limit, desc=newest_first)
             pipe = client.pipeline(transaction=False)
             for job_id in ids[:limit]:
-                pipe.hgetall(f"{self._prefix}:job:{job_id}")
-            return pipe.execute(raise_on_error=False), len(ids) > limit
+                pipe.hmget(f"{self._prefix}:job:{job_id}", LISTED_FIELDS)
+            rows = [
+                {name: value for name, value in zip(LISTED_FIELDS, row, strict=True) if value is not None}
+                if isinstance(row, list)
+                else {}
+                for row in pipe.execute(raise_on_error=False)
+            ]
+            # Long specs are not read: their beginning lies beside them.
+            short = [row for row in rows if row and "brief" not in row]
+            for row in short:
+                pipe.hget(f"{self._prefix}:job:{row.get('id')}", "spec")
+            for row, spec in zip(short, pipe.execute(raise_on_error=False), strict=True):
+                if isinstance(spec, str):
+                    row["spec"] = spec
+            return [row if "spec" in row else row | {"spec": row.get("brief", "")} for row in rows], len(ids) > limit
 
         rows, has_more = self._runner.guarded(read)
         return Page([record for row in rows if (record := _record_or_none(row)) is not None], has_more)

@@ -3,6 +3,7 @@ Without a key, a request that says that it was sent before (is_retry) gets the j
 with this digest, within the window. One that does not say so is always a new job, so two equal wishes are two jobs.
 a: id, kind, tenant, priority, burst, spec (JSON text), digest, source, first_digest (by the rule of older records),
    deadline_s?, idempotency_key?, idempotency_ttl_s, uses? (a train job whose model it uses: one of the same tenant),
+   brief? (the spec as a listing shows it, if that is much shorter),
    quota (of the tenant: priority, burst, jobs?, spec_bytes?, jobs_per_minute?), quota_is_said (else the ledger's own comes
    first: P:quotas, tenant or * -> JSON), rate_burst_ms,
    is_retry, retry_window_s, traceparent? (where the caller's trace goes on)
@@ -52,6 +53,7 @@ if quota.priority and a.priority > quota.priority then a.priority = quota.priori
 local job = { id = a.id, kind = a.kind, tenant = a.tenant, priority = whole(a.priority), burst = a.burst, spec = a.spec,
   digest = a.digest, source = a.source, schema = whole(SCHEMA), state = 'queued', attempt = '0', claim = '0', progress = '0',
   created_ms = whole(now_ms), changed_ms = whole(now_ms) }
+if not is_null(a.brief) then job.brief = a.brief end
 if not is_null(a.traceparent) then job.traceparent = a.traceparent end
 if not is_null(a.deadline_s) then job.deadline_ms = whole(now_ms + a.deadline_s * 1000) end
 local flat = {}

@@ -145,3 +145,23 @@ def test_a_body_of_many_tiny_things_is_refused_before_it_costs_anything(name: st
 
 def test_a_long_prompt_full_of_brackets_is_a_prompt(api: RunningApi) -> None:
     assert api.post(prompt='[{,:"\\' * 5_000).status_code == 200
+
+
+def test_a_listing_reads_no_long_specs(api: RunningApi) -> None:
+    # given a hundred prompts that are as long as may be, of characters of four bytes, and a short one
+    long = "🎈" * 32_000
+    for _ in range(100):
+        assert api.post(prompt=long).status_code == 200
+    assert api.post(prompt="short").status_code == 200
+    # when they are listed
+    before = api.ledger.client.info("stats")["total_net_output_bytes"]
+    answer = api.http.get("/v1/videos", params={"limit": 100})
+    # then neither the answer nor what Redis was asked for is large, and a cut prompt says so
+    assert len(answer.content) < 1_000_000
+    assert api.ledger.client.info("stats")["total_net_output_bytes"] - before < 1_000_000
+    first, second = answer.json()["data"][:2]
+    assert (first["prompt"], "x_prompt_is_cut" in first) == ("short", False)
+    assert (second["prompt"], second["x_prompt_is_cut"]) == (long[:256], True)
+    assert (second["size"], second["seconds"]) == ("720x1280", "4")
+    # and the job itself has it whole
+    assert api.http.get(f"/v1/videos/{second['id']}").json()["prompt"] == long
