@@ -1,8 +1,11 @@
 """The HTTP API, in the shape of OpenAI's Videos API, so that its own client drives us unchanged.
 
 What lives here
-    forms, creation, presentation   pure: a body becomes a job, a record becomes a Video object
+    multipart, forms, creation      pure: a body becomes a job
+    presentation                    pure: a record becomes a Video object
     errors                          the one shape of every error: `{"error": {message, type, param, code}}`
+    messages                        pure: the public sentence for each error code of a job
+    connections                     who may hold a connection, and what is HTTP: before there is a key to read
     auth, bodies                    whose request this is; its body, bounded in bytes and time
     admission                       rejects a job that would be refused a moment later: 429, 503
     ledger_threads, submission, outbox   the sync ledger behind a bounded pool; once-only submission; nudges afterwards

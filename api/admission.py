@@ -50,10 +50,12 @@ class Admission:
         if self._settings.placement.hold_timeout_of(job.kind, job.tenant) > 0:
             return  # it would be held: it is accepted, and its record names the reason
         view = ledger.placement.view()
-        decision = self._policy.decide(_imagined(job, view.now_ms), view).decision
+        # As the ledger will accept it: its tenant may have ceilings.
+        capped = self._settings.ledger.quotas.of(job.tenant).capped(job)
+        decision = self._policy.decide(_imagined(capped, view.now_ms), view).decision
         if not isinstance(decision, RunOnModal):
             return
-        reason = ledger.placement.would_refuse(decision, tenant=job.tenant, kind=job.kind, priority=job.priority)
+        reason = ledger.placement.would_refuse(decision, tenant=job.tenant, kind=job.kind, priority=capped.priority)
         if reason is None or ledger.jobs.was_accepted(job, idempotency_key=idempotency_key, is_retry=is_retry):
             return
         ledger.tally("rejected_total", f"kind={job.kind}|reason={reason}")

@@ -1,7 +1,7 @@
 """How the API is wired. `uvicorn --factory api.app:create_app` starts it."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from fastapi import FastAPI
@@ -22,6 +22,7 @@ from infra.nudging import CeleryNudger
 from infra.settings import Settings
 from infra.settings import settings as settings_from_environment
 from infra.tracing import tracing
+from ledger.errors import LedgerError
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(tracing)  # importing OpenTelemetry takes half a second that no request should pay
+        with suppress(LedgerError):  # submits bring them along, too; this binds clients
+            await parts.ledger.call(lambda ledger: ledger.jobs.announce_quotas())
         log.info("api.started", auth=settings.api.auth)
         yield
         await run_in_threadpool(parts.outbox.stop)
@@ -71,4 +74,5 @@ def create_app(
     errors.install(app)
     app.include_router(health.router)
     app.include_router(videos.router)
+    app.state.routes = (*health.router.routes, *videos.router.routes)
     return app

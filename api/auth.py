@@ -44,9 +44,9 @@ def key_ring(settings: Settings) -> KeyRing | None:
     if settings.api.auth == "off":
         return None
     tenants_by_key = settings.api.tenants_by_key
-    if not tenants_by_key or "" in tenants_by_key:
+    if not tenants_by_key:
         raise SystemExit(
-            "overspill api: an API key is required and OVERSPILL_API_KEYS holds none (or an empty one): "
+            "overspill api: an API key is required and OVERSPILL_API_KEYS holds none: "
             "set it to `key` or `tenant=key`, or set OVERSPILL_API_AUTH=off to let everybody in."
         )
     for tenant in tenants_by_key.values():

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from api.creation import NOT_TAKEN, unsupported
@@ -31,22 +32,34 @@ async def read_fields(request: Request, *, max_bytes: int) -> dict[str, Any]:
             code="unsupported_media_type",
             param="Content-Type",
         )
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedMediaType(
+            f"Content-Encoding: expected none, got {encoding[:80]!r}. Send the body as it is.",
+            code="unsupported_encoding",
+            param="Content-Encoding",
+        )
     body, whole = await _read(request, max_bytes)
+    # In a thread: others need not wait while a body is taken apart.
     if not whole:
-        raise await _too_large(body, content_type, media_type, max_bytes)
+        raise await run_in_threadpool(_too_large, body, content_type, media_type, max_bytes)
+    return await run_in_threadpool(_parsed, body, content_type, media_type)
+
+
+def _parsed(body: bytes, content_type: str, media_type: str) -> dict[str, Any]:
     match media_type:
         case "multipart/form-data":
-            return await read_multipart(body, content_type)
+            return read_multipart(body, content_type)
         case "application/json":
             return read_json(body)
         case _:
             return read_urlencoded(body)
 
 
-async def _too_large(prefix: bytes, content_type: str, media_type: str, max_bytes: int) -> Exception:
+def _too_large(prefix: bytes, content_type: str, media_type: str, max_bytes: int) -> Exception:
     # A picture that makes the body too long would be refused at any size: say so, or its sender shrinks it in vain.
     if media_type == "multipart/form-data":
-        for name in await multipart_names(prefix, content_type):
+        for name in multipart_names(prefix, content_type):
             root = name.partition("[")[0]
             if root in NOT_TAKEN:
                 return unsupported(root)

@@ -30,7 +30,7 @@ def render_job(fields: Mapping[str, Any], *, tenant: str, refuse_unknown: bool) 
     Raises:
         BadRequest: a field is missing, unknown, not supported, or out of its bounds.
     """
-    given = {name: value for name, value in fields.items() if value is not None}
+    given = {name: _without_mark(value) for name, value in fields.items() if value is not None}
     for name in sorted(NOT_TAKEN & given.keys()):
         raise unsupported(name)
     unknown = sorted(given.keys() - ACCEPTED)
@@ -47,6 +47,11 @@ def render_job(fields: Mapping[str, Any], *, tenant: str, refuse_unknown: bool) 
         return RenderJob(**{name: given[name] for name in ACCEPTED & given.keys()}, tenant=tenant)
     except ValidationError as error:
         raise from_validation(error.errors(include_url=False, include_input=False)[0]) from None
+
+
+def _without_mark(value: object) -> object:
+    """Text that came from a file may begin with the file's byte order mark, which is no part of it."""
+    return value.removeprefix("\ufeff") if isinstance(value, str) else value
 
 
 def unsupported(name: str) -> BadRequest:

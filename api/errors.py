@@ -5,7 +5,8 @@ from there. It retries 408, 409, 429 and 5xx by itself unless `x-should-retry: f
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 
 import structlog
 from fastapi import FastAPI, Request
@@ -13,8 +14,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
 
-from ledger.errors import IdempotencyConflict, JobNotFound, LedgerFull, LedgerUnavailable
+from ledger.errors import (
+    IdempotencyConflict,
+    JobNotFound,
+    LedgerFull,
+    LedgerUnavailable,
+    ModelNotFound,
+    TenantQuotaExceeded,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +31,14 @@ log = structlog.get_logger(__name__)
 NO_RETRY = {"x-should-retry": "false"}
 #: The longest name of a field that is echoed, characters.
 PARAM_MAX_CHARS = 80
+
+
+#: What a tenant's quota is of.
+_QUOTA_WORDS = {
+    "jobs": "jobs that have not ended",
+    "spec_bytes": "bytes of requests whose jobs have not ended",
+    "jobs_per_minute": "new jobs a minute",
+}
 
 
 class ApiError(Exception):
@@ -173,6 +190,20 @@ def translate(error: Exception) -> ApiError:
             answer = video_not_found()
         case IdempotencyConflict():
             answer = Conflict(str(error), code="idempotency_key_reused", param="Idempotency-Key")
+        case TenantQuotaExceeded(what=what, retry_after_s=retry_after_s):
+            answer = QuotaExhausted(
+                f"You have reached what you may have at once ({_QUOTA_WORDS.get(what, what)}). "
+                f"The job was not accepted. Try again in {retry_after_s} s.",
+                code="tenant_quota_exceeded",
+                retry_after_s=retry_after_s,
+                reason=f"tenant_{what}",
+            )
+        case ModelNotFound():
+            answer = BadRequest(
+                "model: expected `dit:` and the id of one of your training jobs; there is none with this id.",
+                code="model_not_found",
+                param="model",
+            )
         case RequestValidationError():
             answer = from_validation(error.errors()[0])
         case HTTPException():
@@ -199,12 +230,22 @@ def _from_framework(error: HTTPException) -> ApiError:
                 headers=error.headers,
             )
         case status if 400 <= status < 500:  # noqa: PLR2004 - the classes of HTTP
-            return BadRequest(str(error.detail), code="bad_request")
+            return BadRequest("The request cannot be read as HTTP.", code="bad_request")
         case _:
             return internal_error()
 
 
-async def _answer(_: Request, error: Exception) -> JSONResponse:
+def methods_of(request: Request) -> list[str]:
+    """The methods that any route takes at the request's path."""
+    scope = {**request.scope, "method": "GET"}
+    routes: Iterable[BaseRoute] = request.app.state.routes
+    here = [route for route in routes if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE]
+    return sorted({method for route in here for method in route.methods or ()})
+
+
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error = HTTPException(error.status_code, headers={"Allow": ", ".join(methods_of(request))})
     answer = translate(error)
     if isinstance(answer, QuotaExhausted | Overloaded):
         log.info("job.rejected", code=answer.code, reason=answer.reason, retry_after_s=answer.retry_after_s)
@@ -221,6 +262,8 @@ def install(app: FastAPI) -> None:
         LedgerFull,
         JobNotFound,
         IdempotencyConflict,
+        ModelNotFound,
+        TenantQuotaExceeded,
         RequestValidationError,
         HTTPException,
     ):

@@ -2,24 +2,21 @@
 
 OpenAI's client always sends multipart, and flattens what is nested: `metadata[a]=1`, `tags[]=x`. A form's values are
 text; the job's model turns "4" into 4. Whatever could be read in two ways (a field twice, a list that is an object
-too) is refused by its name instead of guessed at. Starlette parses multipart; its urlencoded parser replaces bytes that
-are not UTF-8 unnoticed, so that form is read here.
+too) is refused by its name instead of guessed at. All is counted before it is built, so that a body of many
+tiny things costs little. What is left may take milliseconds: all of it runs in threads.
 """
 
 import json
 import re
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import suppress
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-
 from api.errors import BadRequest, printable
+from api.multipart import Part, boundary_of, codec_of, part_names, read_parts, utf8
 from ledger.models import PROMPT_MAX_CHARS
 
 #: Most fields of one form. The Videos API has six; ours and a client's metadata leave ample room.
@@ -29,12 +26,12 @@ MAX_DEPTH = 8
 #: Longest name of a field, characters.
 MAX_NAME_CHARS = 1_024
 #: Longest text of a field of a form, characters: four times the longest prompt, so that a prompt that is somewhat too
-#: long is refused by its model, in the model's words. (The headers of a part have python-multipart's own bounds:
-#: at most 8 of 4,224 bytes.)
+#: long is refused by its model, in the model's words.
 MAX_VALUE_CHARS = 4 * PROMPT_MAX_CHARS
 
-#: RFC 2046, section 5.1.1.
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
+#: Most values of a JSON body, in all its lists and objects.
+MAX_JSON_VALUES = 10_000
+
 _NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 
 
@@ -108,15 +105,6 @@ def _bad(param: str, what: str, code: str) -> BadRequest:
     return BadRequest(f"{printable(param)}: {what}.", code=code, param=param)
 
 
-def _text(raw: bytes, param: str) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _bad(
-            param or "body", f"expected UTF-8, got bytes that are none (at byte {error.start})", "invalid_encoding"
-        ) from None
-
-
 def read_urlencoded(body: bytes) -> dict[str, Any]:
     """An `application/x-www-form-urlencoded` body.
 
@@ -127,91 +115,61 @@ def read_urlencoded(body: bytes) -> dict[str, Any]:
     for item in body.split(b"&", MAX_FIELDS + 1):
         if item:
             raw_name, _, raw_value = item.replace(b"+", b" ").partition(b"=")
-            name = _text(unquote_to_bytes(raw_name), "body")
-            pairs.append((name, _text(unquote_to_bytes(raw_value), name)))
+            name = utf8(unquote_to_bytes(raw_name), "body")
+            pairs.append((name, utf8(unquote_to_bytes(raw_value), name)))
     return nest(pairs)
 
 
-class _Parser(MultiPartParser):
-    """Starlette's parser, which also tells whether the closing boundary came."""
-
-    ended = False
-
-    def on_end(self) -> None:
-        """The parser has read the closing boundary."""
-        self.ended = True
+#: A field that says in which charset the others are, where they do not say it themselves (RFC 7578, section 4.6).
+CHARSET_FIELD = "_charset_"
 
 
-def _boundary(content_type: str) -> str:
-    _, options = parse_options_header(content_type)
-    boundary = options.get(b"boundary", b"").decode("latin-1")
-    if _BOUNDARY.fullmatch(boundary) is None:
-        raise BadRequest(
-            "Content-Type: expected multipart/form-data with a boundary of 1 to 70 characters, got none.",
-            code="invalid_body",
-            param="Content-Type",
-        )
-    return boundary
-
-
-def _parser(body: bytes, boundary: str) -> _Parser:
-    async def chunks() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    # Starlette reads bytes that are not UTF-8 as Latin-1, unnoticed. As Latin-1 all bytes come through; `_text` then
-    # reads them as UTF-8, or refuses them.
-    headers = Headers({"content-type": f'multipart/form-data; boundary="{boundary}"; charset=latin-1'})
-    # The body is bounded already, so that a part may be as long; `nest` bounds what is kept of it, by its name.
-    return _Parser(headers, chunks(), max_files=MAX_FIELDS, max_fields=MAX_FIELDS, max_part_size=max(1, len(body)))
-
-
-def _pairs(items: Iterable[tuple[str, str | UploadFile]]) -> Iterable[Pair]:
-    for raw_name, raw_value in items:
-        name = _text(raw_name.encode("latin-1"), "body")
-        if isinstance(raw_value, UploadFile):
-            filename = _text((raw_value.filename or "").encode("latin-1"), name)
-            yield name, Upload(filename, raw_value.size or 0)
-        else:
-            yield name, _text(raw_value.encode("latin-1"), name)
-
-
-async def read_multipart(body: bytes, content_type: str) -> dict[str, Any]:
+def read_multipart(body: bytes, content_type: str) -> dict[str, Any]:
     """A `multipart/form-data` body; a file becomes an `Upload`.
 
     Raises:
         BadRequest: it cannot be read, is cut short, or exceeds a limit.
     """
-    parser = _parser(body, _boundary(content_type))
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if len(parser.items) >= MAX_FIELDS:
-            raise _too_many_fields() from None
-        raise BadRequest(
-            f"The body is not multipart/form-data as its header says: {error.message}",
-            code="invalid_body",
-            param="body",
-        ) from None
-    try:
-        if not parser.ended:
-            raise BadRequest("The multipart body ends before its last boundary.", code="invalid_body", param="body")
-        return nest(_pairs(form.multi_items()))
-    finally:
-        await form.close()
+    parts = read_parts(body, boundary_of(content_type), max_parts=MAX_FIELDS)
+    said = next((part.content for part in parts if part.name == CHARSET_FIELD and part.filename is None), b"utf-8")
+    return nest(_pairs(parts, utf8(said, CHARSET_FIELD)))
 
 
-async def multipart_names(prefix: bytes, content_type: str) -> list[str]:
+def _pairs(parts: Iterable[Part], charset: str) -> Iterator[Pair]:
+    for part in parts:
+        if part.filename is not None:
+            yield part.name, Upload(part.filename, len(part.content))
+        elif part.name != CHARSET_FIELD:
+            yield part.name, utf8(part.content, part.name, codec=codec_of(part.charset or charset, part.name))
+
+
+def multipart_names(prefix: bytes, content_type: str) -> list[str]:
     """The names of the parts that begin in the first bytes of a body, as far as they can be read."""
     try:
-        boundary = _boundary(content_type)
-        # Closed by us, the part in which the prefix ends counts, too.
-        parser = _parser(prefix + f"\r\n--{boundary}--\r\n".encode(), boundary)
-        with suppress(MultiPartException):
-            form = await parser.parse()
-            await form.close()
-        return [_text(name.encode("latin-1"), "body") for name, _ in parser.items]
+        return part_names(prefix, boundary_of(content_type), max_parts=MAX_FIELDS)
     except BadRequest:
         return []
+
+
+#: A string of JSON, also one that is cut: what it holds is no structure. It matches at every quote and never goes back.
+_JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.?+)*+"?+', re.DOTALL)
+
+
+def _check_size(body: bytes) -> None:
+    """Refuse what would be many small values, before any is made.
+
+    Raises:
+        BadRequest: there are too many, or they are nested too deeply.
+    """
+    structure = _JSON_STRING.sub(b"", body)
+    if structure.count(b",") + structure.count(b":") > MAX_JSON_VALUES:
+        raise BadRequest(f"Expected at most {MAX_JSON_VALUES} values, got more.", code="too_many_values", param="body")
+    if structure.count(b"[") + structure.count(b"{") > MAX_JSON_VALUES:
+        raise _nested_too_deeply()
+
+
+def _nested_too_deeply() -> BadRequest:
+    return BadRequest("The JSON is nested too deeply.", code="nested_too_deeply", param="body")
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -220,11 +178,13 @@ def read_json(body: bytes) -> dict[str, Any]:
     Raises:
         BadRequest: it is none, or holds a name twice, or NaN, or is nested too deeply.
     """
-    text = _text(body, "body")
+    _check_size(body)
+    # Without the byte order mark that Windows' editors and PowerShell put before it.
+    text = utf8(body.removeprefix(BOM_UTF8), "body")
     try:
         value = json.loads(text, object_pairs_hook=_once_each, parse_constant=_no_constant)
     except RecursionError:
-        raise BadRequest("The JSON is nested too deeply.", code="nested_too_deeply", param="body") from None
+        raise _nested_too_deeply() from None
     except ValueError as error:
         position = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise BadRequest(

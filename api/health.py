@@ -8,14 +8,14 @@ from ledger.store import Ledger
 router = APIRouter()
 
 
-@router.get("/healthz")
+@router.api_route("/healthz", methods=["GET", "HEAD"])
 async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.api_route("/readyz", methods=["GET", "HEAD"])
 async def readyz(app: CurrentState) -> dict[str, str]:
-    """The ledger answers too, so jobs can be accepted; 503 otherwise."""
-    await app.ledger.call(Ledger.ping)
+    """The ledger takes writes too, so jobs can be accepted; 503 otherwise."""
+    await app.ledger.call(Ledger.check_writes)
     return {"status": "ready"}

@@ -8,6 +8,7 @@ every client understands.
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from api.messages import public_error
 from ledger.errors import RecordUnreadable
 from ledger.models import JobRecord, RenderJob
 from ledger.states import State
@@ -60,8 +61,8 @@ def video(record: JobRecord) -> dict[str, object]:
         "x_deadline_at": _seconds(record.deadline_ms),
         "x_fps": job.fps,
         "x_seed": job.seed,
-        "x_priority": job.priority,
-        "x_burst": str(job.burst),
+        "x_priority": record.priority,
+        "x_burst": str(record.burst),
     }
 
 
@@ -79,7 +80,8 @@ def video_list(records: Sequence[JobRecord], *, has_more: bool) -> dict[str, obj
 def _readable_videos(records: Sequence[JobRecord]) -> Iterator[dict[str, object]]:
     for record in records:
         with suppress(RecordUnreadable):
-            yield video(record)
+            shown = video(record)
+            yield {**shown, "x_prompt_is_cut": True} if record.is_brief else shown
 
 
 def deletion(record_id: str, state: State) -> dict[str, object]:
@@ -116,10 +118,7 @@ def _status(record: JobRecord) -> str:
 def _error(record: JobRecord) -> dict[str, str] | None:
     if record.state not in (State.FAILED, State.CANCELLED):
         return None
-    return {
-        "code": record.error_code or "unknown",
-        "message": record.error_message or "The job ended without a video, and no reason was recorded.",
-    }
+    return public_error(record.error_code)
 
 
 def _seconds(ms: int | None) -> int | None:

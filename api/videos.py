@@ -18,12 +18,12 @@ from structlog.contextvars import bound_contextvars
 from api import creation, presentation
 from api.bodies import read_fields
 from api.errors import Conflict, NotFound, video_not_found
+from api.messages import public_error
 from api.ports import Variant
 from api.state import AppState, CurrentState, Tenant
 from api.submission import Accepted, submit_once
 from infra.tracing import tracing, valid
 from ledger.errors import JobNotFound
-from ledger.jobs import Page
 from ledger.models import JobRecord, Kind
 from ledger.outcomes import AlreadyEnded, Cancelled
 from ledger.states import State
@@ -64,7 +64,7 @@ async def create(request: Request, app: CurrentState, tenant: Tenant) -> Respons
     return JSONResponse(presentation.video(accepted.record), headers=headers)
 
 
-@router.get("")
+@router.api_route("", methods=["GET", "HEAD"])
 async def index(
     app: CurrentState,
     tenant: Tenant,
@@ -74,16 +74,16 @@ async def index(
 ) -> Response:
     """A page of the tenant's videos."""
 
-    def read(ledger: Ledger) -> Page:
+    def read(ledger: Ledger) -> Response:
         if after is not None:
             _own(ledger, after, tenant, param="after")
-        return ledger.jobs.page(Kind.RENDER, tenant=tenant, after=after, limit=limit, newest_first=order == "desc")
+        page = ledger.jobs.page(Kind.RENDER, tenant=tenant, after=after, limit=limit, newest_first=order == "desc")
+        return JSONResponse(presentation.video_list(page.records, has_more=page.has_more))
 
-    page = await app.ledger.call(read)
-    return JSONResponse(presentation.video_list(page.records, has_more=page.has_more))
+    return await app.ledger.call(read)  # written out in the ledger's thread, too
 
 
-@router.get("/{video_id}")
+@router.api_route("/{video_id}", methods=["GET", "HEAD"])
 async def retrieve(video_id: str, app: CurrentState, tenant: Tenant) -> Response:
     """How a job stands, and when to look again."""
     record = await _find(app, video_id, tenant)
@@ -108,7 +108,7 @@ async def delete(video_id: str, app: CurrentState, tenant: Tenant) -> Response:
     return JSONResponse(presentation.deletion(video_id, state))
 
 
-@router.get("/{video_id}/content")
+@router.api_route("/{video_id}/content", methods=["GET", "HEAD"])
 async def content(
     video_id: str, app: CurrentState, tenant: Tenant, variant: Literal["video", "thumbnail"] = "video"
 ) -> Response:
@@ -123,9 +123,10 @@ async def content(
             headers=_poll_header(record),
         )
     if artifact is None:
+        code = public_error(record.error_code)["code"]
         raise NotFound(
-            f"There is no video: its job ended as {record.status} ({record.error_code}).",
-            code=record.error_code or "no_video",
+            f"There is no video: its job ended as {record.status} ({code}).",
+            code=code,
             param="video_id",
         )
     if variant == "thumbnail" and artifact.thumbnail_key is None:

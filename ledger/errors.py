@@ -62,6 +62,27 @@ class IdempotencyConflict(LedgerError):
         )
 
 
+class ModelNotFound(LedgerError):
+    """A job wants to use a train job's result, and its tenant has no such job. Another tenant's counts as none."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"expected the id of one of the tenant's train jobs, got {job_id[:80]!r}: there is none.")
+
+
+class TenantQuotaExceeded(LedgerError):
+    """A tenant has as much as it may have. `what`: jobs, spec_bytes or jobs_per_minute."""
+
+    def __init__(self, tenant: str, what: str, retry_after_s: int) -> None:
+        self.tenant = tenant
+        self.what = what
+        self.retry_after_s = retry_after_s
+        super().__init__(
+            f"tenant {tenant} has reached its quota of {what}; the job was not accepted. Try again in "
+            f"{retry_after_s} s, or raise it in OVERSPILL_TENANT_QUOTAS."
+        )
+
+
 class IllegalTransition(LedgerError):
     """A script was about to change a job's state against the table in ledger/states.py: a bug of ours."""
 

@@ -1,6 +1,7 @@
 """Jobs as callers see them: submit, status, list, cancel."""
 
 import json
+import math
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +11,27 @@ from typing import Any, Literal
 import redis
 
 from ledger import nudges
-from ledger.errors import IdempotencyConflict, JobNotFound, RecordUnreadable, UnknownOutcome
+from ledger.errors import (
+    IdempotencyConflict,
+    JobNotFound,
+    ModelNotFound,
+    RecordUnreadable,
+    TenantQuotaExceeded,
+    UnknownOutcome,
+)
 from ledger.models import Job, JobRecord, Kind, new_job_id, record_from_fields
 from ledger.outcomes import AlreadyEnded, Cancelled, Submitted
+from ledger.quotas import RATE_BURST_S, Quotas
 from ledger.scripts import ScriptRunner
 from ledger.states import SCHEMA
 
+#: What a listing reads of a record: all but a spec, and the trace.
+LISTED_FIELDS = (
+    "id", "schema", "kind", "tenant", "state", "priority", "burst", "created_ms", "changed_ms", "attempt", "pool",
+    "gpu", "worker", "call_id", "progress", "deadline_ms", "started_ms", "finished_ms", "held_reason", "outgrown_gpu",
+    "outgrown_inhouse", "exhausted_gpus", "error_code", "error_message", "cost_usd_micros", "artifact", "traceparent",
+    "brief",
+)  # fmt: skip
 #: Where a job came in.
 Source = Literal["api", "client", "celery"]
 
@@ -44,10 +60,11 @@ class Page:
 class Jobs:
     """What callers from outside may ask for."""
 
-    def __init__(self, runner: ScriptRunner, *, prefix: str, idempotency_ttl_s: int) -> None:
+    def __init__(self, runner: ScriptRunner, *, prefix: str, idempotency_ttl_s: int, quotas: Quotas) -> None:
         self._runner = runner
         self._prefix = prefix
         self._idempotency_ttl_s = idempotency_ttl_s
+        self._quotas = quotas
 
     def submit(
         self,
@@ -71,6 +88,8 @@ class Jobs:
 
         Raises:
             IdempotencyConflict: the key stands for another request.
+            TenantQuotaExceeded: the tenant has as much as it may have; the job was not accepted.
+            ModelNotFound: the job uses the model of a train job that its tenant does not have.
             LedgerUnavailable, LedgerFull: the job was not accepted (or, if the answer was lost, was accepted whole).
         """
         job_id = new_job_id(job.kind, int(time.time() * 1000), secrets.token_bytes(10))
@@ -86,6 +105,11 @@ class Jobs:
             first_digest=job.first_digest(),
             source=source,
             deadline_s=job.deadline_s,
+            uses=job.uses,
+            brief=job.brief(),
+            quota=self._quotas.of(job.tenant).to_wire(),
+            quota_is_said=self._quotas.said,
+            rate_burst_ms=RATE_BURST_S * 1000,
             idempotency_key=idempotency_key,
             idempotency_ttl_s=self._idempotency_ttl_s,
             is_retry=is_retry,
@@ -97,8 +121,26 @@ class Jobs:
                 return Submitted(answer["id"], outcome == "created", nudges.decide(job.kind))
             case "conflict":
                 raise IdempotencyConflict(idempotency_key or "", answer["id"])
+            case "quota":
+                raise TenantQuotaExceeded(job.tenant, answer["what"], math.ceil(answer["retry_after_ms"] / 1000))
+            case "model_not_found":
+                raise ModelNotFound(job.uses or "")
             case other:
                 raise UnknownOutcome("submit", other)
+
+    def announce_quotas(self) -> None:
+        """Have the ledger bind clients, whose settings say nothing of quotas, by those of this process.
+
+        Raises:
+            LedgerUnavailable, LedgerFull: they are as they were.
+        """
+        if not self._quotas.said:
+            return
+        pipe = self._runner.client.pipeline(transaction=True)
+        pipe.delete(f"{self._prefix}:quotas")
+        for tenant, text in self._quotas.texts().items():
+            pipe.hset(f"{self._prefix}:quotas", tenant, text)
+        self._runner.guarded(pipe.execute)
 
     def was_accepted(self, job: Job, *, idempotency_key: str | None, is_retry: bool) -> bool:
         """Whether `submit` would give an older job back (or complain of the key), instead of accepting a new one."""
@@ -170,8 +212,21 @@ class Jobs:
             ids: Any = client.zrange(index, start, start + limit, desc=newest_first)
             pipe = client.pipeline(transaction=False)
             for job_id in ids[:limit]:
-                pipe.hgetall(f"{self._prefix}:job:{job_id}")
-            return pipe.execute(raise_on_error=False), len(ids) > limit
+                pipe.hmget(f"{self._prefix}:job:{job_id}", LISTED_FIELDS)
+            rows = [
+                {name: value for name, value in zip(LISTED_FIELDS, row, strict=True) if value is not None}
+                if isinstance(row, list)
+                else {}
+                for row in pipe.execute(raise_on_error=False)
+            ]
+            # Long specs are not read: their beginning lies beside them.
+            short = [row for row in rows if row and "brief" not in row]
+            for row in short:
+                pipe.hget(f"{self._prefix}:job:{row.get('id')}", "spec")
+            for row, spec in zip(short, pipe.execute(raise_on_error=False), strict=True):
+                if isinstance(spec, str):
+                    row["spec"] = spec
+            return [row if "spec" in row else row | {"spec": row.get("brief", "")} for row in rows], len(ids) > limit
 
         rows, has_more = self._runner.guarded(read)
         return Page([record for row in rows if (record := _record_or_none(row)) is not None], has_more)

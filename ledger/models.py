@@ -20,6 +20,8 @@ from ledger.states import PUBLIC_STATUS, TERMINAL, Pool, State
 
 #: Longest prompt, in characters (the Videos API's own bound).
 PROMPT_MAX_CHARS = 32_000
+#: So much of a prompt is shown in a listing, characters.
+BRIEF_PROMPT_CHARS = 256
 #: Shortest and longest clip, in whole seconds. The Videos API offers 4, 8 and 12, and 20 by extension.
 SECONDS_MIN, SECONDS_MAX = 1, 20
 #: Frames per second.
@@ -108,6 +110,10 @@ class _Job(BaseModel):
         default=None, ge=DEADLINE_MIN_S, le=DEADLINE_MAX_S, description="Seconds from acceptance to the wanted end."
     )
 
+    def brief(self) -> str | None:
+        """The job as a listing shows it, as JSON; None: as it is, for it is short."""
+        return None
+
     def digest(self) -> str:
         """A digest of what was sent: equal digests ask for the same job.
 
@@ -140,6 +146,17 @@ class RenderJob(_Job):
     fps: WholeNumber = Field(default=24, ge=FPS_MIN, le=FPS_MAX, description="Frames per second.")
     seed: WholeNumber = Field(default=0, ge=0, le=2**32 - 1, description="Same prompt, same seed: same video.")
     model: str = Field(default="procedural", min_length=1, max_length=128, description="The engine's name, as asked.")
+
+    def brief(self) -> str | None:
+        """With the beginning of its prompt only."""
+        if len(self.prompt) <= BRIEF_PROMPT_CHARS:
+            return None
+        return self.model_copy(update={"prompt": self.prompt[:BRIEF_PROMPT_CHARS]}).model_dump_json()
+
+    @property
+    def uses(self) -> str | None:
+        """The train job whose model it renders with; None: an engine of ours."""
+        return self.model.removeprefix(TRAINED_MODEL) if self.model.startswith(TRAINED_MODEL) else None
 
     @property
     def width(self) -> int:
@@ -199,6 +216,11 @@ class TrainJob(_Job):
     label_dropout: FiniteNumber | None = Field(default=None, ge=0, le=0.9, description="Share of hidden classes.")
     guidance: FiniteNumber | None = Field(default=None, ge=0, le=100, description="Classifier-free guidance.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] | None = Field(default=None, description="Of the arithmetic.")
+
+    @property
+    def uses(self) -> str | None:
+        """The train job whose classifier judges its samples; None: none does."""
+        return self.classifier
 
 
 #: Fields of a train job that are not the engine's config.
@@ -303,6 +325,8 @@ class JobRecord:
     spec: str = "{}"
     #: The trace that it came with (W3C Trace Context).
     traceparent: str | None = None
+    #: `spec` holds only the beginning of the prompt, as a listing shows it.
+    is_brief: bool = False
 
     @property
     def status(self) -> str:
@@ -375,5 +399,6 @@ def record_from_fields(fields: Mapping[str, str]) -> JobRecord:
         cost_usd_micros=whole("cost_usd_micros") or 0,
         artifact=Artifact(**json.loads(artifact)) if artifact else None,
         spec=fields["spec"],
+        is_brief=fields.get("brief") is not None and fields["spec"] == fields["brief"],
         traceparent=text("traceparent"),
     )

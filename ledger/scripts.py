@@ -42,6 +42,10 @@ return answer
 """
 
 
+#: Redis answers, and refuses every write: its disk failed, its replicas are gone, or it is none of those that may.
+_NO_WRITES = ("MISCONF", "NOREPLICAS", "READONLY", "MASTERDOWN", "CLUSTERDOWN")
+
+
 @cache
 def script_text(name: str) -> str:
     """The whole text of a script.
@@ -167,6 +171,8 @@ class ScriptRunner:
             raise LedgerUnavailable(self.address, str(error) or type(error).__name__) from error
         except redis.exceptions.ResponseError as error:
             text = str(error)
+            if any(word in text for word in _NO_WRITES):
+                raise LedgerUnavailable(self.address, text) from error
             if "ILLEGAL transition" in text:
                 raise IllegalTransition(text) from error
             if "OOM" in text:

@@ -10,12 +10,18 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger.nudges import NUDGE_KEY_MIN_CHARS
+from ledger.quotas import Quotas, TenantQuota
 
 
 def group(prefix: str) -> SettingsConfigDict:
     """The configuration of a group whose variables start with a prefix; a field with an alias names its own."""
     return SettingsConfigDict(
-        env_prefix=prefix, extra="forbid", frozen=True, populate_by_name=True, env_ignore_empty=True
+        env_prefix=prefix,
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
 
@@ -78,6 +84,17 @@ class LedgerSettings(Group):
         validation_alias="OVERSPILL_EVENTS_KEPT",
         description="Length of the stream of events, entries.",
     )
+    tenant_quota: TenantQuota = Field(
+        default=TenantQuota(),
+        validation_alias="OVERSPILL_TENANT_QUOTA",
+        description="What each tenant may have at once, as JSON: "
+        '{"priority": 5, "burst": "auto", "jobs": 1000, "spec_bytes": 10000000, "jobs_per_minute": 60}.',
+    )
+    tenant_quotas: dict[str, TenantQuota] = Field(
+        default_factory=dict,
+        validation_alias="OVERSPILL_TENANT_QUOTAS",
+        description='The same for a tenant, instead, as JSON: {"acme": {"jobs": 100}}.',
+    )
 
     @field_validator("nudge_keys")
     @classmethod
@@ -85,6 +102,12 @@ class LedgerSettings(Group):
         if any(len(key) < NUDGE_KEY_MIN_CHARS for key in _split(value)):
             raise ValueError(f"expected keys of {NUDGE_KEY_MIN_CHARS} characters or more")
         return value
+
+    @property
+    def quotas(self) -> Quotas:
+        """What tenants may have at once."""
+        said = bool({"tenant_quota", "tenant_quotas"} & self.model_fields_set)
+        return Quotas(everybody=self.tenant_quota, by_tenant=self.tenant_quotas, said=said)
 
     @property
     def keys_of_nudges(self) -> tuple[str, ...]:

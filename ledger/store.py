@@ -72,7 +72,12 @@ class Ledger:
             },
             fill=None if given is None else self._fill_limits,
         )
-        self.jobs = Jobs(self.runner, prefix=self.prefix, idempotency_ttl_s=self.settings.idempotency_ttl_s)
+        self.jobs = Jobs(
+            self.runner,
+            prefix=self.prefix,
+            idempotency_ttl_s=self.settings.idempotency_ttl_s,
+            quotas=self.settings.quotas,
+        )
         self.placement = Placement(self.runner, prefix=self.prefix)
         self.attempts = Attempts(self.runner, prefix=self.prefix)
         self.modal_calls = ModalCalls(self.runner)
@@ -110,6 +115,15 @@ class Ledger:
             return found
 
         return bytes.fromhex(self.runner.guarded(read))
+
+    def check_writes(self) -> None:
+        """Have Redis write something small that is gone in a second: what a job needs of it.
+
+        Raises:
+            LedgerUnavailable: it did not answer in time, or takes no writes (a read-only replica, a disk that failed).
+            LedgerFull: it has no memory for it.
+        """
+        self.runner.guarded(lambda: self.client.set(f"{self.prefix}:writable", "1", px=1_000))
 
     def refuse_eviction(self) -> None:
         """Raise unless the server keeps every key.

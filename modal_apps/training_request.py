@@ -120,7 +120,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         WrongConfigFile: it cannot be read, or is something else.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # a byte order mark is no part of it
         fields = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise WrongConfigFile(path, f"it cannot be read: {error.strerror}") from error

@@ -185,6 +185,8 @@ class Client:
         Raises:
             pydantic.ValidationError: a field is missing, unknown, or out of its bounds.
             IdempotencyConflict: the key stands for another job.
+            TenantQuotaExceeded: the tenant has as much as it may have at once.
+            ModelNotFound: it names the model of a train job that its tenant does not have.
             LedgerUnavailable, LedgerFull: the job was not accepted. (If only Redis's answer was lost, it was accepted
                 whole: send it again with the same idempotency key.)
         """

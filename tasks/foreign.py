@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from infra.logs import bound
 from infra.retrying import retry_while_unavailable
 from ledger import IdempotencyConflict, Kind, LedgerUnavailable
+from ledger.errors import ModelNotFound, TenantQuotaExceeded
 from ledger.models import parse_job
 from ledger.outcomes import Submitted
 from workers.dispatch import Dispatcher
@@ -23,6 +24,13 @@ from workers.resources import shared_resources
 RECORD_TIMEOUT_S = 60.0
 
 log = structlog.get_logger(__name__)
+
+#: What the ledger refuses for good, and the reason with which the message is dropped.
+_REFUSED: Mapping[type[Exception], str] = {
+    IdempotencyConflict: "task_id_reused",
+    TenantQuotaExceeded: "tenant_quota",
+    ModelNotFound: "model_not_found",
+}
 
 
 def record_and_dispatch(
@@ -47,9 +55,10 @@ def record_and_dispatch(
 
     try:
         submitted = retry_while_unavailable(submit, for_s=RECORD_TIMEOUT_S)
-    except IdempotencyConflict as error:
-        message_dropped("task_id_reused", task=name, detail=str(error))
-        return {"dropped": "task_id_reused"}
+    except (IdempotencyConflict, TenantQuotaExceeded, ModelNotFound) as error:
+        reason = _REFUSED[type(error)]
+        message_dropped(reason, task=name, detail=str(error))
+        return {"dropped": reason, "why": str(error)}
     except LedgerUnavailable as error:
         message_dropped("ledger_away", task=name, detail=str(error))
         return {"dropped": "ledger_away"}

@@ -9,12 +9,13 @@ from engines.render.dit.errors import NoModel
 from engines.render.errors import InvalidRenderRequest, RenderCancelled, RenderOutOfMemory, UnknownEngine
 from engines.render.registry import get_engine
 from infra.artifacts import ArtifactStoreUnavailable, Video
+from ledger.errors import ModelNotFound
 from ledger.models import TRAINED_MODEL, JobRecord
 from ledger.retries import Cause
 from workers.attempt.heartbeat import Heartbeat
 from workers.attempt.results import Abandoned, Execution, Failure, Finished, inhouse_cost_usd_micros
 from workers.gpu_memory import gpu_memory_bytes, peak_gpu_memory
-from workers.requests import NoEngine, render_request
+from workers.requests import NoEngine, check_used_model, render_request
 from workers.resources import Resources
 from workers.training.models import NoTrainedModel, bring_model
 
@@ -23,7 +24,10 @@ log = structlog.get_logger(__name__)
 
 #: What a render raises, and what it is to the ledger. What is not here is the engine's own error.
 _CAUSES: tuple[tuple[tuple[type[Exception], ...], Cause], ...] = (
-    ((InvalidRenderRequest, UnknownEngine, ValidationError, NoModel, NoTrainedModel), Cause.INVALID_REQUEST),
+    (
+        (InvalidRenderRequest, UnknownEngine, ValidationError, NoModel, NoTrainedModel, ModelNotFound),
+        Cause.INVALID_REQUEST,
+    ),
     ((NoEngine,), Cause.NO_ENGINE),
     ((RenderOutOfMemory, MemoryError), Cause.OUT_OF_MEMORY),
     ((ArtifactStoreUnavailable,), Cause.DELIVERY),
@@ -42,6 +46,7 @@ class RenderExecutor:
         started = time.monotonic()
         try:
             request = render_request(record, resources.settings)
+            check_used_model(resources.ledger, record)
             if request.engine.startswith(TRAINED_MODEL):
                 with heartbeat.paused():
                     bring_model(resources, request.engine.removeprefix(TRAINED_MODEL))

@@ -2,7 +2,9 @@
 
 from engines.render.contract import RenderRequest
 from infra.settings import Settings
-from ledger.models import TRAINED_MODEL, JobRecord, RenderJob
+from ledger import JobNotFound, Ledger
+from ledger.errors import ModelNotFound, RecordUnreadable
+from ledger.models import TRAINED_MODEL, JobRecord, Kind, RenderJob
 
 
 class NoEngine(Exception):
@@ -11,6 +13,27 @@ class NoEngine(Exception):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         super().__init__(f"expected a kind of job that this deployment can run (render), got {kind}.")
+
+
+def check_used_model(ledger: Ledger, record: JobRecord) -> None:
+    """Refuse a job that uses a train job of another tenant.
+
+    The ledger refuses it at submission. This is the worker's own look, for jobs that were accepted before it did so,
+    and for train jobs that are gone since.
+
+    Raises:
+        ModelNotFound: the tenant has no such train job: the same words for another tenant's and for none at all.
+        LedgerUnavailable: the ledger did not answer.
+    """
+    used_id = record.job.uses
+    if used_id is None:
+        return
+    try:
+        used = ledger.jobs.get(used_id)
+    except (JobNotFound, RecordUnreadable):
+        raise ModelNotFound(used_id) from None
+    if used.tenant != record.tenant or used.kind is not Kind.TRAIN:
+        raise ModelNotFound(used_id)
 
 
 def render_request(record: JobRecord, settings: Settings) -> RenderRequest:

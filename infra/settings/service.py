@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from infra.api_keys import parse_api_keys
 from ledger.models import Kind
 from ledger.settings import Group, group
 from modal_apps.prices import NANOS_PER_USD, SECONDS_PER_HOUR
@@ -42,7 +43,8 @@ class ApiSettings(Group):
     model_config = group("OVERSPILL_API_")
 
     keys: SecretStr = Field(
-        default=SecretStr(""), description="`key` or `tenant=key`, comma separated; a bare key is the tenant `default`."
+        default=SecretStr(""),
+        description="`key` or `tenant=key`, comma separated, keys of 16 characters at least; bare: tenant `default`.",
     )
     auth: Literal["required", "off"] = Field(
         default="required", description="`off`: whoever reaches the port may use it, as the tenant `default`."
@@ -51,12 +53,25 @@ class ApiSettings(Group):
         default="ignore", description="`refuse` is the strict mode: an unknown field is a 400."
     )
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Longest request body, bytes.")
+    header_timeout_s: float = Field(
+        default=10.0, gt=0, le=600, description="Longest time for the head of a request to come, seconds."
+    )
+    max_connections: int = Field(
+        default=512,
+        ge=1,
+        description="Most connections at once; fewer if the process may open fewer files. One that waits makes room.",
+    )
+
+    @field_validator("keys")
+    @classmethod
+    def _keys_can_be_told_apart(cls, value: SecretStr) -> SecretStr:
+        parse_api_keys(value.get_secret_value())
+        return value
 
     @property
     def tenants_by_key(self) -> dict[str, str]:
         """API key -> tenant."""
-        pairs = [entry.strip().rpartition("=") for entry in self.keys.get_secret_value().split(",") if entry.strip()]
-        return {key: tenant or "default" for tenant, _, key in pairs}
+        return parse_api_keys(self.keys.get_secret_value())
 
 
 class PlacementSettings(Group):

@@ -135,9 +135,20 @@ local function stop_newest_attempt(id)
   if at[1] == 'modal' and not at[2] then redis.call('ZADD', K('cancels'), 'NX', whole(now_ms), id .. ':' .. n) end
 end
 
+-- What a tenant may have at once counts its open jobs, which have neither ended nor are in quarantine: P:open holds of each
+-- "<bytes of its spec> <tenant>", P:open_jobs and P:open_bytes the sums by tenant (submit.lua).
+local function no_longer_open(id)
+  local bytes, tenant = string.match(redis.call('HGET', K('open'), id) or '', '^(%d+) (.+)$')
+  if not bytes then return end
+  redis.call('HDEL', K('open'), id)
+  redis.call('HINCRBY', K('open_jobs'), tenant, '-1')
+  redis.call('HINCRBY', K('open_bytes'), tenant, '-' .. bytes)
+end
+
 -- A record that this version cannot read is taken out of everything, with the reason, and the rest goes on.
 local function quarantine(id, why)
   for _, name in ipairs(working_indexes()) do redis.call('ZREM', K(name), id) end
+  no_longer_open(id)
   stop_newest_attempt(id)
   if redis.call('HSETNX', K('quarantine'), id, why) == 1 then
     count('quarantined_total', 'reason=unreadable')
@@ -255,6 +266,7 @@ local function enter(job)
     if job.pool == 'modal' then redis.call('ZADD', K('modal'), whole(now_ms), id) end
   elseif TERMINAL[s] then
     redis.call('ZADD', K('done:' .. job.kind), whole(now_ms), id)
+    no_longer_open(id)
   elseif job.pool == 'inhouse' then
     redis.call('ZADD', K('active:inhouse:' .. job.kind), whole(tonumber(job.started_ms or '') or now_ms), id)
   end

@@ -206,7 +206,7 @@ def read_script(text: str) -> FaultScript:
         FaultError: no TOML, or something in it makes no sense.
     """
     try:
-        data = tomllib.loads(text)
+        data = tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError as error:
         raise FaultError(f"The fault script is no TOML: {error}") from error
     unknown = set(data) - {"seed", "fault", "random"}

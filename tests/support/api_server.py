@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.connections import StrictProtocol
 from api.ports import NudgeSender, Signer, Variant
 from infra.limits import open_ledger
 from infra.settings import Settings
@@ -23,7 +24,7 @@ from ledger.nudges import Nudge
 from tests.support.redis_server import RedisServer
 from tests.support.settings import settings_of
 
-KEY, OTHER_KEY = "test-key", "acme-key"
+KEY, OTHER_KEY = "the-key-of-tests-default", "the-key-of-tests-acme"
 VIDEO = Artifact(
     bucket="videos",
     key="render/a/1/video.mp4",
@@ -80,7 +81,7 @@ def serving(app: FastAPI) -> Iterator[str]:
     # Naming TCP matters: asyncio turns Nagle off only then, and with it each answer would take 40 ms longer.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="on")
+        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="on", http=StrictProtocol)
         server = _Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), name="api", daemon=True)
         thread.start()

@@ -21,6 +21,7 @@ from infra.logs import bound
 from infra.retrying import retry_while_unavailable
 from infra.tracing import of_job, tracing
 from ledger import LedgerFull, LedgerUnavailable
+from ledger.errors import ModelNotFound
 from ledger.models import JobRecord, Kind
 from ledger.polling import SpawnClaim, SpawnRate
 from ledger.retries import Cause
@@ -29,7 +30,7 @@ from workers.attempt.ending import after_failure
 from workers.overflow.breaker import REQUEUE_PAUSE_S, FailureReason, Gate, Phase
 from workers.overflow.classify import MaybeCall, NoCall, classify_spawn_error
 from workers.overflow.modal_sdk.port import ModalCalls
-from workers.requests import NoEngine, render_request
+from workers.requests import NoEngine, check_used_model, render_request
 from workers.resources import Resources
 from workers.training.spawning import NotSpawned, TrainSpawning
 
@@ -147,7 +148,7 @@ class Spawner:
             start = await self._prepared(record, threads)
         except NotSpawned as error:
             return await self._not_spawned(record, error, threads)
-        except (NoEngine, InvalidRenderRequest) as error:
+        except (NoEngine, InvalidRenderRequest, ModelNotFound) as error:
             return await self._in(threads, self._failing(record, Cause.INVALID_REQUEST, str(error)))
         except (LedgerUnavailable, LedgerFull) as error:
             log.info("call.not_spawned", cause="ledger_away", error=str(error))
@@ -171,9 +172,10 @@ class Spawner:
 
         Raises:
             NotSpawned: a train job cannot be begun, or not now.
-            NoEngine, InvalidRenderRequest: a render cannot be asked for.
+            NoEngine, InvalidRenderRequest, ModelNotFound: it cannot be asked for.
         """
         attempt_of, gpu, timeout_s = (record.id, record.attempt), record.gpu or "", self._settings.spawn.timeout_s
+        await self._in(threads, lambda: check_used_model(self._ledger, record))
         if record.kind is Kind.TRAIN:
             wire = await self._in(threads, lambda: self._train.request_for(record))
             return lambda: self._calls.spawn_train(wire, attempt_of=attempt_of, gpu=gpu, timeout_s=timeout_s)

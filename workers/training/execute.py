@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from engines.train.errors import TrainCancelled
 from infra.artifacts import ArtifactStoreUnavailable, Stored
+from ledger.errors import ModelNotFound
 from ledger.models import JobRecord
 from ledger.retries import Cause
 from modal_apps.training_errors import in_words
@@ -48,7 +49,7 @@ def _failure(error: Exception) -> Failure:
     match error:
         case NoEngine():
             return Failure(Cause.NO_ENGINE, str(error))
-        case ValidationError():
+        case ValidationError() | ModelNotFound():
             return Failure(Cause.INVALID_REQUEST, str(error))
     said = in_words(error)
     if said.cause == "error":

@@ -28,7 +28,7 @@ from ledger.models import Artifact, JobRecord, TrainJob, speed_key
 from modal_apps.training_rows import Row, Thinner
 from workers.attempt.drain import Drain
 from workers.attempt.heartbeat import Heartbeat
-from workers.requests import NoEngine
+from workers.requests import NoEngine, check_used_model
 from workers.resources import Resources
 from workers.shutdown import stop_request
 from workers.training.configs import created_on, engine_is_on, train_config, train_job
@@ -63,12 +63,14 @@ def train_inhouse(resources: Resources, record: JobRecord, heartbeat: Heartbeat)
 
     Raises:
         NoEngine: this deployment does not train.
+        ModelNotFound: the tenant has no such classifier.
         TrainError: the engine's own, of many types; `TrainCancelled`: the attempt is not ours any more.
         ArtifactStoreUnavailable: S3 stayed away for longer than we are patient.
     """
     if not engine_is_on(resources.settings):
         raise NoEngine(str(record.kind))
     job = train_job(record)
+    check_used_model(resources.ledger, record)
     config = train_config(job)
     with Drain(resources, record, stop_request) as drain:
         run = _Run(resources, record, heartbeat, config, drain)

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from api.messages import public_error
 from ledger.retries import Cause
 from ledger.states import State
 from tests.support.api_server import KEY, VIDEO, RunningApi
@@ -54,7 +55,7 @@ def test_a_failed_job_has_no_video_and_says_why(api: RunningApi) -> None:
     api.ledger.attempts.fail(
         record.id, record.attempt, cause=Cause.OUT_OF_MEMORY, message="too big", max_attempts=1, jitter=0.5
     )
-    assert api.http.get(f"/v1/videos/{video_id}").json()["error"] == {"code": "out_of_memory", "message": "too big"}
+    assert api.http.get(f"/v1/videos/{video_id}").json()["error"] == public_error("out_of_memory")
     answer = api.http.get(f"/v1/videos/{video_id}/content")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "out_of_memory"

@@ -19,9 +19,11 @@ from tests.support.ledgers import start_inhouse
 from tests.support.redis_server import RedisServer
 from tests.support.settings import ledger_settings_of
 
+#: As `openssl rand -base64 32` prints one.
+PADDED_KEY = "q8b0Yx3WcQ0l5O0oZ1m2n3b4v5c6x7z8a9s0d1f2g3E="
 COMMAND = [
     sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app", "--host", "127.0.0.1", "--port", "0",
-    "--no-access-log",
+    "--http", "api.connections:StrictProtocol", "--no-access-log",
 ]  # fmt: skip
 
 
@@ -43,7 +45,7 @@ def test_it_serves_sends_a_real_nudge_signs_a_real_address_and_stops(redis_serve
     process = subprocess.Popen(
         COMMAND,
         env=environment(
-            OVERSPILL_API_KEYS="k1",
+            OVERSPILL_API_KEYS=f"acme={PADDED_KEY}",
             OVERSPILL_LEDGER_URL=where["ledger_url"],
             OVERSPILL_LEDGER_PREFIX=where["ledger_prefix"],
             OVERSPILL_BROKER_URL=redis_server.url(7),
@@ -58,7 +60,7 @@ def test_it_serves_sends_a_real_nudge_signs_a_real_address_and_stops(redis_serve
         assert process.stderr is not None
         url = next(found[0] for line in process.stderr if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
         with (
-            httpx.Client(base_url=url, headers={"Authorization": "Bearer k1"}, timeout=30) as http,
+            httpx.Client(base_url=url, headers={"Authorization": f"Bearer {PADDED_KEY}"}, timeout=30) as http,
             Ledger(ledger_settings_of(where)) as ledger,
             redis.Redis.from_url(redis_server.url(7)) as broker,
         ):

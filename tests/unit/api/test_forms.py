@@ -1,8 +1,6 @@
 """Bodies into fields: what is nested comes back, and what could be read in two ways is refused by its name."""
 
-import asyncio
 import json
-from typing import Any
 from urllib.parse import urlencode
 
 import httpx
@@ -10,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from api import forms
 from api.errors import BadRequest
 from api.forms import (
     MAX_DEPTH,
@@ -18,8 +15,10 @@ from api.forms import (
     MAX_NAME_CHARS,
     MAX_VALUE_CHARS,
     Upload,
+    multipart_names,
     nest,
     read_json,
+    read_multipart,
     read_urlencoded,
 )
 
@@ -52,14 +51,6 @@ def flatten(tree: object, name: str = "") -> list[tuple[str, str]]:
             return [pair for child in tree for pair in flatten(child, f"{name}[]")]
         case _:
             return [(name, str(tree))]
-
-
-def read_multipart(body: bytes, content_type: str) -> dict[str, Any]:
-    return asyncio.run(forms.read_multipart(body, content_type))
-
-
-def multipart_names(prefix: bytes, content_type: str) -> list[str]:
-    return asyncio.run(forms.multipart_names(prefix, content_type))
 
 
 def multipart(pairs: list[tuple[str, str | bytes]]) -> tuple[bytes, str]:

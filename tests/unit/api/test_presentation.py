@@ -71,7 +71,7 @@ def test_each_state_has_one_of_the_four_words(state: State) -> None:
 def test_a_cancelled_job_has_failed_with_the_code_cancelled() -> None:
     answer = video(replace(WAITING, state=State.CANCELLED, error_code="cancelled", error_message="by request"))
     assert answer["status"] == "failed"
-    assert answer["error"] == {"code": "cancelled", "message": "by request"}
+    assert answer["error"] == {"code": "cancelled", "message": "The job was cancelled."}
 
 
 def test_a_page_names_its_ends() -> None:

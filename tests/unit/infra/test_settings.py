@@ -21,12 +21,14 @@ def _read_anew() -> None:
 
 
 def test_keys_belong_to_tenants() -> None:
-    values = settings_of({"api_keys": "plain, acme=s3cret ,"})
-    assert values.api.tenants_by_key == {"plain": "default", "s3cret": "acme"}
+    values = settings_of({"api_keys": "a-plain-key-of-24-letters, acme=s3cret-s3cret-s3cret ,"})
+    assert values.api.tenants_by_key == {"a-plain-key-of-24-letters": "default", "s3cret-s3cret-s3cret": "acme"}
 
 
 def test_secrets_do_not_show() -> None:
-    values = settings_of({"api_keys": "hush", "ledger_url": "redis://:hush@h/0", "s3_secret_access_key": "hush"})
+    values = settings_of(
+        {"api_keys": "hush-hush-hush-hush", "ledger_url": "redis://:hush@h/0", "s3_secret_access_key": "hush"}
+    )
     assert "hush" not in repr(values)
     assert "hush" not in repr(list(rows(values, {})))
 

@@ -105,7 +105,11 @@ def test_modal_needs_a_token_unless_it_is_not_used(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("keys", "auth", "health"),
-    [("", "required", Health.WRONG), ("team=k1,k2", "required", Health.OK), ("", "off", Health.NOTE)],
+    [
+        ("", "required", Health.WRONG),
+        ("team=k1-k1-k1-k1-k1-k1,k2-k2-k2-k2-k2-k2", "required", Health.OK),
+        ("", "off", Health.NOTE),
+    ],
 )
 def test_somebody_must_have_a_key(keys: str, auth: str, health: Health) -> None:
     # given keys / when they are looked at / then none is wrong, and the keys themselves are never shown
