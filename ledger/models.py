@@ -62,6 +62,7 @@ def _whole_number(value: object) -> object:
 
 
 def _not_blank(value: str) -> str:
+    value = value.removeprefix("\ufeff")  # the byte order mark of the file that it came from is no part of it
     if not value.strip():
         raise ValueError("expected some text, got only white space")
     if "\x00" in value:

@@ -4,12 +4,15 @@ import base64
 import gzip
 import quopri
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api.errors import BadRequest
 from api.forms import Upload, read_json, read_multipart
+from ledger import RenderJob
+from modal_apps.training_request import read_config_file
 from tests.support.api_server import RunningApi
 
 FORM = "multipart/form-data; boundary=x"
@@ -106,6 +109,15 @@ def test_a_file_with_an_encoded_name_is_a_file() -> None:
 def test_a_byte_order_mark_is_no_part_of_anything(api: RunningApi, request_: dict[str, Any]) -> None:
     answer = api.http.post("/v1/videos", **request_)
     assert (answer.status_code, answer.json()["prompt"]) == (200, "a ball")
+
+
+def test_nor_of_a_config_file_or_a_prompt_that_does_not_come_by_http(tmp_path: Path) -> None:
+    for name, text in (("job.toml", 'recipe = "image_classifier"'), ("job.json", '{"recipe": "image_classifier"}')):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+        assert read_config_file(tmp_path / name) == {"recipe": "image_classifier"}
+    assert RenderJob(prompt="\ufeffa ball").prompt == "a ball"
+    with pytest.raises(ValueError, match="white space"):
+        RenderJob(prompt="\ufeff")
 
 
 def test_a_compressed_body_is_refused_by_its_header(api: RunningApi) -> None:
