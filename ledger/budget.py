@@ -230,7 +230,7 @@ class Budget:
             mode: what holds from now on.
             who: who says so; kept, and told in an event.
             why: their reason.
-            for_s: after so many seconds it is `auto` again; None: until it is set again.
+            for_s: seconds after which it is `auto` again; None: until it is set again.
         """
         for_ms = None if for_s is None else round(for_s * 1000)
         return _override(self._runner.call("override", mode=mode, who=who[:200], why=why[:500], for_ms=for_ms))

@@ -36,7 +36,7 @@ class KindMeasure:
     oldest_claimed_ms: int
     oldest_waiting_ms: int
     oldest_active_ms: int
-    #: Since it was first held; it is looked at again every few seconds.
+    #: Since it was first held; it is tried again every few seconds.
     oldest_held_ms: int
     spill_active: bool
     spill_since_ms: int

@@ -74,7 +74,7 @@ class StoredBreaker:
 
 @dataclass(frozen=True)
 class SpawnRate:
-    """A token bucket: so many spawns a second in the long run, so many at once."""
+    """A token bucket: a rate of spawns in the long run, and a number at once."""
 
     per_s: float
     burst: float

@@ -16,7 +16,7 @@ J = TypeVar("J", RenderJob, TrainJob)
 
 #: Under which the quota of tenants without one of their own lies.
 EVERYBODY = "*"
-#: A rate may be used up at once, as far as it is that of so many seconds.
+#: Burst of a rate: this many seconds' worth of it may be used at once.
 RATE_BURST_S = 60
 
 

@@ -56,7 +56,7 @@ class PriceList:
         return round(self.priced(known).price_usd_nanos_per_s() * self.region_factor)
 
     def cost_usd_micros(self, gpu: GpuClass, seconds: float) -> int:
-        """What so many seconds of a container cost, micro-dollars, rounded up."""
+        """What a number of seconds of a container costs, micro-dollars, rounded up."""
         return math.ceil(self.usd_nanos_per_s(gpu) * max(0.0, seconds) / NANOS_PER_MICRO)
 
     def check(self, names: list[str]) -> None:

@@ -31,7 +31,7 @@ class TrainRequest:
         any_day: the folder's day is that of the asking; a run of this name that was begun on another day goes on.
         data: where `config.dataset` lies below the mounted bucket; None: the dataset is made or is on the cache volume.
         classifier: folder, on the volume of checkpoints, of the classifier that judges samples; None: none does.
-        stop_after_s: end the segment with a checkpoint after so many seconds; None: go on to the last step.
+        stop_after_s: end the segment with a checkpoint after this many seconds; None: go on to the last step.
         threads: CPU threads for the arithmetic; None leaves torch's own choice. Same weights need the same number.
         git_revision: of the code that asked, for the metadata.
     """
