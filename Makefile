@@ -46,7 +46,7 @@ test: setup-tests ## Lint, types, import contracts, and every test but those of 
 	@bash scripts/test.sh $(BIN)/python -m "not long"
 
 .PHONY: test-long
-test-long: setup-tests ## The long tests: the short chaos run, training by hand
+test-long: setup-tests ## The long tests: the short chaos run, training by hand, engines that hang
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
 
 .PHONY: chaos

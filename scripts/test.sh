@@ -9,7 +9,8 @@ make --no-print-directory lint >"$said" 2>&1 &
 lint=$!
 trap 'kill "$lint" 2>/dev/null; wait; rm -f "$said"' EXIT
 
-"$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
+# Three processes on two cores: the tests wait half of the time.
+"$python" -m pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"
 tests=$?
 if [ "$tests" -eq 2 ]; then
   exit 2 # interrupted

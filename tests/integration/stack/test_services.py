@@ -91,6 +91,7 @@ def test_s3_keeps_objects_over_a_kill_and_refuses_strangers(tmp_path: Path) -> N
     assert not [path for path in Path("/tmp").glob("seaweedfs-*.sock") for port in ports if str(port) in path.name]  # noqa: S108  # where weed puts them
 
 
+@pytest.mark.long
 def test_modal_keeps_its_address_and_token_over_a_kill(tmp_path: Path) -> None:
     # given a local Modal, and Modal's own command line pointed at it
     service = ModalLocalService(tmp_path / "modal", logs=tmp_path, root=REPOSITORY)

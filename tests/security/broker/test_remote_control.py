@@ -101,6 +101,7 @@ def test_a_command_that_looks_is_answered_by_all(producer: Celery, command: str)
     assert not [answer for one in found for answer in one.values() if "error" in (answer or {})], found
 
 
+@pytest.mark.long
 def test_no_answer_holds_a_secret(whole: Whole, producer: Celery) -> None:
     # given the secrets of the stack
     environment = whole.stack.process_environment

@@ -157,6 +157,7 @@ def test_a_worker_starts_on_a_broker_where_every_key_is_wrong(
             _takes(bare, ledger, worker, queue="train")
 
 
+@pytest.mark.long
 def test_a_worker_of_one_queue_waits_for_it_without_spinning(
     redis_server: RedisServer, ledger: Ledger, tmp_path: Path
 ) -> None:

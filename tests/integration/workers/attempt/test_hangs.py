@@ -146,6 +146,7 @@ def test_an_engine_that_hangs_is_killed_and_another_attempt_completes(gpu: GpuWo
     assert counters["hangs_total|clock=progress|kind=render"] == 1
 
 
+@pytest.mark.long
 def test_a_job_that_always_hangs_fails_as_timeout_and_takes_what_it_started_with_it(
     gpu: GpuWorker, tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def test_a_job_that_always_hangs_fails_as_timeout_and_takes_what_it_started_with
     assert gpu.ended(gpu.run("a red ball")).state is State.COMPLETED
 
 
+@pytest.mark.long
 def test_an_engine_that_goes_on_is_killed_at_its_wall_clock_and_not_before(gpu: GpuWorker) -> None:
     # Given an engine that goes on for longer than the progress clock, and one that goes on for ever
     healthy, endless = gpu.run(f"steady {PROGRESS_S + 1.5}"), gpu.run("steady 10000")
@@ -185,6 +187,7 @@ def test_an_engine_that_goes_on_is_killed_at_its_wall_clock_and_not_before(gpu: 
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_worker_that_is_asked_to_stop_keeps_the_lease_of_what_it_still_runs(gpu: GpuWorker) -> None:
     # Given a render that takes longer than two leases
     job_id = gpu.run(f"steady {2 * LEASE_S + 1}")
@@ -197,6 +200,7 @@ def test_a_worker_that_is_asked_to_stop_keeps_the_lease_of_what_it_still_runs(gp
     assert gpu.process.wait(20) == 0
 
 
+@pytest.mark.long
 def test_a_hang_does_not_keep_a_worker_that_is_asked_to_stop(gpu: GpuWorker) -> None:
     # Given an engine that hangs
     job_id = gpu.run("sleep")

@@ -1,5 +1,6 @@
 """In-house execution on real parts: what is rendered is delivered, and an S3 that is away does not cost a render."""
 
+import json
 import threading
 
 from infra.artifacts import ArtifactStore
@@ -31,7 +32,7 @@ def test_a_render_is_delivered_with_its_measurements_and_cost(resources: Resourc
     assert record.artifact is not None
     assert record.artifact.size_bytes > 1000
     assert record.cost_usd_micros > 0
-    assert '"frames": 24' in ledger.jobs.attempt(job_id, 1)["measurements"]
+    assert json.loads(ledger.jobs.attempt(job_id, 1)["measurements"])["frames"] == 24
 
 
 def test_an_engine_that_is_missing_ends_the_job_with_its_name(resources: Resources, ledger: Ledger) -> None:
