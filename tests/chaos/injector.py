@@ -188,7 +188,7 @@ class Injector:
             child, jobs, at_ms = struck
             until = time.monotonic() + _LONGEST_HANG_S
             try:
-                while child.is_running() and self._jobs_on(name) == jobs and time.monotonic() < until:
+                while child.is_running() and not self._runs_others(name, jobs) and time.monotonic() < until:
                     time.sleep(_LOOK_AGAIN_S)
             finally:
                 _unless_gone(child.resume)
@@ -212,6 +212,13 @@ class Injector:
     def _are_running(self, jobs: tuple[str, ...]) -> bool:
         try:
             return all(state == "running" for state in self._raw.states(list(jobs)).values())
+        except redis.exceptions.RedisError:
+            return False
+
+    def _runs_others(self, name: str, jobs: tuple[str, ...]) -> bool:
+        """Whether a GPU worker runs other jobs than these by now. While Redis is away nothing says so."""
+        try:
+            return tuple(self._raw.running_on(f"{name.replace('.', '-')}@{self._host}")) != jobs
         except redis.exceptions.RedisError:
             return False
 
