@@ -179,7 +179,7 @@ class CallRecord:
                 waiter.set_result(None)
 
     async def changed(self, timeout_s: float | None) -> None:
-        """Returns when something has changed, or after so many seconds."""
+        """Returns when something has changed, or after this many seconds."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiters.append(waiter)
         try:

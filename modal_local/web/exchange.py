@@ -67,7 +67,7 @@ class Exchange:
             await self.call.changed(None)
 
     async def begins(self, timeout_s: float) -> bool:
-        """Whether there is an answer, or the end of the input, within so many seconds."""
+        """Whether there is an answer, or the end of the input, within this many seconds."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while not self.call.data_out.get("out") and not self._record.done:
             left = deadline - asyncio.get_running_loop().time()
