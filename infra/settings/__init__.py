@@ -45,7 +45,7 @@ from ledger.settings import Group, LedgerSettings
 from modal_apps.gpus import Profile, parse_resources
 from modal_apps.gpus import parse as parse_gpu
 
-__all__ = ["MICROS_PER_USD", "Group", "Settings", "groups", "settings"]
+__all__ = ["MICROS_PER_USD", "Group", "Settings", "groups", "read_settings", "settings"]
 
 #: A training call may take so much longer than its segment: a last evaluation, its save and its commit, seconds.
 TRAIN_SEGMENT_MARGIN_S = 900.0
@@ -98,7 +98,12 @@ def groups() -> Iterator[tuple[str, type[Group]]]:
 
 @cache
 def settings() -> Settings:
-    """The process's settings, read and checked once.
+    """The process's settings, read and checked once; raises as `read_settings` does."""
+    return read_settings()
+
+
+def read_settings() -> Settings:
+    """The settings that the environment holds now.
 
     Raises:
         SystemExit: values are out of their bounds; the message names each variable.

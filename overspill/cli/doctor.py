@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import typer
-from pydantic import ValidationError
 from rich.text import Text
 
 from overspill.cli.checks.finding import Finding, Health, note, wrong
 from overspill.cli.options import AsJson
-from overspill.terminal.console import FAILED, out, print_json, validation_message
+from overspill.terminal.console import FAILED, out, print_json
 
 _STYLES = {Health.OK: "green", Health.NOTE: "yellow", Health.WRONG: "bold red"}
 
@@ -29,7 +28,7 @@ def doctor(json: AsJson = False) -> None:
 
 def examine() -> Iterator[Finding]:
     """All checks, in the order in which they depend on each other. A check whose dependency is away is left out."""
-    from infra.settings import Settings  # noqa: PLC0415 - this and the checks import Celery, boto3 and Modal's SDK
+    from infra.settings import read_settings  # noqa: PLC0415 - this and the checks import Celery, boto3 and Modal's SDK
     from overspill.cli.checks import machine, money, services  # noqa: PLC0415
 
     yield machine.python()
@@ -37,9 +36,10 @@ def examine() -> Iterator[Finding]:
     yield machine.s3_server()
     yield machine.codecs()
     try:
-        settings = Settings()
-    except ValidationError as error:
-        yield wrong("settings", validation_message(error), "set the OVERSPILL_ variable of that name")
+        settings = read_settings()
+    except SystemExit as stopped:
+        _, *named = str(stopped).splitlines()
+        yield wrong("settings", "; ".join(named), "correct these variables; docs/settings.md has their bounds")
         return
     yield machine.api_keys(settings)
     ledger_away = False

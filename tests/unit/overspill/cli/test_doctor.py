@@ -14,6 +14,7 @@ from ledger.limits import Limits
 from modal_apps.prices import PriceList
 from overspill.cli.checks import machine, money, services
 from overspill.cli.checks.finding import Finding, Health
+from overspill.cli.doctor import examine
 from tests.support.ledgers import MODAL, ROOMY, fresh_ledger, limited, place, submit
 from tests.support.redis_server import RedisServer
 from tests.support.settings import settings_of
@@ -195,3 +196,15 @@ def test_prices_that_are_not_modals_are_found() -> None:
         money.of_rates(PriceList({"H100": 5.0}), names, {**rates, "gpu_hour_cost_h100": Decimal(5)}).health is Health.OK
     )
     assert "H200" in money.of_rates(PriceList(), names, {"gpu_hour_cost_h100": Decimal("3.9492")}).detail
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("OVERSPILL_LEASE_S", "soon"), ("OVERSPILL_MODAL_RENDER_CLASSES", "H100")]
+)
+def test_wrong_settings_are_one_finding_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    # given a value of the wrong type, or no JSON / when everything is checked / then the variable is named, and it ends
+    monkeypatch.setenv(variable, value)
+    *_, last = examine()
+    assert (last.name, last.health, last.detail.startswith(f"{variable}: ")) == ("settings", Health.WRONG, True)
